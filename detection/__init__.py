@@ -1,0 +1,54 @@
+"""Boxes: from labelImg's XML to a RetinaNet whose numbers can be trusted.
+
+Example:
+    >>> import detection
+    >>> model = detection.load("snapshots/best.keras")      # doctest: +SKIP
+    >>> found = model.predict("part.png")                   # doctest: +SKIP
+    >>> found.xyxy, found.score, found.label                # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detection.prediction import Detector
+    from detection.settings import TrainSettings
+    from detection.training import train
+    from inspection.boxes import Detections, ImageLabels
+
+# Nothing is imported before it is asked for: reading labels needs no TensorFlow, and
+# `python -m detection --help` answers at once. Keras finds our classes by module name.
+_MODULES = {
+    "Detections": "inspection.boxes",
+    "Detector": "detection.prediction",
+    "ImageLabels": "inspection.boxes",
+    "TrainSettings": "detection.settings",
+    "train": "detection.training",
+}
+
+__all__ = ["Detections", "Detector", "ImageLabels", "TrainSettings", "load", "train"]
+
+
+def load(path: str) -> Detector:
+    """Loads a snapshot, ready to predict.
+
+    Args:
+        path: A `.keras` file that training wrote.
+
+    Returns:
+        The detector: `predict(picture) -> Detections`.
+
+    Raises:
+        InputError: The file is missing or no snapshot of ours.
+    """
+    from detection.prediction import Detector
+
+    return Detector.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'detection' has no attribute {name!r}")

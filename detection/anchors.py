@@ -1,0 +1,170 @@
+"""Anchors: where they stand, how well they can reach the labels, and fitting them to labels.
+
+Everything here is NumPy: anchors are made once per image size, and targets are made in the
+input pipeline, outside the model's graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+STRIDES = (8, 16, 32, 64, 128)
+_OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """Anchor shapes of the levels P3-P7 (strides 8 to 128).
+
+    Attributes:
+        sizes: Side in pixels of the square anchor of each level.
+        scales: Factors on the side, the same at every level.
+        ratios: Width divided by height, the same at every level; the area is kept.
+
+    Source: Lin et al. 2017, arXiv:1708.02002, section 4: 32-512, three octaves, .5/1/2.
+    """
+
+    sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    scales: tuple[float, ...] = _OCTAVES
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def per_location(self) -> int:
+        """Anchors at each location of a level."""
+        return len(self.scales) * len(self.ratios)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for the model's own file."""
+        return {key: list(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> AnchorSettings:
+        """The inverse of `to_dict`."""
+        return cls(**{key: tuple(float(item) for item in items) for key, items in value.items()})
+
+    def shapes(self) -> np.ndarray:
+        """Widths and heights, (levels, per_location, 2) float64, scales outermost."""
+        ratios = np.sqrt(np.asarray(self.ratios, np.float64))
+        unit = np.stack([ratios, 1 / ratios], axis=-1)
+        scaled = np.asarray(self.scales, np.float64)[:, None, None] * unit[None]
+        return np.asarray(self.sizes, np.float64)[:, None, None] * scaled.reshape(1, -1, 2)
+
+
+@lru_cache(maxsize=16)
+def anchor_boxes(settings: AnchorSettings, height: int, width: int) -> np.ndarray:
+    """All anchors of an image, in the order of the model's outputs.
+
+    Args:
+        settings: The shapes.
+        height: Image height in pixels, any.
+        width: Image width in pixels, any.
+
+    Returns:
+        (A, 4) float32 xyxy in pixels, not clipped; level by level, row by row. Read-only.
+    """
+    levels = []
+    for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
+        y = (np.arange(-(-height // stride)) + 0.5) * stride
+        x = (np.arange(-(-width // stride)) + 0.5) * stride
+        grid = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None, :]
+        levels.append(np.concatenate([grid - shape / 2, grid + shape / 2], axis=-1).reshape(-1, 4))
+    boxes = np.concatenate(levels).astype(np.float32)
+    boxes.setflags(write=False)
+    return boxes
+
+
+def level_lengths(settings: AnchorSettings, height: int, width: int) -> tuple[int, ...]:
+    """How many anchors each level has; they add up to `len(anchor_boxes(...))`."""
+    return tuple(
+        -(-height // stride) * -(-width // stride) * settings.per_location for stride in STRIDES
+    )
+
+
+def best_ious(settings: AnchorSettings, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The IoU of each box with its best anchor, at the places where anchors really stand.
+
+    For one anchor shape both overlaps are greatest at the grid point nearest to the box's
+    centre, so only that one is tried for each level and shape.
+
+    Args:
+        settings: The anchors.
+        boxes: (N, 4) xyxy in pixels of the network's input.
+        height: Height of the network's input.
+        width: Width of the network's input.
+
+    Returns:
+        (N,) float64 in [0, 1].
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = boxes[:, 2:] - boxes[:, :2]
+    best = np.zeros(len(boxes))
+    for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
+        cells = np.array([-(-width // stride), -(-height // stride)])
+        nearest = (np.clip(np.floor(centre / stride), 0, cells - 1) + 0.5) * stride
+        low = np.maximum(boxes[:, None, :2], nearest[:, None] - shape / 2)
+        high = np.minimum(boxes[:, None, 2:], nearest[:, None] + shape / 2)
+        overlap = np.clip(high - low, 0, None).prod(axis=-1)
+        union = side.prod(axis=-1)[:, None] + shape.prod(axis=-1) - overlap
+        best = np.maximum(best, (overlap / union).max(axis=1))
+    return best
+
+
+def best_possible_recall(ious: np.ndarray, threshold: float = 0.5) -> float:
+    """Share of boxes that some anchor reaches at an IoU; NaN without boxes."""
+    return float((ious >= threshold).mean()) if len(ious) else float("nan")
+
+
+def fit_anchors(boxes: np.ndarray, height: int, width: int) -> AnchorSettings:
+    """Fits sizes and ratios to labels; falls back to the paper's anchors without labels.
+
+    Sizes double from level to level, as strides do; the smallest is searched, and so are
+    three ratios. What is maximised is the mean IoU of a box with its best anchor, because
+    recall at one threshold stays flat over wide ranges and would leave the choice to chance.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels of the network's input, of all training images.
+        height: Height of the network's input.
+        width: Width of the network's input.
+
+    Returns:
+        Settings that are never worse than the paper's by that measure.
+    """
+    default = AnchorSettings()
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if not len(boxes):
+        return default
+    if len(boxes) > 3000:  # shapes need no more; seeded, so that a run can be repeated
+        boxes = boxes[np.random.default_rng(0).choice(len(boxes), 3000, replace=False)]
+    side = boxes[:, 2:] - boxes[:, :2]
+    spread = np.log(side[:, 0] / side[:, 1])
+
+    def quality(settings: AnchorSettings) -> float:
+        return float(best_ious(settings, boxes, height, width).mean())
+
+    best, best_quality = default, quality(default)
+    for ratios in _ratio_candidates(spread):
+        for base in np.geomspace(8, 64, 19):
+            sizes = tuple(round(float(base) * 2**level, 2) for level in range(len(STRIDES)))
+            candidate = AnchorSettings(sizes=sizes, ratios=ratios)
+            found = quality(candidate)
+            # A small margin, so that noise does not move anchors away from the known ones.
+            if found > best_quality + 0.002:
+                best, best_quality = candidate, found
+    return best
+
+
+def _ratio_candidates(log_ratio: np.ndarray) -> Sequence[tuple[float, float, float]]:
+    centre = float(np.median(log_ratio))
+    candidates = [(0.5, 1.0, 2.0)]
+    for middle in {0.0, round(centre, 2)}:
+        for spread in (0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8):
+            candidates.append(
+                tuple(round(float(np.exp(middle + step * spread)), 3) for step in (-1, 0, 1))
+            )
+    return candidates

@@ -1,0 +1,154 @@
+"""Labels, classes and split of a training or an evaluation, from the folders a user names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detection.calibration import labels_hash
+from detection.table import classes_of, labels_for
+from inspection.boxes import ImageLabels
+from inspection.errors import InputError
+from inspection.images import FitMode, fit_for, image_size
+from inspection.runs import may_write
+from inspection.split import Split, extend_split, load_split, make_split, save_split
+
+SPLIT_NAME = "split.csv"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images and which part each one belongs to.
+
+    Args:
+        labels: Every labelled image.
+        classes: Class names, sorted.
+        split: Its stored split.
+        split_path: Where the split is stored.
+    """
+
+    labels: tuple[ImageLabels, ...]
+    classes: tuple[str, ...]
+    split: Split
+    split_path: Path
+
+    def part(self, name: str) -> list[ImageLabels]:
+        """The labels of `train`, `val` or `test`."""
+        return self.split.select(self.labels, name)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all labels."""
+        return labels_hash(self.labels)
+
+
+def split_path(annotations: Path, snapshots: Path) -> Path:
+    """Where the split of an annotations folder is stored.
+
+    Beside the labels; where that folder is read-only, under the snapshots, by a name made
+    from the folder's path.
+    """
+    if may_write(annotations):
+        return annotations / SPLIT_NAME
+    digest = hashlib.sha256(str(annotations.resolve()).encode()).hexdigest()[:8]
+    return snapshots / "splits" / f"{annotations.resolve().parent.name}-{digest}.csv"
+
+
+def open_dataset(
+    annotations: Path,
+    images: Path,
+    snapshots: Path,
+    *,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    group_by: str | None = None,
+    one_based: bool = False,
+    unlabelled: str = "skip",
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """Reads labels, converting XML where it is newer, and makes or extends the stored split.
+
+    Args:
+        annotations: Folder of labelImg XML or a CSV.
+        images: Folder of the images.
+        snapshots: Where a split goes whose labels' folder is read-only.
+        fractions: Shares of train, val and test for a new split.
+        seed: Decides a new split.
+        group_by: Regex or CSV that keeps the pictures of one part together.
+        one_based: See `detection.table.labels_for`.
+        unlabelled: See `detection.table.labels_for`.
+        say: Told when the split is made or extended, and what was mended in the labels.
+
+    Raises:
+        InputError: Labels or split cannot be read.
+    """
+    labels = read_labels(annotations, images, one_based, unlabelled, say)
+    path = split_path(annotations, snapshots)
+    options = {"fractions": fractions, "seed": seed, "group_by": group_by}
+    if not path.is_file():
+        split = make_split(labels, **options)
+        save_split(split, path)
+        say(f"There was no split: made one, {_counts(split)}, stored in {path}.")
+    else:
+        split = load_split(path)
+        new = [item for item in labels if item.image not in split.assignments]
+        if new:
+            split = extend_split(split, labels, **options)
+            save_split(split, path)
+            say(f"{len(new)} new images joined the split, now {_counts(split)}; none moved.")
+    return Dataset(tuple(labels), classes_of(labels), split, path)
+
+
+def read_labels(
+    annotations: Path,
+    images: Path,
+    one_based: bool = False,
+    unlabelled: str = "skip",
+    say: Callable[[str], None] = print,
+) -> list[ImageLabels]:
+    """Labels of a folder; at most a handful of notes are said, the rest is counted."""
+    if not Path(images).is_dir():
+        raise InputError(f"{images}: there is no such folder; --images names where the images are.")
+    notes: list[str] = []
+    labels = labels_for(annotations, images, one_based, unlabelled, warnings=notes)
+    for note in notes[:5]:
+        say(note)
+    if len(notes) > 5:
+        say(f"... and {len(notes) - 5} more such notes; `python -m detection check` lists all.")
+    return labels
+
+
+def boxes_per_class(labels: Sequence[ImageLabels]) -> Counter[str]:
+    """How many boxes each class has."""
+    return Counter(name for item in labels for name in item.label)
+
+
+def fitted_boxes(
+    labels: Sequence[ImageLabels], images: Path, size: int, fit: FitMode = "letterbox"
+) -> np.ndarray:
+    """(N, 4) float32 boxes of all images in pixels of the network's input.
+
+    Args:
+        labels: The images.
+        images: Their folder; only headers are read.
+        size: Side that images are fitted to.
+        fit: How.
+
+    Raises:
+        InputError: An image cannot be read.
+    """
+    fitted = [np.zeros((0, 4), np.float32)]
+    for item in labels:
+        if len(item.xyxy):
+            width, height = image_size(Path(images) / item.image)
+            fitted.append(fit_for(width, height, size, fit).to_fitted(item.xyxy))
+    return np.concatenate(fitted)
+
+
+def _counts(split: Split) -> str:
+    return ", ".join(f"{part} {count}" for part, count in split.parts.items())

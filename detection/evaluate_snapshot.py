@@ -1,0 +1,198 @@
+"""A snapshot against labelled images: finds the right part, predicts, measures, reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detection.calibration import labels_hash
+from detection.dataset import read_labels, split_path
+from detection.evaluation import Evaluation, evaluate_detections, write_evaluation
+from detection.prediction import Detector, predict_all
+from detection.snapshots import snapshot_settings
+from detection.table import read_table
+from inspection.boxes import ImageLabels
+from inspection.errors import InputError
+from inspection.images import read_image
+from inspection.report import versions
+from inspection.runs import file_hash
+from inspection.split import Split, load_split
+
+PARTS = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Args:
+        snapshot: A `.keras` file.
+        split: `train`, `val`, `test` or `all`; None is `test`, or `all` for folders that are
+            not the ones of the training.
+        annotations: Folder of labels; the training's where left out.
+        images: Folder of images; the training's where left out.
+        csv: Labels from this CSV (ours or keras-retinanet's) instead of a folder.
+        iou: The IoU a hit needs.
+        batch_size: Pictures per forward pass.
+        output: Folder for the results; beside the snapshot where left out.
+        one_based: True for VOC-devkit files.
+    """
+
+    snapshot: Path
+    split: str | None = None
+    annotations: Path | None = None
+    images: Path | None = None
+    csv: Path | None = None
+    iou: float = 0.5
+    batch_size: int = 1
+    output: Path | None = None
+    one_based: bool = False
+
+
+def evaluate_snapshot(
+    request: EvaluationRequest,
+    say: Callable[[str], None] = print,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, Path]:
+    """Evaluates a snapshot and writes everything beside it.
+
+    Args:
+        request: What to evaluate.
+        say: Told what was chosen where the request is silent.
+        on_progress: Called with images done and images in all.
+
+    Returns:
+        The evaluation and the path of `report.html`.
+
+    Raises:
+        InputError: Snapshot, labels, images or split cannot be used.
+    """
+    if not request.snapshot.is_file():
+        raise InputError(
+            f"{request.snapshot}: there is no such snapshot; train one with train_retinanet.py."
+        )
+    stored = snapshot_settings(request.snapshot)["preprocessing"]
+    annotations = request.annotations or Path(stored.get("annotations", "annotations"))
+    images = request.images or Path(stored.get("images", "images_900"))
+    own_folders = bool(request.annotations or request.images or request.csv)
+    part = request.split or ("all" if own_folders else "test")
+    if request.csv is not None:
+        labels = read_table(request.csv, images_dir=images)
+    else:
+        labels = read_labels(annotations, images, request.one_based, say=say)
+    chosen, split = _select(request, labels, annotations, stored, part, say)
+    if not chosen:
+        raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
+    detector = Detector.load(request.snapshot)
+    _check_classes(chosen, detector, request.csv or annotations)
+
+    began = time.perf_counter()
+    found = predict_all(
+        detector,
+        ((item.image, images / item.image) for item in chosen),
+        batch_size=request.batch_size,
+        on_progress=(lambda done: on_progress(done, len(chosen))) if on_progress else None,
+    )
+    seconds = time.perf_counter() - began
+    evaluation = evaluate_detections(
+        chosen,
+        [found[item.image] for item in chosen],
+        detector.classes,
+        detector.operating_point,
+        request.iou,
+        groups=split.groups if split is not None else None,
+    )
+    output = request.output or request.snapshot.with_name(
+        f"{request.snapshot.stem}_evaluation_{part}"
+    )
+    report = write_evaluation(
+        evaluation,
+        output,
+        lambda name: read_image(images / name, detector.bits),
+        _record(request, annotations, images, part, chosen, seconds, detector),
+    )
+    return evaluation, report
+
+
+def _select(
+    request: EvaluationRequest,
+    labels: list[ImageLabels],
+    annotations: Path,
+    stored: dict[str, Any],
+    part: str,
+    say: Callable[[str], None],
+) -> tuple[list[ImageLabels], Split | None]:
+    """The labels of the part, after a look whether the model has trained on any of them."""
+    if part not in PARTS:
+        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
+    trained = _run_split(request.snapshot, stored)
+    if part == "all":
+        if not (request.annotations or request.images or request.csv):
+            say("Note: --split all includes the images that the model was trained on.")
+        return labels, None
+    path = split_path(annotations, _snapshots_folder(request.snapshot, stored))
+    split = load_split(path) if path.is_file() else trained
+    if split is None:
+        raise InputError(
+            f"{annotations}: has no stored split and the run of {request.snapshot} is gone; make "
+            "one with `python -m detection split`, or evaluate everything with --split all."
+        )
+    chosen = split.select(labels, part)
+    if part != "train" and trained is not None:
+        seen = [item.image for item in chosen if trained.assignments.get(item.image) == "train"]
+        if seen:
+            raise InputError(
+                f"{len(seen)} images of the part {part} were trained on ({', '.join(seen[:3])}, "
+                f"...): {path} is not the split of this run. Use the split.csv of the run's "
+                "folder, or train again."
+            )
+    return chosen, split
+
+
+def _snapshots_folder(snapshot: Path, stored: dict[str, Any]) -> Path:
+    folder = snapshot.resolve().parent
+    return folder.parent if folder.name == stored.get("run") else folder
+
+
+def _run_split(snapshot: Path, stored: dict[str, Any]) -> Split | None:
+    path = _snapshots_folder(snapshot, stored) / str(stored.get("run")) / "split.csv"
+    return load_split(path) if path.is_file() else None
+
+
+def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -> None:
+    unknown = sorted({name for item in labels for name in item.label} - set(detector.classes))
+    if unknown:
+        raise InputError(
+            f"{where}: has the classes {', '.join(unknown)}, which the model does not know; it "
+            f"knows {', '.join(detector.classes)}."
+        )
+
+
+def _record(
+    request: EvaluationRequest,
+    annotations: Path,
+    images: Path,
+    part: str,
+    chosen: list[ImageLabels],
+    seconds: float,
+    detector: Detector,
+) -> dict[str, Any]:
+    return {
+        "snapshot": str(request.snapshot),
+        "snapshot_sha256": file_hash(request.snapshot),
+        "run": detector.model.settings["preprocessing"].get("run"),
+        "epoch": detector.model.settings["preprocessing"].get("epoch"),
+        "annotations": str(request.csv or annotations),
+        "images": str(images),
+        "split": part,
+        "data_hash": labels_hash(chosen),
+        "iou": request.iou,
+        "size": detector.size,
+        "fit": detector.fit,
+        "batch_size": request.batch_size,
+        "seconds_per_image": round(seconds / len(chosen), 4),
+        "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "pycocotools"),
+    }

@@ -1,0 +1,327 @@
+"""The detector: KerasCV's RetinaNet with a pyramid and heads that run at any image size.
+
+This is the only file that imports KerasCV. What is replaced, and why:
+
+- the feature pyramid, because KerasCV's doubles C5 (29 cells at 900 px) to 58 and then
+  cannot add it to C4's 57;
+- the heads, because KerasCV's have three convolutions of fixed width and nine anchors;
+- the loss, because KerasCV's gives images without defects no gradient;
+- `predict`, because KerasCV's decoder takes longer than the network itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow turns its faster CPU kernels on by itself only on processors with VNNI.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import keras
+import keras_cv
+import numpy as np
+from keras import layers, ops
+
+from detection.anchors import AnchorSettings
+from detection.losses import focal_loss, smooth_l1_loss
+from inspection import backbones
+
+PRIOR_PROBABILITY = 0.01
+
+
+@keras.saving.register_keras_serializable("detection")
+class FeaturePyramid(layers.Layer):
+    """P3-P7 from C3-C5, for any image size.
+
+    The coarser map is repeated twice in each direction and cut to its lateral's size. Every
+    level is the half of the finer one rounded up, so the repeated map is never too small, and
+    the cut equals a nearest-neighbour resize to the lateral (900 px: 29 -> 58 -> 57).
+
+    Args:
+        channels: Width of every level.
+
+    Source: Lin et al. 2017, arXiv:1612.03144; P6 and P7 as in arXiv:1708.02002.
+    """
+
+    def __init__(self, channels: int = 256, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.laterals = {
+            level: layers.Conv2D(channels, 1, name=f"lateral_{level}")
+            for level in ("P3", "P4", "P5")
+        }
+        self.outputs = {
+            level: layers.Conv2D(channels, 3, padding="same", name=f"output_{level}")
+            for level in ("P3", "P4", "P5")
+        }
+        self.downsample = {
+            level: layers.Conv2D(channels, 3, strides=2, padding="same", name=f"downsample_{level}")
+            for level in ("P6", "P7")
+        }
+
+    def build(self, input_shape: dict[str, tuple]) -> None:
+        for level, lateral in self.laterals.items():
+            lateral.build(input_shape[level])
+            self.outputs[level].build((*input_shape[level][:-1], self.channels))
+        self.downsample["P6"].build(input_shape["P5"])
+        self.downsample["P7"].build((*input_shape["P5"][:-1], self.channels))
+        self.built = True
+
+    def call(self, features: dict[str, Any]):
+        """Maps {"P3", "P4", "P5"} of strides 8, 16, 32 to the five levels P3-P7."""
+        p5 = self.laterals["P5"](features["P5"])
+        p4 = self.laterals["P4"](features["P4"])
+        p3 = self.laterals["P3"](features["P3"])
+        p4 = p4 + _repeat_to(p5, p4)
+        p3 = p3 + _repeat_to(p4, p3)
+        p6 = self.downsample["P6"](features["P5"])
+        p7 = self.downsample["P7"](ops.relu(p6))
+        return (
+            self.outputs["P3"](p3),
+            self.outputs["P4"](p4),
+            self.outputs["P5"](p5),
+            p6,
+            p7,
+        )
+
+    def compute_output_shape(self, input_shape: dict[str, tuple]):
+        def half(shape):
+            return (
+                shape[0],
+                *(None if side is None else -(-side // 2) for side in shape[1:3]),
+                self.channels,
+            )
+
+        p3, p4, p5 = ((*input_shape[level][:-1], self.channels) for level in ("P3", "P4", "P5"))
+        p6 = half(p5)
+        return p3, p4, p5, p6, half(p6)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"channels": self.channels}
+
+
+def _repeat_to(coarse, fine):
+    """Repeats (B, h, w, C) twice each way and cuts it to the height and width of `fine`."""
+    doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
+    shape = ops.shape(fine)
+    return doubled[:, : shape[1], : shape[2], :]
+
+
+@keras.saving.register_keras_serializable("detection")
+class PredictionHead(layers.Layer):
+    """Convolutions shared by all levels, then one prediction convolution.
+
+    Args:
+        outputs: Values per location: anchors x classes, or anchors x 4.
+        channels: Width of the inner convolutions.
+        convs: How many there are; 4 in the paper.
+        group_norm: Whether each is followed by GroupNorm. Levels differ in statistics, which
+            rules out BatchNorm in a shared head; GroupNorm lets it learn from scratch.
+        prior: Probability that the last bias starts at; None starts it at zero.
+
+    Source: Lin et al. 2017, arXiv:1708.02002, section 4.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        channels: int = 256,
+        convs: int = 4,
+        group_norm: bool = False,
+        prior: float | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.outputs = outputs
+        self.channels = channels
+        self.convs = convs
+        self.group_norm = group_norm
+        self.prior = prior
+        self.hidden = [
+            layers.Conv2D(
+                channels,
+                3,
+                padding="same",
+                use_bias=not group_norm,
+                kernel_initializer="he_normal",
+                name=f"conv_{index}",
+            )
+            for index in range(convs)
+        ]
+        self.norms = (
+            [backbones.normalisation("group", f"norm_{index}") for index in range(convs)]
+            if group_norm
+            else []
+        )
+        bias = 0.0 if prior is None else -float(np.log((1 - prior) / prior))
+        # float32 whatever the policy: a sigmoid of a bfloat16 logit has three digits.
+        self.prediction = layers.Conv2D(
+            outputs,
+            3,
+            padding="same",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            bias_initializer=keras.initializers.Constant(bias),
+            dtype="float32",
+            name="prediction",
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        shape = tuple(input_shape)
+        for index, conv in enumerate(self.hidden):
+            conv.build(shape)
+            shape = (*shape[:-1], self.channels)
+            if self.norms:
+                self.norms[index].build(shape)
+        self.prediction.build(shape)
+        self.built = True
+
+    def call(self, x):
+        """Maps (B, h, w, C) of any level to (B, h, w, outputs)."""
+        for index, conv in enumerate(self.hidden):
+            x = conv(x)
+            if self.norms:
+                x = self.norms[index](x)
+            x = ops.relu(x)
+        return self.prediction(x)
+
+    def compute_output_shape(self, input_shape: tuple):
+        return (*input_shape[:-1], self.outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "outputs": self.outputs,
+            "channels": self.channels,
+            "convs": self.convs,
+            "group_norm": self.group_norm,
+            "prior": self.prior,
+        }
+
+
+@keras.saving.register_keras_serializable("detection")
+class RetinaNet(keras_cv.models.RetinaNet):
+    """KerasCV's RetinaNet, made from plain settings that travel inside its `.keras` file.
+
+    Args:
+        backbone: A name from `inspection.backbones.NAMES`.
+        classes: Class names; the class index is the place in it.
+        anchors: `AnchorSettings` or its dictionary.
+        norm: Normalisation of the backbone: `batch`, `frozen` or `group`.
+        head_norm: Whether the heads carry GroupNorm.
+        channels: Width of pyramid and heads.
+        head_convs: Convolutions in each head before the prediction.
+        preprocessing: What `Detector` must do to a picture: `size`, `fit`, `bits`.
+        operating_point: `OperatingPoint.to_dict()`, or None while there is none.
+        train_backbone: False freezes the backbone.
+
+    The model maps (B, H, W, 3) RGB 0-255 to `{"box": (B, A, 4), "classification": (B, A, C)}`,
+    offsets (`detection.targets.encode_boxes`) and logits, for any H and W. For training, `y` is
+    `{"box": (B, A, 4), "classification": (B, A)}` from `detection.targets.make_targets`.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        classes: tuple[str, ...] | list[str],
+        anchors: AnchorSettings | dict[str, Any] | None = None,
+        norm: backbones.Norm = "batch",
+        head_norm: bool = True,
+        channels: int = 256,
+        head_convs: int = 4,
+        preprocessing: dict[str, Any] | None = None,
+        operating_point: dict[str, Any] | None = None,
+        train_backbone: bool = True,
+        **kwargs,
+    ) -> None:
+        anchors = anchors or AnchorSettings()
+        if isinstance(anchors, dict):
+            anchors = AnchorSettings.from_dict(anchors)
+        kwargs.setdefault("name", "retinanet")
+        per_location = anchors.per_location
+        head = {"channels": channels, "convs": head_convs, "group_norm": head_norm}
+        super().__init__(
+            backbone=backbones.resnet(backbone, norm, trainable=train_backbone),
+            num_classes=len(classes),
+            bounding_box_format="xyxy",
+            anchor_generator=keras_cv.layers.AnchorGenerator(
+                bounding_box_format="xyxy",
+                sizes=list(anchors.sizes),
+                aspect_ratios=list(anchors.ratios),
+                scales=list(anchors.scales),
+                strides=[8, 16, 32, 64, 128],
+                clip_boxes=False,
+            ),
+            feature_pyramid=FeaturePyramid(channels, name="feature_pyramid"),
+            classification_head=PredictionHead(
+                per_location * len(classes),
+                prior=PRIOR_PROBABILITY,
+                name="classification_head",
+                **head,
+            ),
+            box_head=PredictionHead(per_location * 4, name="box_head", **head),
+            **kwargs,
+        )
+        self.settings = {
+            "backbone": backbone,
+            "classes": list(classes),
+            "anchors": anchors.to_dict(),
+            "norm": norm,
+            "head_norm": head_norm,
+            "channels": channels,
+            "head_convs": head_convs,
+            "preprocessing": dict(preprocessing or {}),
+            "operating_point": operating_point,
+            "train_backbone": train_backbone,
+        }
+        self.classification_tracker = keras.metrics.Mean(name="classification_loss")
+        self.box_tracker = keras.metrics.Mean(name="box_loss")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return tuple(self.settings["classes"])
+
+    @property
+    def anchors(self) -> AnchorSettings:
+        """The anchors that the heads were trained with."""
+        return AnchorSettings.from_dict(self.settings["anchors"])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> RetinaNet:
+        return cls(**config)
+
+    def compile(self, optimizer, **kwargs) -> None:
+        """Compiles for training; the two losses are the model's own."""
+        keras.Model.compile(self, optimizer=optimizer, loss=None, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
+        """Focal plus smooth-L1 loss over the batch, divided by its positive anchors.
+
+        At least 1 is divided by, so that a batch of normal images still teaches.
+        """
+        labels = y["classification"]
+        positives = ops.maximum(1.0, ops.sum(ops.cast(labels >= 0, "float32")))
+        classification = focal_loss(labels, y_pred["classification"]) / positives
+        box = smooth_l1_loss(labels, y["box"], y_pred["box"]) / positives
+        self.classification_tracker.update_state(classification)
+        self.box_tracker.update_state(box)
+        loss = classification + box
+        if self.losses:
+            loss = loss + ops.sum(ops.stack([ops.cast(item, "float32") for item in self.losses]))
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return self.get_metrics_result()
+
+    # KerasCV's steps unpack box dictionaries and decode while predicting; ours do neither.
+    def train_step(self, *args):
+        return keras.Model.train_step(self, *args)
+
+    def test_step(self, *args):
+        return keras.Model.test_step(self, *args)
+
+    def predict_step(self, *args):
+        return keras.Model.predict_step(self, *args)

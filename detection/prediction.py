@@ -1,0 +1,210 @@
+"""Pictures in, boxes out: a trained model with everything it needs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from detection.anchors import anchor_boxes, level_lengths
+from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
+from detection.model import RetinaNet
+from inspection.boxes import Detections
+from inspection.errors import InputError
+from inspection.images import Fit, fit_for, read_image
+from inspection.operating_point import OperatingPoint
+
+Picture = str | Path | np.ndarray
+
+
+class Detector:
+    """A RetinaNet that reads pictures as its training did and returns boxes in their pixels.
+
+    Args:
+        model: The network, with class names, anchors and preprocessing inside.
+
+    Example:
+        >>> detector = Detector.load("snapshots/best.keras")   # doctest: +SKIP
+        >>> detector.predict("part.png").xyxy                  # doctest: +SKIP
+    """
+
+    def __init__(self, model: RetinaNet) -> None:
+        preprocessing = model.settings["preprocessing"]
+        self.model = model
+        self.size = int(preprocessing["size"])
+        self.fit = preprocessing["fit"]
+        self.bits = int(preprocessing["bits"])
+        self._anchors = anchor_boxes(model.anchors, self.size, self.size)
+        self._levels = level_lengths(model.anchors, self.size, self.size)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Detector:
+        """Loads a snapshot.
+
+        Raises:
+            InputError: The file is missing, damaged, or no model of ours.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: there is no such snapshot; train one with train_retinanet.py, or give "
+                "the path of a .keras file."
+            )
+        try:
+            model = keras.saving.load_model(path, compile=False)
+        except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
+            raise InputError(
+                f"{path}: cannot be loaded as a snapshot ({_first_line(error)}). Give a .keras "
+                "file that train_retinanet.py wrote."
+            ) from error
+        if not isinstance(model, RetinaNet):
+            raise InputError(f"{path}: holds a {type(model).__name__}, not a detection model.")
+        return cls(model)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.model.classes
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The threshold that was chosen on the validation part, with its evidence."""
+        stored = self.model.settings["operating_point"]
+        return None if stored is None else OperatingPoint.from_dict(stored)
+
+    def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The bare network: (B, size, size, 3) RGB 0-255 to offsets and logits."""
+        outputs = self.model.predict_on_batch({"images": images.astype(np.float32)})
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def predict(self, picture: Picture, **options: float) -> Detections:
+        """Finds defects in one picture of any size.
+
+        Args:
+            picture: A file, or (H, W, 3) uint8 RGB.
+            **options: `min_score`, `nms_iou`, `max_detections`; see `detection.decoding.decode`.
+
+        Returns:
+            Boxes in pixels of the picture, best first.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        return self.predict_batch([picture], **options)[0]
+
+    def predict_batch(
+        self,
+        pictures: Sequence[Picture],
+        min_score: float = MIN_SCORE,
+        nms_iou: float = NMS_IOU,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> list[Detections]:
+        """Finds defects in several pictures at once; as `predict` for each."""
+        fitted, fits = [], []
+        for picture in pictures:
+            image, fit = self._fitted(picture)
+            fitted.append(image)
+            fits.append(fit)
+        outputs = self.forward(np.stack(fitted))
+        return [
+            self.detections(
+                outputs["box"][index],
+                outputs["classification"][index],
+                fit,
+                min_score,
+                nms_iou,
+                max_detections,
+            )
+            for index, fit in enumerate(fits)
+        ]
+
+    def detections(
+        self,
+        offsets: np.ndarray,
+        logits: np.ndarray,
+        fit: Fit,
+        min_score: float = MIN_SCORE,
+        nms_iou: float = NMS_IOU,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> Detections:
+        """Decodes the network's raw outputs of one fitted picture.
+
+        Args:
+            offsets: (A, 4) from the box head.
+            logits: (A, C) from the classification head.
+            fit: How the picture was fitted.
+            min_score: Lower scores are dropped.
+            nms_iou: Overlap above which the worse box of a class is dropped.
+            max_detections: The best so many are kept.
+        """
+        boxes, score, label = decode(
+            offsets,
+            logits,
+            self._anchors,
+            self._levels,
+            (self.size, self.size),
+            min_score,
+            nms_iou,
+            max_detections,
+        )
+        boxes = fit.to_source(boxes)
+        # In a letterbox's border there is no picture: what lies there alone has no area left.
+        real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        names = tuple(self.classes[index] for index in label[real])
+        return Detections(boxes[real], score[real], names)
+
+    def _fitted(self, picture: Picture) -> tuple[np.ndarray, Fit]:
+        if not isinstance(picture, np.ndarray):
+            picture = read_image(picture, self.bits)
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise InputError(
+                f"a picture given as an array must be (H, W, 3) uint8 RGB, not "
+                f"{picture.shape} {picture.dtype}; inspection.images.read_image returns that."
+            )
+        fit = fit_for(picture.shape[1], picture.shape[0], self.size, self.fit)
+        return fit.apply(picture), fit
+
+
+def predict_all(
+    detector: Detector,
+    pictures: Iterable[tuple[str, Picture]],
+    batch_size: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+    **options: float,
+) -> dict[str, Detections]:
+    """Predicts many pictures by name.
+
+    Args:
+        detector: The model.
+        pictures: Pairs of name and picture.
+        batch_size: Pictures per forward pass.
+        on_progress: Called with the number of pictures done.
+        **options: As for `Detector.predict`.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    found: dict[str, Detections] = {}
+    waiting: list[tuple[str, Picture]] = []
+
+    def flush() -> None:
+        if waiting:
+            results = detector.predict_batch([picture for _, picture in waiting], **options)
+            found.update(zip((name for name, _ in waiting), results, strict=True))
+            waiting.clear()
+            if on_progress:
+                on_progress(len(found))
+
+    for pair in pictures:
+        waiting.append(pair)
+        if len(waiting) == batch_size:
+            flush()
+    flush()
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

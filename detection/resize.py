@@ -1,0 +1,382 @@
+"""Raw camera files to square PNG images, their boxes carried along."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detection.annotations import ImageIndex, boxes_within, list_annotations
+from inspection.boxes import clip_boxes
+from inspection.errors import InputError
+from inspection.images import (
+    IMAGE_SUFFIXES,
+    Fit,
+    FitMode,
+    encode_image,
+    fit_for,
+    image_size,
+    list_images,
+    read_image,
+)
+from inspection.runs import atomic_path
+from inspection.voc import VocFile, read_voc, whole_boxes, write_voc
+
+_RECORD = b"inspection-fit"
+"""Keyword of the PNG text chunk that says what the image was made from."""
+
+_DATABASE = "fitted by inspection"
+"""`<database>` of a carried XML, before a hash of its boxes: an edit by hand shows."""
+
+_HEADER_END = 33
+"""Bytes of a PNG file's signature and header chunk."""
+
+
+@dataclass(frozen=True)
+class ResizeResult:
+    """What `resize` did.
+
+    Args:
+        written: Images written.
+        unchanged: Images that were up to date and left alone.
+        annotations: XML files written.
+        kept: XML files that stay because a human saved them.
+        problems: One sentence for each source that could not be done; the command line exits
+            with status 2 if there are any.
+    """
+
+    written: int
+    unchanged: int
+    annotations: int
+    kept: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One source image, its XML if it has one, and the settings."""
+
+    source: Path
+    source_xml: Path | None
+    image: Path
+    xml: Path | None
+    size: int
+    mode: FitMode
+    bits: int
+    one_based: bool
+    force: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    written: bool = False
+    annotated: bool = False
+    kept: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def resize(
+    src: str | Path,
+    images_dir: str | Path,
+    annotations_dir: str | Path | None = None,
+    size: int = 900,
+    mode: FitMode = "letterbox",
+    bits: int = 16,
+    force: bool = False,
+    source_annotations: str | Path | None = None,
+    one_based: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ResizeResult:
+    """Brings images of any size and kind to `size` x `size` PNG, and their boxes with them.
+
+    Results lie in one folder without subfolders, as labelImg expects it. A second run does
+    only what is new or changed; an image that fails is listed, and the others are done.
+
+    Args:
+        src: One image or a folder of images, searched recursively.
+        images_dir: Folder for the images.
+        annotations_dir: Folder for the XML files; none are carried along where left out.
+        size: Side of the results in pixels.
+        mode: `letterbox` keeps the aspect ratio and pads, `stretch` fills.
+        bits: How many bits of a 16-bit file the camera fills.
+        force: Whether to replace pictures and XML files that this function did not write.
+        source_annotations: Folder of the sources' XML files; beside the images where left out.
+        one_based: True for VOC-devkit files, see `inspection.voc.read_voc`.
+        on_progress: Called with the number of images done and of all.
+
+    Returns:
+        Counts and problems.
+
+    Raises:
+        InputError: `src` or `source_annotations` does not exist or holds no image.
+        ValueError: `size`, `mode` or `bits` is out of range.
+    """
+    fit_for(size, size, size, mode)
+    if not 8 <= bits <= 16:
+        raise ValueError(f"bits must lie within 8 and 16, not {bits}")
+    src, images_dir = Path(src), Path(images_dir)
+    sources = _sources(src, images_dir)
+    problems: list[str] = []
+    xml_of = _source_xml(src, sources, source_annotations, problems)
+    out_xml = None if annotations_dir is None else Path(annotations_dir)
+    jobs = [
+        _Job(
+            source,
+            xml_of.get(source),
+            images_dir / f"{source.stem}.png",
+            None if out_xml is None else out_xml / f"{source.stem}.xml",
+            *(size, mode, bits, one_based, force),
+        )
+        for source in _distinct(sources, problems)
+    ]
+    done: list[_Done] = []
+    skipped = len(sources) - len(jobs)
+    # Decoding and resizing release the interpreter lock, so threads do use the cores.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for result in pool.map(_work, jobs):
+            done.append(result)
+            if on_progress is not None:
+                on_progress(skipped + len(done), len(sources))
+    return _result(done, problems)
+
+
+def _result(done: Sequence[_Done], problems: Sequence[str]) -> ResizeResult:
+    written = sum(item.written for item in done)
+    failed = sum(bool(item.problems) and not item.written for item in done)
+    return ResizeResult(
+        written=written,
+        unchanged=len(done) - written - failed,
+        annotations=sum(item.annotated for item in done),
+        kept=sum(item.kept for item in done),
+        problems=(*problems, *(problem for item in done for problem in item.problems)),
+    )
+
+
+def _sources(src: Path, images_dir: Path) -> list[Path]:
+    results = images_dir.resolve()
+    if src.is_dir():
+        sources = list_images(src)
+        if results != src.resolve():
+            # Results below the source folder are no sources of the next run.
+            sources = [path for path in sources if results not in path.resolve().parents]
+    elif src.is_file() and src.suffix.lower() in IMAGE_SUFFIXES:
+        sources = [src]
+    else:
+        raise InputError(f"{src}: is no image and no folder; give PNG, JPEG, BMP or TIFF files")
+    if not sources:
+        raise InputError(f"{src}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
+    return sources
+
+
+def _distinct(sources: list[Path], problems: list[str]) -> list[Path]:
+    """Sources that do not share their result with another one."""
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for source in sources:
+        # Windows and Mac file systems do not tell case apart.
+        by_name[source.stem.casefold()].append(source)
+    for same in by_name.values():
+        if len(same) > 1:
+            problems.append(
+                f"{', '.join(map(str, same))}: would all become {same[0].stem}.png; give them "
+                "different names"
+            )
+    return [source for source in sources if len(by_name[source.stem.casefold()]) == 1]
+
+
+def _source_xml(
+    src: Path, sources: list[Path], folder: str | Path | None, problems: list[str]
+) -> dict[Path, Path]:
+    """The XML file of each source that has one."""
+    if folder is None:
+        beside = {source: source.with_suffix(".xml") for source in sources}
+        return {source: path for source, path in beside.items() if path.is_file()}
+    folder = Path(folder)
+    index = ImageIndex(src if src.is_dir() else src.parent)
+    found: dict[Path, Path] = {}
+    strays: list[str] = []
+    for path in list_annotations(folder):
+        try:
+            image, problem = index.match(read_voc(path), folder)
+        except InputError:
+            # Its image is the one named alike; working on that one lists what is wrong.
+            found.update({source: path for source in sources if source.stem == path.stem})
+            continue
+        source = index.folder / image
+        if problem:
+            strays.append(path.name)
+        elif source in found:
+            problems.append(f"{path}: names {source}, as {found[source]} does; remove one")
+        else:
+            found[source] = path
+    if strays and src.is_dir():
+        problems.append(
+            f"{folder}: {len(strays)} XML files belong to no single image of {src} and are not "
+            f"carried along ({', '.join(strays[:3])}); add their images or remove them"
+        )
+    return found
+
+
+def _work(job: _Job) -> _Done:
+    try:
+        return _fit_one(job)
+    except InputError as error:
+        return _Done(problems=error.problems)
+    except OSError as error:
+        return _Done(
+            problems=(
+                f"{job.source}: its result {error.filename or job.image} cannot be written "
+                f"({error.strerror}); make room or check the permissions",
+            )
+        )
+
+
+def _fit_one(job: _Job) -> _Done:
+    fit = fit_for(*image_size(job.source), job.size, job.mode)
+    record = _record(job, fit)
+    before = _read_record(job.image)
+    fresh = before == record and not job.force
+    in_place = job.image.exists() and job.image.samefile(job.source)
+    if in_place or job.source.resolve().parent == job.image.resolve().parent:
+        if not in_place or fit.source != (job.size, job.size):
+            raise InputError(
+                f"{job.source}: lies in the folder of the results; put source images into another "
+                "folder"
+            )
+        fresh = True
+    elif not fresh:
+        _may_replace(job, before, record)
+    if not fresh:
+        content = encode_image(fit.apply(read_image(job.source, job.bits)), ".png")
+        with atomic_path(job.image) as temporary:
+            temporary.write_bytes(_with_record(content, record))
+    try:
+        annotated, kept = _carry(job, fit)
+    except InputError as error:
+        return _Done(written=not fresh, problems=error.problems)
+    return _Done(written=not fresh, annotated=annotated, kept=kept)
+
+
+def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, object]) -> None:
+    """Refuses to touch pictures and labels that are not this function's own."""
+    if job.force:
+        return
+    if job.image.exists() and before is None:
+        raise InputError(
+            f"{job.source}: {job.image} exists and was not made by resize; remove it, or replace "
+            "it with --force"
+        )
+    geometry = ("source", "size", "mode")
+    moved = before is not None and any(before.get(key) != record[key] for key in geometry)
+    if not moved or job.xml is None or not job.xml.exists():
+        return
+    if job.source_xml is None or not _is_carried(job.xml):
+        raise InputError(
+            f"{job.source}: the boxes in {job.xml} fit the present {job.image.name} and would not "
+            "fit the new one; move both away, or replace them with --force"
+        )
+
+
+def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
+    """Writes the transformed XML; returns (written, a human's was kept)."""
+    if job.xml is None or job.source_xml is None:
+        return False, False
+    if job.xml.exists():
+        if job.xml.samefile(job.source_xml):
+            return False, True
+        if not job.force and not _is_carried(job.xml):
+            return False, True
+    voc = read_voc(job.source_xml, job.one_based)
+    stated = (voc.width, voc.height)
+    if all(stated) and stated != fit.source:
+        raise InputError(
+            f"{job.source_xml}: states an image of {stated[0]} x {stated[1]} pixels, {job.source} "
+            f"has {fit.source[0]} x {fit.source[1]}; correct <size> if the boxes fit the image"
+        )
+    problems: list[str] = []
+    where = [f"{job.source_xml}, line {item.line}" for item in voc.objects]
+    boxes = boxes_within([item.xyxy for item in voc.objects], where, fit.source, problems, [])
+    if problems:
+        raise InputError(problems)
+    fitted = clip_boxes(fit.to_fitted(boxes), job.size, job.size)
+    edges = whole_boxes(fitted, job.size, job.size)
+    label = [item.name for item in voc.objects]
+    difficult = [item.difficult for item in voc.objects]
+    database = _database(edges, label, difficult)
+    if job.xml.exists() and not job.force and read_voc(job.xml).database == database:
+        return False, False
+    write_voc(
+        job.xml,
+        job.image.name,
+        (job.size, job.size, 3),
+        edges,
+        label,
+        difficult,
+        folder=job.image.resolve().parent.name,
+        image_path=job.image.resolve(),
+        database=database,
+    )
+    return True, False
+
+
+def _database(edges: np.ndarray, label: Sequence[str], difficult: Sequence[bool]) -> str:
+    content = json.dumps([edges.tolist(), list(label), [int(flag) for flag in difficult]])
+    return f"{_DATABASE} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _is_carried(path: Path) -> bool:
+    """Whether an XML file is as `resize` wrote it; a damaged one counts as a human's."""
+    try:
+        voc: VocFile = read_voc(path)
+    except InputError:
+        return False
+    label = [item.name for item in voc.objects]
+    difficult = [item.difficult for item in voc.objects]
+    return voc.database == _database(voc.xyxy.astype(np.int64), label, difficult)
+
+
+def _record(job: _Job, fit: Fit) -> dict[str, object]:
+    """What decides the pixels of the result."""
+    state = job.source.stat()
+    return {
+        "file": job.source.name,
+        "bytes": state.st_size,
+        "modified": state.st_mtime_ns,
+        "source": list(fit.source),
+        "size": fit.size,
+        "mode": fit.mode,
+        "bits": job.bits,
+    }
+
+
+def _with_record(png: bytes, record: dict[str, object]) -> bytes:
+    """A PNG file with the record as a text chunk behind its header (PNG 1.2, section 4.2.3)."""
+    body = b"tEXt" + _RECORD + b"\0" + json.dumps(record).encode("ascii")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:_HEADER_END] + chunk + png[_HEADER_END:]
+
+
+def _read_record(path: Path) -> dict[str, object] | None:
+    """The record of a PNG file that `resize` wrote, else None."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_END + 4096)
+    except OSError:
+        return None
+    start, prefix = _HEADER_END + 8, _RECORD + b"\0"
+    if head[start - 4 : start + len(prefix)] != b"tEXt" + prefix:
+        return None
+    (length,) = struct.unpack(">I", head[start - 8 : start - 4])
+    try:
+        record = json.loads(head[start + len(prefix) : start + length])
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

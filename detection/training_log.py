@@ -1,0 +1,201 @@
+"""What a training tells while it runs: console, CSV, TensorBoard and a curve picture."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from inspection.runs import atomic_path, write_text_atomic
+
+_LINE_SECONDS = 30.0
+
+
+class TrainingLog:
+    """Shows progress as a bar in a terminal, as a line now and then elsewhere, and keeps files.
+
+    Args:
+        console: Where to write; standard output where left out.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._folder: Path | None = None
+        self._rows: list[dict[str, str]] = []
+        self._bar: Progress | None = None
+        self._board = None
+        self._shown = 0.0
+
+    def say(self, text: str) -> None:
+        """Prints one line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @staticmethod
+    def memory_mb() -> float:
+        """Peak memory of this process so far in MB."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def open(self, folder: Path, resume_after: int | None = None) -> None:
+        """Starts the files of a run; on a resume, rows after the resumed epoch are dropped."""
+        self._folder = folder
+        path = folder / "log.csv"
+        if resume_after is not None and path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                self._rows = [
+                    row for row in csv.DictReader(file) if int(row["epoch"]) <= resume_after
+                ]
+
+    def start(self, steps: int, epochs: int, batch_size: int, epoch: int, step: int) -> None:
+        """Begins to show progress at a step of the run."""
+        self._steps, self._epochs, self._batch_size = steps, epochs, batch_size
+        self._epoch, self._step, self._first = epoch, step, step
+        self._began = self._shown = time.perf_counter()
+        self._waited = self._worked = self._validated = 0.0
+        self._average: dict[str, float] = {}
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task("", total=steps, completed=step % steps, text="")
+            self._bar.start()
+
+    def step(
+        self, losses: dict[str, float], learning_rate: float, waited: float, seconds: float
+    ) -> None:
+        """Takes in one step: its losses, how long it waited for data and took in all."""
+        self._step += 1
+        self._waited += waited
+        self._worked += seconds
+        for name, value in losses.items():
+            self._average[name] = 0.9 * self._average.get(name, value) + 0.1 * value
+        text = self._text(learning_rate)
+        if self._bar is not None:
+            done = (self._step - 1) % self._steps + 1
+            epoch = (self._step - 1) // self._steps + 1
+            self._bar.update(
+                self._task, description=f"epoch {epoch}/{self._epochs}", completed=done, text=text
+            )
+        elif time.perf_counter() - self._shown > _LINE_SECONDS:
+            self._shown = time.perf_counter()
+            epoch, done = divmod(self._step - 1, self._steps)
+            self.say(f"epoch {epoch + 1}/{self._epochs} step {done + 1}/{self._steps} {text}")
+
+    def _text(self, learning_rate: float) -> str:
+        done = self._step - self._first
+        per_step = (self._worked + self._validated) / done
+        left = (self._steps * self._epochs - self._step) * per_step
+        return (
+            f"loss {self._average['loss']:.3f} (class {self._average['classification_loss']:.3f}, "
+            f"box {self._average['box_loss']:.3f})  lr {learning_rate:.1e}  "
+            f"{done * self._batch_size / self._worked:.1f} images/s  ETA {_clock(left)}"
+        )
+
+    def validating(self, count: int) -> Callable[[int], None]:
+        """A callback for validation progress."""
+
+        def on_progress(done: int) -> None:
+            if self._bar is not None:
+                self._bar.update(self._task, text=f"validating {done}/{count}")
+
+        return on_progress
+
+    def epoch(
+        self,
+        epoch: int,
+        values: dict[str, float],
+        per_class: dict[str, float],
+        seconds: float,
+        is_best: bool,
+    ) -> None:
+        """Takes in a finished epoch and rewrites the files."""
+        self._validated += seconds
+        done = self._step - self._first
+        values = values | {
+            "images_per_second": done * self._batch_size / self._worked,
+            "waiting_for_data": self._waited / self._worked,
+            "minutes": (time.perf_counter() - self._began) / 60,
+        }
+        row = {"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in values.items()}
+        row |= {f"ap_{name}": f"{value:.4f}" for name, value in per_class.items()}
+        self._rows.append(row)
+        self.say(
+            f"epoch {epoch}/{self._epochs}: loss {values['loss']:.4f}, val mAP "
+            f"{values['val_map']:.4f}{' (best so far)' if is_best else ''}, "
+            f"{values['minutes']:.1f} min"
+        )
+        if self._folder is not None:
+            self._write_csv(self._folder / "log.csv")
+            self._write_board(epoch, values)
+            self._write_curves(self._folder / "curves.png")
+
+    def _write_csv(self, path: Path) -> None:
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text_atomic(path, text.getvalue())
+
+    def _write_board(self, epoch: int, values: dict[str, float]) -> None:
+        import tensorflow as tf
+
+        if self._board is None:
+            self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+        with self._board.as_default(step=epoch):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._board.flush()
+
+    def _write_curves(self, path: Path) -> None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 3.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        epochs = [int(row["epoch"]) for row in self._rows]
+        for name in ("loss", "classification_loss", "box_loss"):
+            left.plot(
+                epochs, [float(row[name]) for row in self._rows], label=name.replace("_", " ")
+            )
+        left.set(xlabel="epoch", title="training loss")
+        left.legend()
+        right.plot(epochs, [float(row["val_map"]) for row in self._rows], marker="o")
+        right.set(xlabel="epoch", title="mAP on the validation part", ylim=(0, 1))
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110)
+
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Holds off further Ctrl-C while the run is saved."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def close(self) -> None:
+        """Stops the bar and closes the files."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

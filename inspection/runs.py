@@ -1,0 +1,91 @@
+"""Run folders: atomic writes, hashes, and the record that says what made a result."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place only when the block succeeds.
+
+    The suffix is kept, because Keras and OpenCV choose a format by it. On any exception,
+    also a full disk, the temporary file is removed and what stood at `path` stays.
+
+    Args:
+        path: The file to write. Its folder is made where missing.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OSError: The file could not be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result should carry the user's usual permissions.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text so that a reader sees the old file or the new one, never half of it."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomic(path: str | Path, value: Any) -> None:
+    """Writes indented JSON atomically; non-ASCII stays readable and NaN becomes null."""
+    write_text_atomic(path, json.dumps(_jsonable(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist())
+    if isinstance(value, float) and value != value:
+        return None
+    return value
+
+
+def may_write(folder: str | Path) -> bool:
+    """Whether a folder is meant to be written to; its mode binds the administrator too.
+
+    An archive that was made read-only stays as it is, also when a container runs as root.
+    """
+    folder = Path(folder)
+    try:
+        return bool(folder.stat().st_mode & 0o200) and os.access(folder, os.W_OK)
+    except OSError:
+        return False

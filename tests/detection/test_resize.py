@@ -1,0 +1,277 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection.check import check
+from detection.resize import resize
+from inspection.errors import InputError
+from inspection.images import image_size, read_image, write_image
+from inspection.voc import read_voc, write_voc
+
+RNG = np.random.default_rng(0)
+
+
+class Folder:
+    """Sources of 80 x 40 pixels, and where results go."""
+
+    def __init__(self, root: Path) -> None:
+        self.src, self.images, self.annotations = root / "원본", root / "images", root / "xml"
+        self.src.mkdir()
+
+    def image(self, name: str, width: int = 80, height: int = 40) -> Path:
+        path = self.src / name
+        write_image(path, RNG.integers(0, 256, (height, width, 3), np.uint8))
+        return path
+
+    def xml(self, name: str, *boxes: tuple[float, ...], size: tuple[int, int] = (80, 40)) -> Path:
+        path = self.src / f"{name}.xml"
+        write_voc(path, f"{name}.png", (*size, 3), boxes, ["error"] * len(boxes))
+        return path
+
+    def resize(self, **options):
+        return resize(self.src, self.images, self.annotations, **{"size": 160, **options})
+
+    def boxes(self, name: str) -> list[list[float]]:
+        return read_voc(self.annotations / f"{name}.xml").xyxy.tolist()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def age(path: Path, seconds: float) -> None:
+    stamp = path.stat().st_mtime + seconds
+    os.utime(path, (stamp, stamp))
+
+
+def test_letterbox_carries_boxes_along(folder):
+    folder.image("웨이퍼 1.png")
+    folder.xml("웨이퍼 1", (0, 0, 80, 40), (10, 5, 20, 15))
+    result = folder.resize()
+    assert (result.written, result.annotations, result.problems) == (1, 1, ())
+    assert image_size(folder.images / "웨이퍼 1.png") == (160, 160)
+    assert folder.boxes("웨이퍼 1") == [[0, 40, 160, 120], [20, 50, 40, 70]]
+    voc = read_voc(folder.annotations / "웨이퍼 1.xml")
+    assert (voc.filename, voc.width, voc.height) == ("웨이퍼 1.png", 160, 160)
+    assert check(folder.annotations, folder.images) == []
+
+
+def test_stretch_fills_the_square(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize(mode="stretch")
+    assert folder.boxes("a") == [[20, 20, 40, 60]]
+
+
+def test_the_picture_under_a_box_stays(folder):
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[5:15, 10:20] = 255
+    write_image(folder.src / "a.png", picture)
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    x1, y1, x2, y2 = (int(edge) for edge in folder.boxes("a")[0])
+    assert read_image(folder.images / "a.png")[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 200
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".BMP", ".tif"])
+def test_the_right_size_passes_pixel_for_pixel(folder, suffix):
+    path = folder.image(f"a{suffix}", 160, 160)
+    folder.resize()
+    assert np.array_equal(read_image(folder.images / "a.png"), read_image(path))
+
+
+def test_deep_and_turned_files(folder):
+    deep = np.full((40, 80), 2048, np.uint16)
+    (folder.src / "deep.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40), (9, 9, 9)).save(folder.src / "turned.png", exif=exif)
+    folder.xml("turned", (0, 0, 40, 80), size=(40, 80))
+    assert folder.resize(bits=12).problems == ()
+    assert read_image(folder.images / "deep.png")[80, 80, 0] == 128
+    assert folder.boxes("turned") == [[40, 0, 120, 160]]
+
+
+def test_a_second_run_has_nothing_to_do(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    before = {p: p.stat().st_mtime_ns for p in folder.images.parent.rglob("*") if p.is_file()}
+    result = folder.resize()
+    assert (result.written, result.unchanged, result.annotations) == (0, 1, 0)
+    after = {p: p.stat().st_mtime_ns for p in folder.images.parent.rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_what_changed_is_done_again(folder):
+    path = folder.image("a.png")
+    folder.image("b.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    folder.image("a.png")
+    age(path, 5)
+    folder.xml("a", (0, 0, 20, 20))
+    result = folder.resize()
+    assert (result.written, result.unchanged, result.annotations) == (1, 1, 1)
+    assert folder.boxes("a") == [[0, 40, 40, 80]]
+    result = folder.resize(mode="stretch")
+    assert (result.written, result.annotations) == (2, 1)
+    assert folder.boxes("a") == [[0, 0, 40, 80]]
+
+
+def test_a_killed_run_goes_on(folder):
+    folder.image("a.png")
+    folder.image("b.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    (folder.images / "b.png").unlink()
+    (folder.annotations / "a.xml").unlink()
+    result = folder.resize()
+    assert (result.written, result.unchanged, result.annotations) == (1, 1, 1)
+
+
+def human_edit(folder: Folder) -> Path:
+    """What labelImg leaves behind when a human saves a box."""
+    path = folder.annotations / "a.xml"
+    write_voc(path, "a.png", (160, 160, 3), [[1, 2, 3, 4]], ["dust"])
+    return path
+
+
+def test_labels_of_a_human_stay(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    human_edit(folder)
+    result = folder.resize()
+    assert (result.kept, result.annotations, result.problems) == (1, 0, ())
+    assert folder.boxes("a") == [[1, 2, 3, 4]]
+    assert folder.resize(force=True).annotations == 1
+    assert folder.boxes("a") == [[20, 50, 40, 70]]
+
+
+def test_an_edit_by_hand_makes_labels_a_humans(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    path = folder.annotations / "a.xml"
+    path.write_text(path.read_text().replace("<xmin>20<", "<xmin>21<"))
+    folder.xml("a", (0, 0, 20, 20))
+    assert folder.resize().kept == 1
+    assert folder.boxes("a") == [[21, 50, 40, 70]]
+
+
+def test_a_picture_does_not_change_under_a_humans_boxes(folder):
+    folder.image("a.png")
+    folder.resize()
+    human_edit(folder)
+    before = (folder.images / "a.png").read_bytes()
+    result = folder.resize(mode="stretch")
+    assert "would not fit" in result.problems[0]
+    assert (folder.images / "a.png").read_bytes() == before
+
+
+def test_a_picture_of_other_origin_stays(folder):
+    folder.image("a.png")
+    write_image(folder.images / "a.png", np.zeros((160, 160, 3), np.uint8))
+    result = folder.resize()
+    assert "was not made by resize" in result.problems[0]
+    assert result.written == 0
+    assert read_image(folder.images / "a.png").max() == 0
+    assert folder.resize(force=True).problems == ()
+    assert read_image(folder.images / "a.png").max() > 0
+
+
+def test_two_sources_of_one_name(folder):
+    (folder.src / "sub").mkdir()
+    folder.image("a.png")
+    folder.image("sub/A.jpg")
+    folder.image("b.png")
+    result = folder.resize()
+    (problem,) = result.problems
+    assert "different names" in problem
+    assert result.written == 1
+    assert not (folder.images / "a.png").exists()
+
+
+def test_goes_on_past_bad_files(folder):
+    folder.image("a.png")
+    (folder.src / "b.png").write_bytes(b"no image")
+    content = folder.image("c.png").read_bytes()
+    (folder.src / "c.png").write_bytes(content[: len(content) // 2])
+    folder.image("d.png")
+    folder.xml("d", (10, 5, 20, 15), size=(40, 80))
+    seen = []
+    result = folder.resize(on_progress=lambda done, total: seen.append((done, total)))
+    assert result.written == 2
+    assert [name in "".join(result.problems) for name in ("b.png", "c.png", "d.xml")] == [True] * 3
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert not (folder.annotations / "d.xml").exists()
+
+
+def test_boxes_that_cannot_be_used_are_named(folder):
+    folder.image("a.png")
+    folder.xml("a", (100, 5, 120, 15))
+    result = folder.resize()
+    assert "a.xml, line" in result.problems[0]
+    assert result.written == 1
+
+
+def test_annotations_in_a_folder_of_their_own(folder, tmp_path):
+    folder.image("하위/a.jpg")
+    write_voc(tmp_path / "src xml/1.xml", "a.jpg", (80, 40, 3), [[10, 5, 20, 15]], ["error"])
+    write_voc(tmp_path / "src xml/2.xml", "gone.jpg", (80, 40, 3), [], [])
+    result = folder.resize(source_annotations=tmp_path / "src xml")
+    assert folder.boxes("a") == [[20, 50, 40, 70]]
+    assert "1 XML files belong to no single image" in result.problems[0]
+
+
+def test_one_based_boxes(folder):
+    folder.image("a.png")
+    folder.xml("a", (1, 1, 80, 40))
+    folder.resize(one_based=True)
+    assert folder.boxes("a") == [[0, 40, 160, 120]]
+
+
+def test_without_an_annotations_folder_none_are_written(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    assert resize(folder.src, folder.images, size=64).annotations == 0
+
+
+def test_a_single_file(folder):
+    path = folder.image("a.png")
+    folder.image("b.png")
+    folder.xml("a", (10, 5, 20, 15))
+    result = resize(path, folder.images, folder.annotations, size=160)
+    assert (result.written, result.annotations) == (1, 1)
+
+
+def test_results_below_the_source_are_no_sources(folder):
+    folder.image("a.png")
+    for _ in range(2):
+        result = resize(folder.src, folder.src / "images_900", size=64)
+        assert result.problems == ()
+    assert result.unchanged == 1
+
+
+def test_sources_are_never_overwritten(folder):
+    path = folder.image("a.png")
+    folder.image("b.png", 64, 64)
+    before = path.read_bytes()
+    result = resize(folder.src, folder.src, size=64)
+    assert "another folder" in result.problems[0]
+    assert (len(result.problems), result.unchanged) == (1, 1)
+    assert path.read_bytes() == before
+
+
+def test_nothing_to_do_is_an_input_error(folder, tmp_path):
+    for source in (folder.src, tmp_path / "none"):
+        with pytest.raises(InputError, match="PNG, JPEG, BMP or TIFF"):
+            resize(source, folder.images)
+    with pytest.raises(ValueError, match="letterbox or stretch"):
+        folder.resize(mode="crop")

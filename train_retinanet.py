@@ -1,0 +1,8 @@
+"""Trains a RetinaNet on labelled images: the same as `python -m detection train`."""
+
+import typer
+
+from detection.cli import train
+
+if __name__ == "__main__":
+    typer.run(train)
