@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inspection.runs import atomic_path, write_text_atomic
+from inspection.runs import atomic_path
 
 _LINE_SECONDS = 30.0
 
@@ -48,10 +47,9 @@ class TrainingLog:
         self._folder = folder
         path = folder / "log.csv"
         if resume_after is not None and path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                self._rows = [
-                    row for row in csv.DictReader(file) if int(row["epoch"]) <= resume_after
-                ]
+            rows = pd.read_csv(path, dtype=str)
+            kept = rows[rows["epoch"].astype(int) <= resume_after]
+            self._rows = kept.to_dict("records")
 
     def start(self, steps: int, epochs: int, batch_size: int, epoch: int, step: int) -> None:
         """Begins to show progress at a step of the run."""
@@ -142,12 +140,8 @@ class TrainingLog:
             self._write_curves(self._folder / "curves.png")
 
     def _write_csv(self, path: Path) -> None:
-        names = list(dict.fromkeys(name for row in self._rows for name in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text_atomic(path, text.getvalue())
+        with atomic_path(path) as temporary:
+            pd.DataFrame(self._rows).to_csv(temporary, index=False)
 
     def _write_board(self, epoch: int, values: dict[str, float]) -> None:
         import tensorflow as tf
