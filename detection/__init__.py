@@ -10,6 +10,9 @@ Example:
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from inspection.boxes import Detections, ImageLabels
 
 # Nothing is imported before it is asked for: reading labels needs no TensorFlow, and
-# `python -m detection --help` answers at once. Keras finds our classes by module name.
+# `python -m detection --help` answers at once.
 _MODULES = {
     "Detections": "inspection.boxes",
     "Detector": "detection.prediction",
@@ -52,3 +55,32 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'detection' has no attribute {name!r}")
+
+
+class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
+    """Registers our layers as soon as Keras is imported, by whomever.
+
+    `keras.models.load_model("snapshots/best.keras")` must work after `import detection` alone,
+    but importing Keras here would cost every verb that only reads labels several seconds.
+    """
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: Any) -> None:
+                execute(module)
+                importlib.import_module("detection.model")
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    importlib.import_module("detection.model")
+else:
+    sys.meta_path.insert(0, _RegisterAfterKeras())

@@ -293,6 +293,10 @@ class RetinaNet(keras_cv.models.RetinaNet):
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> RetinaNet:
         return cls(**config)
 
+    def get_compile_config(self) -> None:
+        # A snapshot is for predicting; a resumed training compiles from its own settings.
+        return None
+
     def compile(self, optimizer, **kwargs) -> None:
         """Compiles for training; the two losses are the model's own."""
         keras.Model.compile(self, optimizer=optimizer, loss=None, **kwargs)

@@ -1,21 +1,13 @@
-"""Camera pictures in; tables, labelImg XML and overlay pictures out, resumable at any point.
-
-`detections.jsonl` is the journal: a picture is done when its line stands there. Everything else
-is made before that line or, like the CSV, from the lines.
-"""
+"""Camera pictures in; tables, labelImg XML and overlay pictures out, resumable at any point."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import hashlib
-import io
 import itertools
-import json
 import os
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,33 +15,22 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from detection.annotations import list_annotations
 from detection.calibration import image_score
-from detection.dataset import SPLIT_NAME
-from detection.table import CSV_NAME as LABELS_NAME
+from detection.prediction_folder import (
+    EDGES,
+    FORMATS,
+    MADE_BY,
+    OVERLAYS,
+    OutputFolder,
+    Record,
+    refuse_annotations,
+)
 from inspection.boxes import Detections
 from inspection.errors import InputError
-from inspection.images import Image8, list_images, read_image, write_image
+from inspection.images import Image8, list_images, read_image
 from inspection.operating_point import OperatingPoint
-from inspection.report import DrawnBox, draw_view
-from inspection.runs import write_json_atomic, write_text_atomic
-from inspection.voc import read_voc, whole_boxes, write_voc
 
-FORMATS = ("csv", "jsonl", "xml", "overlay")
-CSV_NAME, JOURNAL, SETTINGS = "detections.csv", "detections.jsonl", "settings.json"
-PROBLEMS, XML, OVERLAYS = "problems.txt", "xml", "overlays"
-CSV_HEADER = ("image", "xmin", "ymin", "xmax", "ymax", "label", "score")
-
-_DATABASE = "predicted by inspection"
-"""`<database>` of a written XML, before a hash of its boxes: a human's edit shows."""
-
-_MADE_BY = "python -m detection predict"
-_EDGES = CSV_HEADER[1:5]
 _DEFAULT_THRESHOLD = 0.5
-_OVERLAY_SIDES = (640, 4096)
-# Told apart also by the colour-blind (Okabe and Ito 2008); no grey, which pictures are.
-_COLOURS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (213, 94, 0))
-Record = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 
@@ -121,21 +102,16 @@ def predict_files(
         InputError: There is no picture at all, `output` holds annotations or other results, or
             it cannot be written to.
     """
-    if unknown := set(formats) - set(FORMATS):
-        raise InputError(f"formats: {', '.join(sorted(unknown))} is none of {', '.join(FORMATS)}.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise InputError(f"threshold: {threshold} must lie within 0 and 1, as scores do.")
-    if batch_size < 1:
-        raise InputError(f"batch size: {batch_size} must be at least 1.")
+    _check_options(threshold, formats, batch_size)
     folder = Path(os.path.abspath(output))  # noqa: PTH100  resolve() would follow links
     problems: list[str] = []
     listed = _listed(paths, folder / OVERLAYS, problems)
     if not listed:
         raise InputError(problems or "no picture was given; name image files or folders.")
     rule = _Rule.of(detector, threshold)
-    _refuse_annotations(folder)
+    refuse_annotations(folder)
     try:
-        output_folder = _OutputFolder(folder, formats, detector.classes)
+        output_folder = OutputFolder(folder, formats, detector.classes)
         output_folder.open({**rule.settings(detector), "model_hash": model_hash}, resume)
         run = _Run(detector, rule, output_folder, problems, on_progress)
         return run.predict(listed, batch_size)
@@ -146,6 +122,18 @@ def predict_files(
             "room or check the permissions, and run the same command again: finished pictures "
             "are kept."
         ) from error
+
+
+def _check_options(threshold: float | None, formats: Sequence[str], batch_size: int) -> None:
+    problems = []
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        problems.append(f"formats: {', '.join(unknown)} is none of {', '.join(FORMATS)}.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        problems.append(f"threshold: {threshold} must lie within 0 and 1, as scores do.")
+    if batch_size < 1:
+        problems.append(f"batch size: {batch_size} must be at least 1.")
+    if problems:
+        raise InputError(problems)
 
 
 @dataclass(frozen=True)
@@ -165,7 +153,7 @@ class _Rule:
     def settings(self, detector: AnyDetector) -> dict[str, Any]:
         review = None if self.point is None else self.point.review_threshold
         return {
-            "made_by": _MADE_BY,
+            "made_by": MADE_BY,
             "threshold": self.threshold,
             "review_threshold": review,
             "classes": list(detector.classes),
@@ -188,7 +176,7 @@ class _Rule:
             "boxes": [
                 {
                     # The fewest digits that read back as the same float32.
-                    **{e: float(str(v)) for e, v in zip(_EDGES, found.xyxy[i], strict=True)},
+                    **{e: float(str(v)) for e, v in zip(EDGES, found.xyxy[i], strict=True)},
                     "label": found.label[i],
                     "score": float(found.score[i]),
                 }
@@ -224,7 +212,7 @@ class _Run:
         self,
         detector: AnyDetector,
         rule: _Rule,
-        output: _OutputFolder,
+        output: OutputFolder,
         problems: list[str],
         on_progress: Progress | None,
     ) -> None:
@@ -257,10 +245,10 @@ class _Run:
                 output.write_tables(self._problems)
             raise
         output.write_tables(self._problems)
-        found = [output.records.get(str(source.path)) for source in sources]
         decisions = dict.fromkeys(("OK", "review", "NG"), 0)
-        for record in filter(None, found):
-            decisions[record["decision"]] += 1
+        for path in (str(source.path) for source in sources):
+            if path in output.records:
+                decisions[output.records[path]["decision"]] += 1
         return PredictResult(
             self._done, skipped, tuple(self._problems), decisions, self._rule.threshold
         )
@@ -299,8 +287,7 @@ class _Run:
                     self._problems.extend(error.problems)
                 self._advance()
 
-        batches = self._batches(pool, sources, batch_size)
-        for batch in batches:
+        for batch in self._batches(pool, sources, batch_size):
             found = self._detector.predict_batch([picture.rgb for _, picture in batch])
             for (source, picture), detections in zip(batch, found, strict=True):
                 record = self._rule.record(source, picture, detections)
@@ -337,115 +324,82 @@ class _Run:
         self._on_progress(self._handled, self._total)
 
 
-class _OutputFolder:
-    """The results: the journal's records by source file, and the files made of them."""
-
-    def __init__(self, folder: Path, formats: Sequence[str], classes: Sequence[str]) -> None:
-        self._folder, self._formats = folder, frozenset(formats)
-        self._colours = {
-            name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(classes)
-        }
-        self.records: dict[str, Record] = {}
-
-    def open(self, settings: dict[str, Any], resume: bool) -> None:
-        """Reads what an earlier call did, or clears it.
-
-        Raises:
-            InputError: The folder holds something else, or results of other settings.
-        """
-        before = self._settings_before()
-        self.records = _read_journal(self._folder / JOURNAL)
-        if before is not None and not resume:
-            self._clear()
-        elif self.records and (changes := _changes(before or {}, settings)):
-            raise InputError(
-                f"{self._folder}: holds results of another run ({'; '.join(changes)}); give "
-                "another output folder, or do everything in it again with --restart."
-            )
-        write_json_atomic(self._folder / SETTINGS, settings)
-        for pattern in (f"{XML}/**/.*.xml", f"{OVERLAYS}/**/.*.jpg"):
-            for half_written in self._folder.glob(pattern):
-                half_written.unlink()
-        # A torn last line would otherwise spoil the next one.
-        text = "".join(map(_line, self.records.values()))
-        if not (path := self._folder / JOURNAL).exists() or path.read_bytes() != text.encode():
-            write_text_atomic(path, text)
-
-    def forget(self, files: Iterable[str]) -> None:
-        """Takes pictures that changed out of the journal."""
-        if files := set(files):
-            self.records = {key: item for key, item in self.records.items() if key not in files}
-            text = "".join(map(_line, self.records.values()))
-            write_text_atomic(self._folder / JOURNAL, text)
-
-    def journal(self) -> TextIO:
-        return (self._folder / JOURNAL).open("a", encoding="utf-8", newline="\n")
-
-    def append(self, journal: TextIO, record: Record) -> None:
-        journal.write(_line(record))
-        journal.flush()
-        self.records[record["file"]] = record
-
-    def draw(self, record: Record, rgb: Image8) -> None:
-        """Writes a picture's XML and overlay, where wanted."""
-        if XML in self._formats:
-            _write_xml(self._xml(record), record)
-        if "overlay" in self._formats:
-            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
-
-    def complete(self, record: Record, bits: int) -> None:
-        """Writes those of a finished picture's XML and overlay that are missing."""
-        if XML in self._formats and not self._xml(record).exists():
-            _write_xml(self._xml(record), record)
-        if "overlay" in self._formats and not self._overlay(record).exists():
-            rgb = read_image(record["file"], bits)
-            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
-
-    def write_tables(self, problems: Sequence[str]) -> None:
-        """Writes the CSV from all records, and the list of problems."""
-        if "csv" in self._formats:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(CSV_HEADER)
-            for record in sorted(self.records.values(), key=lambda item: item["image"]):
-                writer.writerows(_rows(record))
-            write_text_atomic(self._folder / CSV_NAME, text.getvalue())
-        if problems:
-            write_text_atomic(self._folder / PROBLEMS, "\n".join(problems) + "\n")
+def _listed(
+    paths: Sequence[str | Path], overlays: Path, problems: list[str]
+) -> list[tuple[Path, str]]:
+    """Absolute paths of all pictures, each once, and their names relative to what was given."""
+    listed: dict[Path, str] = {}
+    for given in paths:
+        path = Path(os.path.abspath(given))  # noqa: PTH100  resolve() would follow links
+        if path.is_dir():
+            # Results below a folder of pictures are no pictures of the next call.
+            found = [image for image in list_images(path) if overlays not in image.parents]
+            if not found:
+                problems.append(
+                    f"{given}: holds no PNG, JPEG, BMP or TIFF image; give another folder"
+                )
+            for image in found:
+                listed.setdefault(image, image.relative_to(path).as_posix())
+        elif path.exists():
+            listed.setdefault(path, path.name)
         else:
-            (self._folder / PROBLEMS).unlink(missing_ok=True)
-
-    def _settings_before(self) -> dict[str, Any] | None:
-        """The settings of the call that made this folder; None where there was none."""
+            problems.append(f"{given}: there is no such file or folder; correct the path")
+    for path in list(listed):
         try:
-            settings = json.loads((self._folder / SETTINGS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            settings = None
-        except ValueError:
-            settings = {}
-        if isinstance(settings, dict) and settings.get("made_by") == _MADE_BY:
-            return settings
-        names = (SETTINGS, JOURNAL, CSV_NAME, PROBLEMS, XML, OVERLAYS)
-        if foreign := [name for name in names if (self._folder / name).exists()]:
-            raise InputError(
-                f"{self._folder}: holds {' and '.join(foreign)} that predict did not write; give "
-                "an output folder of its own."
-            )
+            str(path).encode()
+        except UnicodeEncodeError:
+            problems.append(f"{path!r}: the name is not UTF-8, so no table can hold it; rename it")
+            del listed[path]
+    return list(listed.items())
+
+
+def _named(listed: Sequence[tuple[Path, str]], records: Mapping[str, Record]) -> list[_Source]:
+    """Gives every picture a name and a place of its own; finished ones keep theirs."""
+    names = {record["image"] for record in records.values()}
+    stems = {_folded(record["stem"]) for record in records.values()}
+    sources = []
+    for path, relative in listed:
+        if record := records.get(str(path)):
+            sources.append(_Source(path, record["image"], record["stem"]))
+            continue
+        numbered = (f"{relative}~{number}" for number in itertools.count(2))
+        name = next(
+            item
+            for item in itertools.chain(_longer_names(path, relative), numbered)
+            if item not in names
+        )
+        plain = PurePosixPath(name).with_suffix("").as_posix()
+        numbered = (f"{name}~{number}" for number in itertools.count(2))
+        stem = next(
+            item for item in itertools.chain((plain, name), numbered) if _folded(item) not in stems
+        )
+        names.add(name)
+        stems.add(_folded(stem))
+        sources.append(_Source(path, name, stem))
+    return sources
+
+
+def _longer_names(path: Path, relative: str) -> Iterator[str]:
+    """The name as given, then with one folder more before it, up to the whole path."""
+    parts = path.parts[1:]
+    for count in range(len(PurePosixPath(relative).parts), len(parts) + 1):
+        yield "/".join(parts[-count:])
+
+
+def _folded(stem: str) -> str:
+    # Windows and Mac file systems do not tell case apart, nor two ways to write Korean.
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _file_state(path: Path) -> list[int] | None:
+    """Size in bytes and time of the last change in ns; None where the file is gone."""
+    try:
+        state = path.stat()
+    except OSError:
         return None
+    return [state.st_size, state.st_mtime_ns]
 
-    def _clear(self) -> None:
-        """Removes what earlier calls wrote; the journal last, as it says what they wrote."""
-        for record in self.records.values():
-            self._overlay(record).unlink(missing_ok=True)
-        if (self._folder / XML).is_dir():
-            for path in list_annotations(self._folder / XML):  # none of them a human's, see above
-                path.unlink()
-        for name in (CSV_NAME, PROBLEMS, JOURNAL):
-            (self._folder / name).unlink(missing_ok=True)
-        self.records = {}
 
-    def _xml(self, record: Record) -> Path:
-        return self._folder / XML / f"{record['stem']}.xml"
-
-    def _overlay(self, record: Record) -> Path:
-        return self._folder / OVERLAYS / f"{record['stem']}.jpg"
+def _read(path: Path, bits: int) -> _Picture:
+    state = _file_state(path)  # before reading: a change meanwhile must show next time
+    return _Picture(read_image(path, bits), state or [])

@@ -1,0 +1,187 @@
+"""How well anchors reach the labels: matches, numbers, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detection.anchors import (
+    AnchorSettings,
+    anchor_boxes,
+    best_ious,
+    best_possible_recall,
+)
+from detection.targets import match_anchors
+from inspection.boxes import ImageLabels, box_iou
+from inspection.report import figure_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POSITIVE_IOU = 0.5
+# Matching takes time by anchors times boxes; this much is a few seconds.
+_MATCH_BUDGET = 6e7
+_STEPS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None))
+_PLAIN, _BAD, _SOFT = "#1f5f99", "#c0392b", "#8a97a3"
+_MOST_POINTS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Which anchors answer for the boxes of one image.
+
+    Args:
+        anchors: (P, 4) xyxy of the positive anchors, in pixels of the network's input.
+        box: (P,) index of the box that each answers for.
+        iou: (P,) its IoU with that box.
+        count: (N,) how many anchors reach each box at an IoU of 0.5; at 0 the box is learnt from
+            forced matches alone.
+    """
+
+    anchors: np.ndarray
+    box: np.ndarray
+    iou: np.ndarray
+    count: np.ndarray
+
+
+def match_image(anchors: np.ndarray, boxes: np.ndarray) -> Matched:
+    """Matches as the training targets are made.
+
+    Args:
+        anchors: (A, 4) xyxy in pixels.
+        boxes: (N, 4) xyxy in pixels.
+    """
+    match = match_anchors(anchors, boxes)
+    positive = np.flatnonzero(match >= 0)
+    box = match[positive]
+    iou = box_iou(anchors[positive], boxes)[np.arange(len(positive)), box]
+    count = np.bincount(box[iou >= POSITIVE_IOU], minlength=len(boxes))
+    return Matched(anchors[positive], box, iou, count)
+
+
+class Reach:
+    """How well the anchors reach all boxes, and how many answer for each in a sample.
+
+    Args:
+        labels: The labelled images.
+        boxes: (N, 4) xyxy of all their boxes, in pixels of the network's input.
+        anchors: The anchors.
+        size: Side of the network's input in pixels.
+        seed: Decides which images are matched where there are too many for all.
+
+    Attributes:
+        iou: (N,) IoU of each box with its best anchor.
+        recall: Share of boxes that some anchor reaches at IoU 0.5; NaN without boxes.
+        paper_recall: The same for the paper's anchors.
+        count: Anchors that answer for a box at IoU 0.5, for the boxes of the matched images.
+        images: How many images were matched.
+        notes: What a reader must know.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[ImageLabels],
+        boxes: np.ndarray,
+        anchors: AnchorSettings,
+        size: int,
+        seed: int,
+    ) -> None:
+        self.boxes, self.anchors = boxes, anchors
+        self.iou = best_ious(anchors, boxes, size, size)
+        self.recall = best_possible_recall(self.iou)
+        self.paper_recall = best_possible_recall(best_ious(AnchorSettings(), boxes, size, size))
+        self.count, self.images = self._matched(labels, size, seed)
+        self.notes: list[str] = []
+        if self.recall < 0.95:
+            missed = int((self.iou < POSITIVE_IOU).sum())
+            self.notes.append(
+                f"{missed} of {len(boxes)} boxes are reached by no anchor at IoU .5 and are learnt "
+                "from one forced anchor each. `python -m detection anchors` compares anchors; a "
+                "larger --size makes small boxes larger."
+            )
+
+    def _matched(
+        self, labels: Sequence[ImageLabels], size: int, seed: int
+    ) -> tuple[np.ndarray, int]:
+        """Anchors per box over as many images, in random order, as a few seconds allow."""
+        grid = anchor_boxes(self.anchors, size, size)
+        ends = np.cumsum([len(item) for item in labels])
+        counts, images, work = [np.zeros(0, np.int64)], 0, 0.0
+        for index in np.random.default_rng(seed).permutation(len(labels)):
+            boxes = self.boxes[ends[index] - len(labels[index]) : ends[index]]
+            work += len(grid) * len(boxes)
+            if work > _MATCH_BUDGET and images:
+                break
+            images += 1
+            counts.append(match_image(grid, boxes).count)
+        return np.concatenate(counts), images
+
+
+def reach_figures(reach: Reach, size: int) -> list[tuple[str, bytes]]:
+    """The page's figures as names and PNG; none where there are no boxes.
+
+    Args:
+        reach: The numbers.
+        size: Side of the network's input in pixels.
+    """
+    draw: dict[str, Callable[[Figure], None]] = {
+        "Anchors per box": lambda figure: _count_figure(reach, figure),
+        "IoU with the best anchor": lambda figure: _iou_figure(reach, figure),
+        "Sizes of boxes and anchors": lambda figure: _size_figure(reach, figure, size),
+    }
+    if not len(reach.boxes):
+        return []
+    return [(name, figure_png(function, 5.2, 3.5)) for name, function in draw.items()]
+
+
+def _count_figure(reach: Reach, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    names, heights = [], []
+    for low, high in _STEPS:
+        names.append(f"{low}+" if high is None else f"{low}" if low == high else f"{low}-{high}")
+        within = (reach.count >= low) & (reach.count <= (np.inf if high is None else high))
+        heights.append(int(within.sum()))
+    names[0] = "0\n(forced)"
+    bars = axes.bar(names, heights, color=[_BAD] + [_PLAIN] * (len(names) - 1))
+    axes.bar_label(bars, fontsize=8, padding=2)
+    axes.margins(y=0.12)
+    axes.set(xlabel="anchors that answer for a box at IoU .5", ylabel="boxes")
+    axes.set_title("Anchors per box")
+
+
+def _iou_figure(reach: Reach, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    bins = np.linspace(0, 1, 41)
+    low = reach.iou < POSITIVE_IOU
+    axes.hist(reach.iou[low], bins, color=_BAD)
+    axes.hist(reach.iou[~low], bins, color=_PLAIN)
+    axes.axvline(POSITIVE_IOU, color=_BAD, linewidth=1.2)
+    label = f"{int(low.sum())} under .5  "
+    axes.annotate(label, (0.5, 0.97), xycoords="axes fraction", ha="right", va="top", color=_BAD)
+    axes.set(xlabel="IoU of a box with its best anchor", ylabel="boxes", xlim=(0, 1))
+    axes.set_title(f"IoU with the best anchor (mean {reach.iou.mean():.2f})")
+
+
+def _size_figure(reach: Reach, figure: Figure, size: int) -> None:
+    axes = figure.add_subplot()
+    chosen = np.random.default_rng(0).permutation(len(reach.boxes))[:_MOST_POINTS]
+    side = (reach.boxes[:, 2:] - reach.boxes[:, :2])[chosen]
+    low = reach.iou[chosen] < POSITIVE_IOU
+    options = {"markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
+    axes.loglog(*side[~low].T, "o", color=_PLAIN, label="boxes", **options)
+    axes.loglog(*side[low].T, "o", color=_BAD, label="boxes under IoU .5", **options)
+    shapes = reach.anchors.shapes().reshape(-1, 2)
+    axes.loglog(*shapes.T, "+", color="#17202a", markersize=6, label="anchors")
+    least = max(1.0, 0.8 * float(min(side.min(), shapes.min())))
+    ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048) if tick >= least]
+    ticks = [tick for tick in ticks if tick <= size]
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        set_ticks(ticks, [str(tick) for tick in ticks])
+        set_ticks([], minor=True)
+    axes.set(xlim=(least, size * 1.1), ylim=(least, size * 1.1), xlabel="width", ylabel="height")
+    axes.set_title(f"Sizes of boxes and anchors in pixels at {size} x {size}")
+    axes.grid(color="#e6eaee", linewidth=0.8)
+    axes.legend(loc="upper left", fontsize=8)

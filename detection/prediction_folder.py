@@ -1,0 +1,306 @@
+"""The folder of a prediction: its journal, and the tables, XML and overlays made of it.
+
+`detections.jsonl` is the journal: a picture is done when its line stands there. Everything else
+is written before that line or, like the CSV, from the lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+import numpy as np
+
+from detection.annotations import list_annotations
+from detection.dataset import SPLIT_NAME
+from detection.table import CSV_NAME as LABELS_NAME
+from inspection.errors import InputError
+from inspection.images import Image8, read_image, write_image
+from inspection.report import DrawnBox, draw_view
+from inspection.runs import write_json_atomic, write_text_atomic
+from inspection.voc import read_voc, whole_boxes, write_voc
+
+FORMATS = ("csv", "jsonl", "xml", "overlay")
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+CSV_HEADER = ("image", *EDGES, "label", "score")
+CSV_NAME, JOURNAL, SETTINGS = "detections.csv", "detections.jsonl", "settings.json"
+PROBLEMS, XML, OVERLAYS = "problems.txt", "xml", "overlays"
+MADE_BY = "python -m detection predict"
+
+_DATABASE = "predicted by inspection"
+"""`<database>` of a written XML, before a hash of its boxes: a human's edit shows."""
+
+_OVERLAY_SIDES = (640, 4096)
+# Told apart by the colour-blind too (Okabe and Ito 2008); the dark ones are left out.
+_COLOURS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+
+RECORD_KEYS = ("image", "width", "height", "decision", "score", "boxes", "stem", "file", "state")
+"""What a line of the journal holds; `stem` is the picture's place under xml/ and overlays/."""
+
+Record = dict[str, Any]
+
+
+class OutputFolder:
+    """The results: the journal's records by source file, and the files made of them."""
+
+    def __init__(self, folder: Path, formats: Sequence[str], classes: Sequence[str]) -> None:
+        self._folder, self._formats = folder, frozenset(formats)
+        self._colours = {
+            name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(classes)
+        }
+        self.records: dict[str, Record] = {}
+
+    def open(self, settings: dict[str, Any], resume: bool) -> None:
+        """Reads what an earlier call did, or clears it.
+
+        Raises:
+            InputError: The folder holds something else, or results of other settings.
+        """
+        before = self._settings_before()
+        self.records = _read_journal(self._folder / JOURNAL)
+        if before is not None and not resume:
+            self._clear()
+        elif self.records and (changes := _changes(before or {}, settings)):
+            raise InputError(
+                f"{self._folder}: holds results of another run ({'; '.join(changes)}); give "
+                "another output folder, or do everything in it again with --restart."
+            )
+        write_json_atomic(self._folder / SETTINGS, settings)
+        for pattern in (f"{XML}/**/.*.xml", f"{OVERLAYS}/**/.*.jpg"):
+            for half_written in self._folder.glob(pattern):
+                half_written.unlink()
+        # A torn last line would otherwise spoil the next one.
+        text = "".join(map(_line, self.records.values()))
+        if not (path := self._folder / JOURNAL).exists() or path.read_bytes() != text.encode():
+            write_text_atomic(path, text)
+
+    def forget(self, files: Iterable[str]) -> None:
+        """Takes pictures that changed out of the journal."""
+        if files := set(files):
+            for record in map(self.records.pop, files):
+                self._xml(record).unlink(missing_ok=True)
+                self._overlay(record).unlink(missing_ok=True)
+            text = "".join(map(_line, self.records.values()))
+            write_text_atomic(self._folder / JOURNAL, text)
+
+    def journal(self) -> TextIO:
+        return (self._folder / JOURNAL).open("a", encoding="utf-8", newline="\n")
+
+    def append(self, journal: TextIO, record: Record) -> None:
+        journal.write(_line(record))
+        journal.flush()
+        self.records[record["file"]] = record
+
+    def draw(self, record: Record, rgb: Image8) -> None:
+        """Writes a picture's XML and overlay, where wanted."""
+        if XML in self._formats:
+            _write_xml(self._xml(record), record)
+        if "overlay" in self._formats:
+            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
+
+    def complete(self, record: Record, bits: int) -> None:
+        """Writes those of a finished picture's XML and overlay that are missing."""
+        if XML in self._formats and not self._xml(record).exists():
+            _write_xml(self._xml(record), record)
+        if "overlay" in self._formats and not self._overlay(record).exists():
+            rgb = read_image(record["file"], bits)
+            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
+
+    def write_tables(self, problems: Sequence[str]) -> None:
+        """Writes the CSV from all records, and the list of problems."""
+        if "csv" in self._formats:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(CSV_HEADER)
+            for record in sorted(self.records.values(), key=lambda item: item["image"]):
+                writer.writerows(_rows(record))
+            write_text_atomic(self._folder / CSV_NAME, text.getvalue())
+        if problems:
+            write_text_atomic(self._folder / PROBLEMS, "\n".join(problems) + "\n")
+        else:
+            (self._folder / PROBLEMS).unlink(missing_ok=True)
+
+    def _settings_before(self) -> dict[str, Any] | None:
+        """The settings of the call that made this folder; None where there was none."""
+        try:
+            settings = json.loads((self._folder / SETTINGS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            settings = None
+        except ValueError:
+            settings = {}
+        if isinstance(settings, dict) and settings.get("made_by") == MADE_BY:
+            return settings
+        names = (SETTINGS, JOURNAL, CSV_NAME, PROBLEMS, XML, OVERLAYS)
+        if foreign := [name for name in names if (self._folder / name).exists()]:
+            raise InputError(
+                f"{self._folder}: holds {' and '.join(foreign)} that predict did not write; give "
+                "an output folder of its own."
+            )
+        return None
+
+    def _clear(self) -> None:
+        """Removes what earlier calls wrote; the journal last, as it says what they wrote."""
+        for record in self.records.values():
+            self._overlay(record).unlink(missing_ok=True)
+        if (self._folder / XML).is_dir():
+            for path in list_annotations(self._folder / XML):  # none of them a human's, see above
+                path.unlink()
+        for name in (CSV_NAME, PROBLEMS, JOURNAL):
+            (self._folder / name).unlink(missing_ok=True)
+        self.records = {}
+
+    def _xml(self, record: Record) -> Path:
+        return self._folder / XML / f"{record['stem']}.xml"
+
+    def _overlay(self, record: Record) -> Path:
+        return self._folder / OVERLAYS / f"{record['stem']}.jpg"
+
+
+def refuse_annotations(folder: Path) -> None:
+    """Refuses a folder in which predictions would mix with what humans drew.
+
+    Args:
+        folder: The output folder, absolute; it need not exist.
+
+    Raises:
+        InputError: It, its `xml`, or a folder above holds annotations. XML of ours that was
+            changed since counts as a human's.
+    """
+    mend = "give an output folder of its own, outside any annotations."
+    problems = []
+    for place in sorted({folder.resolve(), (folder / XML).resolve()}):
+        if place.is_dir():
+            theirs = [path for path in list_annotations(place) if not _is_ours(path)]
+            if theirs:
+                more = f" and {len(theirs) - 1} more" if len(theirs) > 1 else ""
+                problems.append(
+                    f"{folder}: holds {theirs[0]}{more}, which predict did not write or a human "
+                    f"changed; move it into an annotations folder, or {mend}"
+                )
+        for above in (place, *place.parents):
+            if found := _sign_of_annotations(above, place):
+                problems.append(
+                    f"{folder}: lies in an annotations folder ({found}), where predictions would "
+                    f"be taken for a human's; {mend}"
+                )
+    if problems:
+        raise InputError(list(dict.fromkeys(problems)))
+
+
+def _sign_of_annotations(folder: Path, output: Path) -> Path | None:
+    for name in (LABELS_NAME, SPLIT_NAME):
+        if (folder / name).is_file():
+            return folder / name
+    # Farther up, a stray XML file says nothing; right above, whoever reads it reads ours too.
+    if folder != output.parent:
+        return None
+    xml = (path for path in sorted(folder.glob("*.[xX][mM][lL]")) if path.is_file())
+    return next((path for path in xml if _is_annotation(path)), None)
+
+
+def _is_annotation(path: Path) -> bool:
+    try:
+        read_voc(path)
+    except InputError:
+        return False
+    return not _is_ours(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an XML file is as predict wrote it; a damaged one counts as a human's."""
+    try:
+        voc = read_voc(path)
+    except InputError:
+        return False
+    return voc.database == _database(voc.xyxy.astype(np.int64), [o.name for o in voc.objects])
+
+
+def _database(edges: np.ndarray, label: Sequence[str]) -> str:
+    content = json.dumps([edges.tolist(), list(label)])
+    return f"{_DATABASE} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _write_xml(path: Path, record: Record) -> None:
+    size = (record["width"], record["height"])
+    label = [box["label"] for box in record["boxes"]]
+    boxes = [[box[edge] for edge in EDGES] for box in record["boxes"]]
+    edges = whole_boxes(boxes, *size)
+    write_voc(
+        path,
+        PurePosixPath(record["image"]).name,
+        (*size, 3),
+        edges,
+        label,
+        folder=Path(record["file"]).parent.name,
+        image_path=record["file"],
+        database=_database(edges, label),
+    )
+
+
+def _overlay(
+    rgb: Image8, boxes: Sequence[dict[str, Any]], colours: dict[str, tuple[int, int, int]]
+) -> Image8:
+    """The picture at its own size, within bounds, with boxes, labels and scores."""
+    low, high = _OVERLAY_SIDES
+    longest = min(max(low, *rgb.shape[:2]), high)
+    drawn = [
+        DrawnBox(
+            [box[edge] for edge in EDGES],
+            colours.get(box["label"], _COLOURS[0]),
+            f"{box['label']} {box['score']:.2f}",
+            max(2, round(longest / 450)),
+        )
+        for box in reversed(boxes)  # the highest score is drawn last, on top
+    ]
+    return draw_view(rgb, drawn, longest=longest, font_size=max(14, round(longest / 64)))
+
+
+def _rows(record: Record) -> Iterator[list[Any]]:
+    if not record["boxes"]:
+        yield [record["image"], *[""] * 6]
+    for box in record["boxes"]:
+        edges = [f"{box[edge]:.10g}" for edge in EDGES]
+        yield [record["image"], *edges, box["label"], f"{box['score']:.6f}"]
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _read_journal(path: Path) -> dict[str, Record]:
+    """Records by source file; a torn line is left out, so that its picture is done again."""
+    if not path.exists():
+        return {}
+    records: dict[str, Record] = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            complete = all(key in record for key in RECORD_KEYS)
+        except (ValueError, TypeError):
+            continue
+        if complete and isinstance(record, dict):
+            records[record["file"]] = record
+    return records
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between the settings of two calls, in words."""
+    changes = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if key == "model_hash" and old != new:
+            changes.append("the model was another one")
+        elif old != new:
+            changes.append(f"{key.replace('_', ' ')} was {_text(old)}, now {_text(new)}")
+    return changes
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
