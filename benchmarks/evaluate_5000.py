@@ -136,17 +136,18 @@ def print_figures(runs: dict[str, list[dict]], images: int, detections: int) -> 
         f"median of {len(runs['ours'])}; pycocotools {version('pycocotools')}, "
         f"faster-coco-eval {version('faster-coco-eval')}"
     )
-    print(
-        f"{'engine':19}{'seconds':>9}{'CPU s':>8}{'x ours':>8}{'peak MB':>9}{'added MB':>10}  measures"
-    )
+    columns = ("seconds", "CPU s", "x ours", "peak MB", "added MB")
+    print(f"{'engine':19}" + "".join(f"{name:>10}" for name in columns) + "  measures")
     for engine, results in runs.items():
-        peak = statistics.median(run["peak_mb"] for run in results)
-        seconds = statistics.median(run["seconds"] for run in results)
-        added = statistics.median(run["added_mb"] for run in results)
+        seconds, peak, added = (
+            statistics.median(run[name] for run in results)
+            for name in ("seconds", "peak_mb", "added_mb")
+        )
+        ratio = medians[engine] / medians["ours"]
         what = "AP@.5, all-point" if engine == "ours" else "AP@.5:.95 and AP@.5, 101-point"
         print(
-            f"{engine:19}{seconds:9.2f}{medians[engine]:8.2f}{medians[engine] / medians['ours']:8.1f}"
-            f"{peak:9.0f}{added:10.0f}  {what}"
+            f"{engine:19}{seconds:10.2f}{medians[engine]:10.2f}{ratio:10.1f}"
+            f"{peak:10.0f}{added:10.0f}  {what}"
         )
     coco = [np.array(runs[engine][0]["ap50"]) for engine in ENGINES[1:]]
     difference = np.ptp(coco, axis=0).max()

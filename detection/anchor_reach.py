@@ -99,8 +99,8 @@ class Reach:
             missed = int((self.iou < POSITIVE_IOU).sum())
             self.notes.append(
                 f"{missed} of {len(boxes)} boxes are reached by no anchor at IoU .5 and are learnt "
-                "from one forced anchor each. `python -m detection anchors` compares anchors; a "
-                "larger --size makes small boxes larger."
+                "from a forced match alone. Small ones gain by a larger --size; "
+                "python -m detection anchors compares the paper's anchors with fitted ones."
             )
 
     def _matched(
@@ -184,4 +184,4 @@ def _size_figure(reach: Reach, figure: Figure, size: int) -> None:
     axes.set(xlim=(least, size * 1.1), ylim=(least, size * 1.1), xlabel="width", ylabel="height")
     axes.set_title(f"Sizes of boxes and anchors in pixels at {size} x {size}")
     axes.grid(color="#e6eaee", linewidth=0.8)
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="white")

@@ -20,6 +20,7 @@ RECIPES: tuple[Recipe, ...] = ("none", "basic", "heavy")
 
 _MIN_SIDE = 2.0
 _PASTE_MARGIN = 0.15
+_PASTE_SHIFT = 50.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def paste_defect(target: Sample, source: Sample, rng: np.random.Generator) -> Sa
         rng: Source of chance.
 
     Returns:
-        A new sample with one box more, or `target` where no free place was found.
+        A new sample with one box more, or `target` where no free place was found or the
+        surroundings are too unlike.
     """
     candidates = np.flatnonzero(source.classes >= 0)
     if not len(candidates):
@@ -142,7 +144,11 @@ def paste_defect(target: Sample, source: Sample, rng: np.random.Generator) -> Sa
     image = target.image.copy()
     window = image[y : y + height, x : x + width].astype(np.float32)
     rim = _rim(height, width, margin // 2 + 1)
-    patch = patch + (np.median(window[rim], axis=0) - np.median(patch[rim], axis=0))
+    shift = np.median(window[rim], axis=0) - np.median(patch[rim], axis=0)
+    # A patch that has to be shifted far would run into black or white and lose its defect.
+    if np.abs(shift).max() > _PASTE_SHIFT:
+        return target
+    patch = patch + shift
     opacity = _fade(box, height, width, margin)[..., None]
     blended = np.clip(opacity * patch + (1 - opacity) * window, 0, 255)
     image[y : y + height, x : x + width] = blended.astype(np.uint8)

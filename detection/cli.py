@@ -189,13 +189,15 @@ def check(
 
     names = [name.strip() for name in classes.split(",")] if classes else None
     problems = look(annotations, images, names, one_based)
-    table = Table("kind", "file", "where", "what, and the mend", title=f"{len(problems)} findings")
-    for item in problems:
+    table = Table(title=f"{len(problems)} findings")
+    for name in ("kind", "file", "where", "what, and the mend"):
+        table.add_column(name, overflow="fold")
+    for item in sorted(problems, key=lambda problem: problem.repaired):
         kind = f"{item.kind} (repaired)" if item.repaired else item.kind
-        table.add_row(kind, item.file, item.where, item.message)
+        table.add_row(kind, Path(item.file).name, item.where, item.message)
     errors = sum(not item.repaired for item in problems)
     if problems:
-        console.print(table, markup=False)
+        console.print(table)
     say(f"{errors} problems, {len(problems) - errors} repaired by themselves.")
     if errors:
         raise typer.Exit(2)

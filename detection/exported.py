@@ -1,4 +1,4 @@
-"""Exported models in use: needs OpenVINO or ONNX Runtime and NumPy, neither Keras nor TensorFlow."""
+"""Exported models in use: with OpenVINO or ONNX Runtime, without Keras and TensorFlow."""
 
 from __future__ import annotations
 

@@ -125,8 +125,8 @@ def predict_files(
 
 
 def _check_options(threshold: float | None, formats: Sequence[str], batch_size: int) -> None:
-    problems = []
-    if unknown := sorted(set(formats) - set(FORMATS)):
+    problems, unknown = [], sorted(set(formats) - set(FORMATS))
+    if unknown:
         problems.append(f"formats: {', '.join(unknown)} is none of {', '.join(FORMATS)}.")
     if threshold is not None and not 0 <= threshold <= 1:
         problems.append(f"threshold: {threshold} must lie within 0 and 1, as scores do.")
@@ -223,13 +223,9 @@ class _Run:
 
     def predict(self, listed: Sequence[tuple[Path, str]], batch_size: int) -> PredictResult:
         output = self._output
-        changed = [
-            str(path)
-            for path, _ in listed
-            if str(path) in output.records
-            and _file_state(path) not in (None, output.records[str(path)]["state"])
-        ]
-        output.forget(changed)
+        known = [path for path, _ in listed if str(path) in output.records]
+        states = ((str(path), _file_state(path)) for path in known)
+        output.forget([key for key, now in states if now and now != output.records[key]["state"]])
         sources = _named(listed, output.records)
         waiting = [source for source in sources if str(source.path) not in output.records]
         skipped = len(sources) - len(waiting)
@@ -363,16 +359,12 @@ def _named(listed: Sequence[tuple[Path, str]], records: Mapping[str, Record]) ->
             sources.append(_Source(path, record["image"], record["stem"]))
             continue
         numbered = (f"{relative}~{number}" for number in itertools.count(2))
-        name = next(
-            item
-            for item in itertools.chain(_longer_names(path, relative), numbered)
-            if item not in names
-        )
+        longer = itertools.chain(_longer_names(path, relative), numbered)
+        name = next(item for item in longer if item not in names)
         plain = PurePosixPath(name).with_suffix("").as_posix()
         numbered = (f"{name}~{number}" for number in itertools.count(2))
-        stem = next(
-            item for item in itertools.chain((plain, name), numbered) if _folded(item) not in stems
-        )
+        places = itertools.chain((plain, name), numbered)
+        stem = next(item for item in places if _folded(item) not in stems)
         names.add(name)
         stems.add(_folded(stem))
         sources.append(_Source(path, name, stem))

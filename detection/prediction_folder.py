@@ -36,8 +36,11 @@ _DATABASE = "predicted by inspection"
 """`<database>` of a written XML, before a hash of its boxes: a human's edit shows."""
 
 _OVERLAY_SIDES = (640, 4096)
-# Told apart by the colour-blind too (Okabe and Ito 2008); the dark ones are left out.
-_COLOURS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+# Bright ones that the colour-blind tell apart too (Okabe and Ito 2008), and lighter kin of them.
+CLASS_COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 178, 130), (240, 228, 66)),
+    *((204, 121, 167), (235, 110, 30), (110, 150, 240), (200, 200, 200)),
+)
 
 RECORD_KEYS = ("image", "width", "height", "decision", "score", "boxes", "stem", "file", "state")
 """What a line of the journal holds; `stem` is the picture's place under xml/ and overlays/."""
@@ -51,7 +54,7 @@ class OutputFolder:
     def __init__(self, folder: Path, formats: Sequence[str], classes: Sequence[str]) -> None:
         self._folder, self._formats = folder, frozenset(formats)
         self._colours = {
-            name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(classes)
+            name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)
         }
         self.records: dict[str, Record] = {}
 
@@ -251,7 +254,7 @@ def _overlay(
     drawn = [
         DrawnBox(
             [box[edge] for edge in EDGES],
-            colours.get(box["label"], _COLOURS[0]),
+            colours.get(box["label"], CLASS_COLOURS[0]),
             f"{box['label']} {box['score']:.2f}",
             max(2, round(longest / 450)),
         )

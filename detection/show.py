@@ -14,6 +14,7 @@ from detection.anchor_reach import Matched, Reach, match_image, reach_figures
 from detection.anchors import AnchorSettings, anchor_boxes, best_possible_recall
 from detection.batches import Batches, FittedImages
 from detection.dataset import fitted_boxes
+from detection.prediction_folder import CLASS_COLOURS
 from detection.settings import TrainSettings
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
@@ -34,11 +35,6 @@ from inspection.runs import write_text_atomic
 
 TEMPLATE = Path(__file__).with_name("show.html.jinja")
 _BLUE, _GREY = (41, 121, 255), (158, 158, 158)
-# Told apart by the colour-blind too (Okabe and Ito 2008), bright enough for dark surfaces.
-_COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 178, 130), (240, 228, 66)),
-    *((204, 121, 167), (235, 110, 30), (70, 130, 230), (200, 200, 200)),
-)
 
 
 def show(
@@ -74,16 +70,18 @@ def show(
     boxes = fitted_boxes(labels, Path(images_dir), settings.size, settings.fit)
     reach = Reach(labels, boxes, anchors, settings.size, seed)
     chosen = choose_images(labels, limit, seed)
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(classes)}
+    colours = {
+        name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)
+    }
     artist = _Artist(labels, Path(images_dir), settings, classes, anchors, colours, seed)
     cards = [artist.card(index) for index in chosen]
-    if all(card is None for card in cards):
-        raise InputError(artist.problems)
+    if cards and all(card is None for card in cards):
+        raise InputError(list(dict.fromkeys(artist.problems)))
     page = render_page(
         TEMPLATE,
         title="Labels, anchors and augmented samples",
         subtitle=f"{images_dir} · {len(labels)} images · {datetime.now():%Y-%m-%d %H:%M}",
-        notes=[*artist.problems, *reach.notes],
+        notes=[*dict.fromkeys(artist.problems), *reach.notes],
         tiles=_tiles(labels, classes, reach),
         rows=_class_rows(labels, classes, reach),
         figures=[(name, png_uri(png)) for name, png in reach_figures(reach, settings.size)],
@@ -196,7 +194,8 @@ class _Artist:
         side = min(max(2.5 * max(x2 - x1, y2 - y1), 48), size)
         left, top = (min(max(0, (a + b - side) / 2), size - side) for a, b in ((x1, x2), (y1, y2)))
         region = (left, top, left + side, top + side)
-        plain = [DrawnBox(box.xyxy, box.colour, width=box.width) for box in drawn]
+        # Thinner in the whole picture, where a small box's anchors lie close together.
+        plain = [DrawnBox(box.xyxy, box.colour, width=max(1, box.width - 1)) for box in drawn]
         return {
             "anchors": image_uri(fitted_view(fitted, plain)),
             "detail": image_uri(draw_view(fitted, drawn, region, 560, 21)),
@@ -228,8 +227,9 @@ def fitted_view(fitted: Image8, boxes: Sequence[DrawnBox] = ()) -> Image8:
 
 def _drawn_anchors(boxes: np.ndarray, matched: Matched) -> list[DrawnBox]:
     forced = matched.count == 0
+    width = 2 if len(matched.anchors) <= 60 else 1  # a large box alone may have a hundred
     drawn = [
-        DrawnBox(anchor, ORANGE if forced[box] else GREEN, width=3 if forced[box] else 1)
+        DrawnBox(anchor, ORANGE if forced[box] else GREEN, width=width)
         for anchor, box in zip(matched.anchors, matched.box, strict=True)
     ]
     for index, box in enumerate(boxes):
@@ -245,8 +245,11 @@ def _matched_text(matched: Matched) -> str:
     reached = matched.count[matched.count > 0]
     parts = []
     if len(reached):
-        span = f"{reached.min()} to {reached.max()}" if len(reached) > 1 else str(reached[0])
-        parts.append(f"{_plural(len(reached), 'box', 'boxes')} reached by {span} anchors")
+        low, high = reached.min(), reached.max()
+        span = f"{low} to {high}" if low < high else str(low)
+        each = " each" if len(reached) > 1 else ""
+        boxes = _plural(len(reached), "box", "boxes")
+        parts.append(f"{boxes} reached by {span} anchors{each}")
     if forced := int((matched.count == 0).sum()):
         parts.append(f"{_plural(forced, 'box', 'boxes')} only by a forced match")
     return "; ".join(parts)
@@ -271,10 +274,10 @@ def _tiles(
     if len(reach.count):
         median = f"{np.median(reach.count):g}"
         forced = percent(float((reach.count == 0).mean()))
-    boxes = _plural(len(classes), "class", "classes")
+    kinds = _plural(len(classes), "class", "classes")
     return [
         ("Images", str(len(labels)), f"{normal} of them normal"),
-        ("Boxes", str(len(reach.boxes)), boxes),
+        ("Boxes", str(len(reach.boxes)), kinds),
         ("Best possible recall", recall, f"at IoU .5; the paper's anchors: {paper}"),
         ("Anchors per box", median, "median, at IoU .5 and over"),
         ("Only by force", forced, "of boxes; no anchor answers at IoU .5"),

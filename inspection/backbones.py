@@ -72,6 +72,61 @@ class Normalise(layers.Layer):
         return super().get_config() | {"mean": self.mean, "scale": self.scale, "bgr": self.bgr}
 
 
+@keras.saving.register_keras_serializable("inspection")
+class LocalContrast(layers.Layer):
+    """Appends each channel's local contrast: the deviation from its surroundings.
+
+    A defect of a few grey levels is lost beside the differences of light and colour between
+    pictures, which set the scale of the first normalisation. A network that starts from scratch
+    with a few hundred pictures learns it several times faster from its local contrast.
+
+    Args:
+        window: Side in pixels of the surroundings, odd; less at the image's border.
+        floor: Added to the local standard deviation, in the units of the input, so that the
+            noise of an even surface is not blown up.
+
+    Source: local contrast normalisation, Jarrett et al. 2009, section 2.
+    """
+
+    def __init__(self, window: int = 33, floor: float = 0.05, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.window = int(window)
+        self.floor = float(floor)
+
+    def call(self, images):
+        """Maps (B, H, W, C) to (B, H, W, 2 C)."""
+        # float32: the variance is a small difference of large numbers.
+        images = ops.cast(images, "float32")
+        inside = ops.ones_like(images[:1, :, :, :1])
+        for axis in (1, 2):
+            inside = self._box_sum(inside, axis)
+        deviation = images - self._mean(images, inside)
+        spread = ops.sqrt(self._mean(ops.square(deviation), inside) + 1e-8)
+        contrast = deviation / (spread + self.floor)
+        return ops.cast(ops.concatenate([images, contrast], axis=-1), self.compute_dtype)
+
+    def _mean(self, images, inside):
+        for axis in (1, 2):
+            images = self._box_sum(images, axis)
+        return images / inside
+
+    def _box_sum(self, images, axis: int):
+        """Sums over `window` pixels along an axis by running sums: its cost has no window."""
+        reach = self.window // 2
+        padding = [(0, 0)] * 4
+        padding[axis] = (reach + 1, reach)
+        total = ops.cumsum(ops.pad(images, padding), axis=axis)
+        if axis == 1:
+            return total[:, self.window :] - total[:, : -self.window]
+        return total[:, :, self.window :] - total[:, :, : -self.window]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2 * input_shape[-1])
+
+    def get_config(self):
+        return super().get_config() | {"window": self.window, "floor": self.floor}
+
+
 def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False, epsilon: float = 1.001e-5):
     """The normalisation layer that a policy means.
 
@@ -120,6 +175,7 @@ def resnet(name: str, norm: Norm = "batch", trainable: bool = True) -> keras.Mod
     else:
         mean = tuple(reversed(_IMAGENET_BGR_MEAN))
         x = Normalise(mean, scale=1 / 58.0, bgr=False, name="normalise")(inputs)
+        x = LocalContrast(name="local_contrast")(x)
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(64, 7, strides=2, use_bias=bottleneck, name="conv1_conv")(x)
     x = normalisation(norm, "conv1_bn")(x)

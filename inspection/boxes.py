@@ -138,7 +138,8 @@ class Detections:
 
     def above(self, threshold: float) -> Detections:
         """The detections whose score is at least `threshold`."""
-        count = int(np.count_nonzero(self.score >= threshold))
+        # In float64: as float32, a score just under the threshold would compare as equal to it.
+        count = int(np.count_nonzero(self.score.astype(np.float64) >= threshold))
         return Detections(self.xyxy[:count], self.score[:count], self.label[:count])
 
 

@@ -125,8 +125,8 @@ def test_a_small_box_does_not_take_the_anchors_of_a_large_one():
     It needs one of them. The large defect must keep the anchors that fit it well.
     """
     anchors = anchor_boxes(AnchorSettings(), 256, 256)
-    large = np.array([[100, 100, 148, 148]], np.float32)
-    both = np.concatenate([large, [[122, 122, 126, 126]]]).astype(np.float32)
+    large = np.array([[100, 100, 132, 132]], np.float32)
+    both = np.concatenate([large, [[114, 114, 118, 118]]]).astype(np.float32)
     alone = match_anchors(anchors, large) == 0
     kept = match_anchors(anchors, both) == 0
     fits_well = alone & (box_iou(anchors, large)[:, 0] >= 0.5)

@@ -1,0 +1,99 @@
+"""Post-training quantisation of an OpenVINO export to int8, and what it changes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detection.average_precision import measure_average_precision
+from detection.calibration import image_score
+from detection.exported import ExportedDetector, Metadata, Picture
+from inspection.boxes import ImageLabels
+
+_CALIBRATION_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Int8Change:
+    """What quantisation changed on the calibration images, against the float32 export.
+
+    Args:
+        images: Images compared.
+        map_float32: mAP (AP@.5, mean over classes) before; NaN without labels.
+        map_int8: After; NaN without labels.
+        decisions: Images whose decision changed at the operating point; None without one.
+    """
+
+    images: int
+    map_float32: float
+    map_int8: float
+    decisions: int | None
+
+
+def quantise(model: Any, metadata: Metadata, calibration: Sequence[Picture]) -> Any:
+    """Quantises an OpenVINO model to int8 after training; decoding and NMS stay in float32.
+
+    Args:
+        model: The float32 `openvino.Model`.
+        metadata: Says how pictures are fitted.
+        calibration: Pictures; evenly spread ones are taken where there are many.
+
+    Returns:
+        The int8 `openvino.Model`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its dependencies, none that a user could mend
+        import nncf
+
+        from detection.onnx_decoding import DECODING
+        from detection.onnx_graph import PREPARING
+
+        nncf.set_log_level(logging.ERROR)
+        count = min(len(calibration), _CALIBRATION_IMAGES)
+        chosen = np.linspace(0, len(calibration) - 1, count).round().astype(int)
+        pictures = [calibration[index] for index in chosen]
+        return nncf.quantize(
+            model,
+            nncf.Dataset(pictures, lambda picture: metadata.fitted(picture)[0][None]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=count,
+            ignored_scope=nncf.IgnoredScope(
+                patterns=[f"{PREPARING}.*", f"{DECODING}.*"], validate=False
+            ),
+        )
+
+
+def compare_int8(
+    exported: ExportedDetector,
+    quantised: ExportedDetector,
+    pictures: Sequence[Picture],
+    labels: Sequence[ImageLabels] = (),
+) -> Int8Change:
+    """Measures what quantisation changed; as `Int8Change` says.
+
+    Args:
+        exported: The float32 export.
+        quantised: Its int8 version.
+        pictures: What both look at.
+        labels: Their labels in the same order, or none.
+    """
+    before, after = exported.predict_batch(pictures), quantised.predict_batch(pictures)
+    maps = (float("nan"), float("nan"))
+    if labels:
+        maps = tuple(
+            measure_average_precision(labels, found, exported.classes).mean_ap
+            for found in (before, after)
+        )
+    point = exported.operating_point
+    decisions = None
+    if point is not None:
+        decisions = sum(
+            point.decide(image_score(one)) != point.decide(image_score(two))
+            for one, two in zip(before, after, strict=True)
+        )
+    return Int8Change(len(pictures), *maps, decisions)

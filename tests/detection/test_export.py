@@ -1,0 +1,258 @@
+"""Exported models: the same boxes as the snapshot, or no file at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detection import export as exporting
+from detection.exported import ExportedDetector, Metadata
+from detection.model import RetinaNet
+from detection.parity import check_parity, matches
+from detection.prediction import Detector
+from inspection.boxes import Detections, ImageLabels
+from inspection.errors import InputError
+from inspection.images import write_image
+from inspection.operating_point import fixed_threshold
+from tests.conftest import CLASSES, SmallSet, draw_image
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+openvino = pytest.importorskip("openvino", reason="needs openvino")
+
+SIZE = 130  # 17, 9, 5, 3, 2 cells: every level of the pyramid is cut
+
+
+def lively_detector(
+    backbone: str = "resnet18", norm: str = "batch", head_norm: bool = True, **stored
+) -> Detector:
+    """A detector whose weights are not those of a start, so that every constant shows."""
+    model = RetinaNet(
+        backbone,
+        CLASSES,
+        norm=norm,
+        head_norm=head_norm,
+        channels=32,
+        preprocessing={"size": SIZE, "fit": "letterbox", "bits": 12, **stored},
+        operating_point=fixed_threshold(0.5).to_dict(),
+    )
+    rng = np.random.default_rng(4)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(rng.normal(0, 0.2, weight.shape))
+    detector = Detector(model)
+    outputs = detector.forward(draw_image(0, SIZE)[0][None])
+    # Scores spread over all of (0, 1): saturated ones would differ by rounding alone.
+    for head, name, spread in (
+        (model.classification_head, "classification", 1.5),
+        (model.box_head, "box", 0.5),
+    ):
+        kernel = head.prediction.kernel
+        kernel.assign(np.asarray(kernel) * (spread / outputs[name].std()))
+    bias = model.classification_head.prediction.bias
+    bias.assign(np.full(bias.shape, -3.0))
+    return detector
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return lively_detector()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    return [draw_image(seed, SIZE)[0] for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def exported(detector, pictures, tmp_path_factory) -> ExportedDetector:
+    path = tmp_path_factory.mktemp("내보내기") / "모델.xml"
+    exporting.export(detector, path, "openvino", check_images=pictures)
+    return ExportedDetector.load(path)
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("openvino", ".xml"), ("onnx", ".onnx")])
+def test_an_export_finds_what_the_snapshot_finds(detector, pictures, tmp_path, format, suffix):
+    report = exporting.export(detector, tmp_path / "모델", format, check_images=pictures)
+    assert report.path == tmp_path / f"모델{suffix}"
+    assert report.parity.boxes > 50
+    assert report.parity.score_difference < 1e-3
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == pytest.approx(
+        report.megabytes * 1e6
+    )
+    loaded = ExportedDetector.load(report.path)
+    camera = np.random.default_rng(7).integers(0, 256, (97, 211, 3)).astype(np.uint8)
+    reference, found = detector.predict(camera), loaded.predict(camera)
+    assert found.label == reference.label
+    np.testing.assert_allclose(found.score, reference.score, rtol=1e-3)
+    np.testing.assert_allclose(found.xyxy, reference.xyxy, atol=0.5)
+
+
+def test_what_a_deployment_needs_travels_inside(detector, exported):
+    assert exported.classes == CLASSES
+    assert (exported.size, exported.fit, exported.bits) == (SIZE, "letterbox", 12)
+    assert exported.operating_point == detector.operating_point
+    assert Metadata.from_json(exported.metadata.to_json()) == exported.metadata
+
+
+@pytest.mark.parametrize(
+    ("backbone", "norm", "head_norm"),
+    [("resnet18", "group", False), ("resnet50", "frozen", True)],
+)
+def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, head_norm):
+    detector = lively_detector(backbone, norm, head_norm)
+    report = exporting.export(detector, tmp_path / "model.onnx", "onnx", check_images=pictures)
+    assert report.parity.boxes > 20
+
+
+def test_an_export_that_differs_is_refused_and_leaves_nothing(
+    detector, pictures, tmp_path, monkeypatch
+):
+    from detection import onnx_graph
+
+    true_anchors = onnx_graph.anchor_boxes
+    monkeypatch.setattr(
+        onnx_graph, "anchor_boxes", lambda *arguments: true_anchors(*arguments) + np.float32(2)
+    )
+    with pytest.raises(InputError, match="only the snapshot finds"):
+        exporting.export(detector, tmp_path / "model.onnx", "onnx", check_images=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_compare_is_refused(detector, pictures, tmp_path):
+    silent = lively_detector()
+    bias = silent.model.classification_head.prediction.bias
+    bias.assign(np.full(bias.shape, -50.0))
+    with pytest.raises(InputError, match="nothing can be compared"):
+        exporting.export(silent, tmp_path / "model.onnx", "onnx", check_images=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_do_not_fit_are_listed_together(detector, tmp_path):
+    with pytest.raises(InputError) as caught:
+        exporting.export(detector, tmp_path / "model.xml", "onnx", int8=True)
+    text = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 4
+    for part in ("must end in .onnx", "check images", "openvino only", "calibration images"):
+        assert part in text
+
+
+def test_the_bounds_inside_cannot_be_passed(exported, pictures):
+    everything = exported.predict(pictures[0])
+    strict = exported.predict(pictures[0], min_score=0.4, max_detections=3)
+    assert len(strict.score) == 3 < len(everything.score)
+    assert strict.score.min() >= 0.4
+    with pytest.raises(InputError, match="snapshot"):
+        exported.predict(pictures[0], min_score=0.01)
+    with pytest.raises(InputError, match="RGB"):
+        exported.predict(pictures[0][..., 0])
+
+
+@pytest.mark.parametrize("name", ["absent.xml", "damaged.onnx", "damaged.xml", "model.pt"])
+def test_files_that_are_no_export_are_named(tmp_path, name):
+    path = tmp_path / name
+    if name.startswith("damaged"):
+        path.write_bytes(b"<net/>" * 9)
+    with pytest.raises(InputError, match=name):
+        ExportedDetector.load(path)
+
+
+# Keras 3.15 saves its variables in a way that NumPy 2.4 warns about.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet, tmp_path):
+    detector = lively_detector(
+        annotations=str(small_set.annotations), images=str(small_set.images), run="first"
+    )
+    snapshot = small_set.snapshots / "best.keras"
+    detector.model.save(snapshot)
+    said: list[str] = []
+    report = exporting.export_snapshot(snapshot, format="onnx", say=said.append)
+    assert report.path == small_set.snapshots / "best.onnx"
+    assert any("Parity on 2 images" in line for line in said)
+    assert isinstance(exporting.load_any(report.path), ExportedDetector)
+    assert isinstance(exporting.load_any(snapshot), Detector)
+
+
+def test_int8_states_what_it_changed(detector, pictures, tmp_path):
+    pytest.importorskip("nncf", reason="int8 needs nncf")
+    labels = []
+    for index, picture in enumerate(pictures):
+        write_image(tmp_path / f"{index}.png", picture)
+        found = detector.predict(picture)  # as if every box were right: mAP 1 before
+        labels.append(ImageLabels(f"{index}.png", found.xyxy, found.label))
+    report = exporting.export(
+        detector,
+        tmp_path / "out" / "model.xml",
+        "openvino",
+        int8=True,
+        calibration=[tmp_path / "0.png", tmp_path / "1.png"],
+        calibration_labels=labels,
+        check_images=pictures,
+    )
+    assert report.int8 is not None
+    assert report.int8.map_float32 > 0.99
+    assert 0.2 < report.int8.map_int8 <= report.int8.map_float32
+    assert any("decisions changed" in line for line in report.lines())
+    assert sorted(path.name for path in report.path.parent.iterdir()) == ["model.bin", "model.xml"]
+    loaded = ExportedDetector.load(report.path)
+    assert loaded.metadata.precision == "int8"
+    assert len(loaded.predict(pictures[0]).score)
+
+
+def _found(*rows: tuple[float, float, float, str]) -> Detections:
+    """Detections of 20 px squares: left edge, top edge, score, class."""
+    xyxy = np.array([[x, y, x + 20, y + 20] for x, y, _, _ in rows], np.float32)
+    return Detections(xyxy, np.array([row[2] for row in rows]), tuple(row[3] for row in rows))
+
+
+def test_matching_takes_class_score_and_place_together():
+    reference = _found((0, 0, 0.9, "dot"), (50, 50, 0.8, "dot"), (90, 90, 0.7, "dot"))
+    assert matches(reference, reference).tolist() == [[0, 0], [1, 1], [2, 2]]
+    shifted = _found((0.4, 0, 0.9, "dot"), (51, 50, 0.8, "dot"), (90, 90, 0.7, "긁힘"))
+    assert matches(reference, shifted).tolist() == [[0, 0]]
+    assert matches(reference, _found((0, 0, 0.9 * 1.002, "dot"))).tolist() == []
+
+
+class _Fixed:
+    """Stands for a detector that finds the same in every picture."""
+
+    def __init__(self, found: Detections, threshold: float | None = None) -> None:
+        self.found = found
+        self.operating_point = None if threshold is None else fixed_threshold(threshold)
+        self.metadata = Metadata(CLASSES, 120, "letterbox", 8, None, "")
+
+    def predict(self, _picture: np.ndarray) -> Detections:
+        return self.found
+
+
+def _compare(one: Detections, two: Detections, threshold: float | None = None):
+    blank = np.zeros((120, 120, 3), np.uint8)
+    return check_parity(_Fixed(one, threshold), _Fixed(two), [blank])
+
+
+def test_rounding_at_the_bounds_is_no_difference():
+    sure = (0, 0, 0.9, "dot")
+    assert _compare(_found(sure, (60, 60, 0.05001, "dot")), _found(sure)).boxes == 1
+    # Two squares of 20 px whose shift of 6.6667 px makes an IoU of exactly one half.
+    half = (20 / 3, 0, 0.5, "dot")
+    assert _compare(_found(sure), _found(sure, half)).boxes == 1
+    with pytest.raises(InputError, match="only the exported model finds 1 boxes"):
+        _compare(_found(sure), _found(sure, (9, 0, 0.5, "dot")))
+
+
+def test_a_decision_that_changes_is_a_difference():
+    one, two = _found((0, 0, 0.5002, "dot")), _found((0, 0, 0.4999, "dot"))
+    assert _compare(one, two).boxes == 1
+    with pytest.raises(InputError, match="decides NG, the exported model OK"):
+        _compare(one, two, threshold=0.5001)
+
+
+def test_written_paths_may_be_used_by_name(exported, tmp_path: Path, pictures):
+    path = tmp_path / "부품 1.png"
+    write_image(path, pictures[0])
+    np.testing.assert_array_equal(
+        exported.predict(path).xyxy, exported.predict_batch([pictures[0]])[0].xyxy
+    )
