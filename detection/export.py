@@ -254,7 +254,7 @@ def export_snapshot(
         InputError: As `export`, or the validation part cannot be read.
     """
     detector = Detector.load(snapshot)
-    labels, folder = _validation_part(detector, snapshot, annotations, images, say)
+    labels, folder = validation_part(detector, snapshot, annotations, images, say)
     pictures = [folder / item.image for item in labels]
     with_boxes = [path for path, item in zip(pictures, labels, strict=True) if len(item)]
     spread = np.linspace(0, len(with_boxes) - 1, min(_CHECK_IMAGES, len(with_boxes)))
@@ -276,13 +276,25 @@ def export_snapshot(
     return report
 
 
-def _validation_part(
+def validation_part(
     detector: Detector,
     snapshot: Path,
-    annotations: Path | None,
-    images: Path | None,
-    say: Callable[[str], None],
+    annotations: Path | None = None,
+    images: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> tuple[list[ImageLabels], Path]:
+    """The labels of the images that a snapshot was chosen on, and the folder of these images.
+
+    Args:
+        detector: The loaded snapshot.
+        snapshot: Its file, beside which the run's split is looked for.
+        annotations: Folder of labels; the training's where left out.
+        images: Folder of images; the training's where left out.
+        say: Told what was mended in the labels.
+
+    Raises:
+        InputError: The folders or the split are gone.
+    """
     stored = detector.model.settings["preprocessing"]
     annotations = annotations or Path(stored.get("annotations", "annotations"))
     images = images or Path(stored.get("images", "images_900"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from inspection.report import versions
 from inspection.runs import write_json_atomic
 
 _FINAL_LR = 0.01
+# Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
+_BATCH_NORM_FROM = 8
 
 
 class TrainingStopped(InputError):
@@ -100,26 +103,17 @@ def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
     settings = settings.model_copy(
         update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
     )
-    path = settings.snapshots / settings.run
-    folder = RunFolder(path, settings.keep)
+    folder = RunFolder(settings.snapshots / settings.run, settings.keep)
     if resume:
-        state = folder.load_state()
-        model = Detector.load(path / state.snapshot).model
-        unknown = sorted(set(dataset.classes) - set(model.classes))
-        if unknown:
-            raise InputError(
-                f"{settings.annotations}: has classes that this run was not started with "
-                f"({', '.join(unknown)}); start a new run."
-            )
+        state, model = _continued(folder, dataset, log)
     else:
-        if (path / "state.json").exists():
+        if (folder.path / "state.json").exists():
             raise InputError(
-                f"{path}: this run exists already; add --resume to go on with it, or give "
+                f"{folder.path}: this run exists already; add --resume to go on with it, or give "
                 "another --run."
             )
         state = RunState()
         settings, model = _new_model(settings, dataset, log)
-    settings = _filled(settings, model)
     images = FittedImages(
         dataset.part("train"),
         settings.images,
@@ -135,12 +129,28 @@ def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
     _compile(model, settings, steps)
     if resume:
         folder.restore_optimizer(model, state)
-    path.mkdir(parents=True, exist_ok=True)
-    log.open(path, resume_after=state.epoch if resume else None)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    log.open(folder.path, resume_after=state.epoch if resume else None)
     run = _Run(settings, dataset, batches, model, folder, state, log, steps)
     _write_record(run)
     _announce(run)
     return run
+
+
+def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[RunState, RetinaNet]:
+    """State and model of the run to go on with, after a look at what has changed since."""
+    state = folder.load_state()
+    model = Detector.load(folder.path / state.snapshot).model
+    unknown = sorted(set(dataset.classes) - set(model.classes))
+    if unknown:
+        raise InputError(
+            f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
+            "labels have now; start a new run."
+        )
+    record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
+    if record["data_hash"] != dataset.hash or record["split_hash"] != dataset.split.hash:
+        log.say("Note: labels or split have changed since this run began; it goes on with them.")
+    return state, model
 
 
 def _new_run_name(backbone: str, snapshots: Path) -> str:
@@ -154,14 +164,12 @@ def _new_model(
 ) -> tuple[TrainSettings, RetinaNet]:
     anchors = choose_anchors(settings, dataset.part("train"), log)
     weights = resolve_weights(settings.backbone, settings.weights, log.say)
-    norm = settings.norm
-    if norm == "auto":
-        norm = "batch" if weights == "none" else "frozen"
+    settings = _filled(settings.model_copy(update={"weights": weights}))
     model = RetinaNet(
         settings.backbone,
         dataset.classes,
         anchors,
-        norm=norm,
+        norm=settings.norm,
         channels=settings.channels,
         train_backbone=not settings.freeze,
         preprocessing={
@@ -174,11 +182,11 @@ def _new_model(
         },
     )
     apply_weights(model, weights, log.say)
-    return settings.model_copy(update={"weights": weights, "norm": norm}), model
+    return settings, model
 
 
-def _filled(settings: TrainSettings, model: RetinaNet) -> TrainSettings:
-    """Settings with every default that depends on others put in."""
+def _filled(settings: TrainSettings) -> TrainSettings:
+    """Settings with every default that depends on others put in; weights must be settled."""
     pretrained = settings.weights != "none"
     whole = settings.crop is None or settings.crop >= settings.size
     update: dict[str, Any] = {}
@@ -187,6 +195,9 @@ def _filled(settings: TrainSettings, model: RetinaNet) -> TrainSettings:
         update["batch_size"] = int(np.clip((900 / side) ** 2 * 2, 2, 16))
     if settings.lr is None:
         update["lr"] = 2e-4 if pretrained else 1e-3
+    if settings.norm == "auto":
+        small = update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
+        update["norm"] = "frozen" if pretrained else "group" if small else "batch"
     return settings.model_copy(update=update)
 
 

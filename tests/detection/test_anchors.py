@@ -50,9 +50,7 @@ def keras_cv_anchors(anchors: AnchorSettings, height: int, width: int) -> np.nda
     return np.concatenate([np.asarray(levels[key]) for key in sorted(levels)])
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(900, 900), (901, 777), (64, 131), (8, 8), (129, 1)]
-)
+@pytest.mark.parametrize(("height", "width"), [(900, 900), (901, 777), (64, 131), (8, 8), (129, 1)])
 @pytest.mark.parametrize("anchors", [AnchorSettings(), FITTED], ids=["default", "fitted"])
 def test_anchors_equal_keras_cv(anchors, height, width):
     ours = anchor_boxes(anchors, height, width)

@@ -93,9 +93,7 @@ def test_windows_lie_inside_and_their_boxes_stand_right(picture):
     assert window.image.shape == (crop, crop, 3)
     # Each pixel of the picture holds its own place.
     left, top = (int(value) for value in window.image[0, 0, :2])
-    np.testing.assert_array_equal(
-        window.image, sample.image[top : top + crop, left : left + crop]
-    )
+    np.testing.assert_array_equal(window.image, sample.image[top : top + crop, left : left + crop])
     assert (window.boxes >= 0).all()
     assert (window.boxes <= crop).all()
     assert (window.boxes[:, 2:] > window.boxes[:, :2]).all()
@@ -246,9 +244,7 @@ def test_whole_images_where_the_crop_is_not_smaller(small_set):
 def test_normal_images_come_in_batches(small_set):
     batches = make_batches(small_set, batch_size=8, augment="none")
     batch = batches[0]
-    normal = [
-        labels.image for labels in batches.images.labels if not len(labels.xyxy)
-    ]
+    normal = [labels.image for labels in batches.images.labels if not len(labels.xyxy)]
     assert normal
     for name, labels in zip(batch.names, batch.targets["classification"], strict=True):
         assert (labels >= 0).any() == (name not in normal)

@@ -109,9 +109,7 @@ def test_keras_cv_reads_our_outputs(model):
     offsets[0, best] = encode_boxes(anchors[best], boxes)
     logits = np.full((1, len(anchors), len(CLASSES)), -9, np.float32)
     logits[0, best, [0, 1, 0]] = [4, 3, 2]
-    found = model.decode_predictions(
-        {"box": offsets, "classification": logits}, pictures(96, 96)
-    )
+    found = model.decode_predictions({"box": offsets, "classification": logits}, pictures(96, 96))
     count = int(np.asarray(found["num_detections"])[0])
     assert count == 3
     np.testing.assert_allclose(np.asarray(found["boxes"])[0, :3], boxes, atol=1e-2)
@@ -140,8 +138,9 @@ def test_pyramid_resizes_each_level_to_its_lateral(p3, p4, p5):
     lateral = {k: np.asarray(pyramid.laterals[k](features[k])) for k in features}
     sum4 = lateral["P4"] + nearest(lateral["P5"], *p4)
     sum3 = lateral["P3"] + nearest(sum4, *p3)
-    for level, total, value in zip(("P3", "P4", "P5"), (sum3, sum4, lateral["P5"]), found[:3],
-                                   strict=True):
+    for level, total, value in zip(
+        ("P3", "P4", "P5"), (sum3, sum4, lateral["P5"]), found[:3], strict=True
+    ):
         wanted = np.asarray(pyramid.outputs[level](total))
         np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-4)
     p6 = [-(-side // 2) for side in p5]

@@ -55,7 +55,9 @@ words = st.text(
     lr=st.floats(1e-12, 1e3),
     clip_norm=st.floats(1e-9, 1e9),
     seed=st.integers(0, 2**63),
-    run=st.none() | st.sampled_from(["on", "no", "007", "1e3", "null", "~", "12:30", " a "]) | words,
+    run=st.none()
+    | st.sampled_from(["on", "no", "007", "1e3", "null", "~", "12:30", " a "])
+    | words,
     group_by=st.none() | words,
 )
 @settings(max_examples=50)

@@ -126,9 +126,7 @@ def test_snapshot_of_the_same_classes_is_taken_whole(source, snapshot):
     assert str(len(model.weights)) in said[0]
 
 
-@pytest.mark.parametrize(
-    "classes", [("긁힘", "dot"), ("crack", "dent"), ("one",), ("a", "b", "c")]
-)
+@pytest.mark.parametrize("classes", [("긁힘", "dot"), ("crack", "dent"), ("one",), ("a", "b", "c")])
 def test_snapshot_of_other_classes_gives_all_but_the_class_outputs(classes, source, snapshot):
     """Outputs for other classes, or for the same in another order, would be wrong answers."""
     model = small_model(classes)

@@ -1,0 +1,237 @@
+"""Times several subjects in turn, each in a process of its own, and prints one table.
+
+Every subject gets a fresh interpreter, so that its peak memory is its own. All of them stay
+alive and are timed round by round, so that a busy machine slows all alike; while one works the
+others sleep.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inspection.runs import write_json_atomic
+
+
+class Absent(Exception):
+    """A subject cannot run on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to time.
+
+    Args:
+        name: Shown in the table.
+        make: A function of a module, called in the subject's process; returns the call to time.
+        arguments: Of `make`.
+        rounds: Runs at most so often, where it is very slow.
+    """
+
+    name: str
+    make: Callable[..., Callable[[], Any]]
+    arguments: tuple = ()
+    rounds: int | None = None
+
+
+@dataclass
+class Figures:
+    """What was measured of a subject.
+
+    Args:
+        seconds: One per round.
+        peak_mb: Highest memory of its process, with everything it imports.
+        absent: Why it could not run; empty where it could.
+        result: What its last call returned, where that is a dictionary.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: float = 0.0
+    absent: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds) if self.seconds else float("nan")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio of two subjects' medians that is to be reached.
+
+    Args:
+        text: What is claimed.
+        slower: Its median is divided by the other's.
+        faster: The other.
+        bound: The ratio to reach.
+        at_most: True where the ratio must not exceed the bound.
+    """
+
+    text: str
+    slower: str
+    faster: str
+    bound: float
+    at_most: bool = False
+
+    def line(self, figures: dict[str, Figures]) -> str:
+        """The bar, the ratio, and by how much it is missed."""
+        slow, fast = figures.get(self.slower), figures.get(self.faster)
+        sign = "<=" if self.at_most else ">="
+        head = f"{self.text}: bar {sign} {self.bound:g}x"
+        if not (slow and fast and slow.seconds and fast.seconds):
+            return f"{head}, not measured"
+        ratio = slow.median / fast.median
+        reached = ratio <= self.bound if self.at_most else ratio >= self.bound
+        return f"{head}, {ratio:.2f}x, {'met' if reached else 'MISSED'}"
+
+
+def compare(subjects: Sequence[Subject], rounds: int) -> dict[str, Figures]:
+    """Times the subjects in turn; the first call of each, which traces, is not counted.
+
+    Args:
+        subjects: What to time.
+        rounds: Timed calls of each.
+
+    Returns:
+        Figures by name.
+    """
+    context = multiprocessing.get_context("spawn")
+    figures = {subject.name: Figures() for subject in subjects}
+    workers = {}
+    try:
+        for subject in subjects:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, subject), daemon=True)
+            process.start()
+            theirs.close()
+            workers[subject.name] = (ours, process)
+            print(f"  preparing {subject.name} ...", flush=True)
+            _receive(ours, figures[subject.name])
+        for index in range(rounds):
+            for subject in subjects:
+                chosen = figures[subject.name]
+                if chosen.absent or (subject.rounds is not None and index >= subject.rounds):
+                    continue
+                connection = workers[subject.name][0]
+                connection.send("go")
+                _receive(connection, chosen)
+    finally:
+        for connection, process in workers.values():
+            connection.close()
+            process.join(timeout=10)
+            if process.is_alive():
+                process.terminate()
+    return figures
+
+
+def _receive(connection: Any, figures: Figures) -> None:
+    try:
+        message = connection.recv()
+    except EOFError:
+        message = {"absent": "its process died (out of memory?)"}
+    figures.absent = message.get("absent", "")
+    figures.peak_mb = message.get("peak_mb", figures.peak_mb)
+    if "seconds" in message:
+        figures.seconds.append(message["seconds"])
+    figures.result = message.get("result") or figures.result
+
+
+def _work(connection: Any, subject: Subject) -> None:
+    """The life of a subject's process."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        call = subject.make(*subject.arguments)
+        call()
+        connection.send({"peak_mb": _peak_mb()})
+        while connection.recv() == "go":
+            began = time.perf_counter()
+            result = call()
+            seconds = time.perf_counter() - began
+            kept = result if isinstance(result, dict) else None
+            connection.send({"seconds": seconds, "peak_mb": _peak_mb(), "result": kept})
+    except EOFError:
+        return
+    except Exception as error:  # one subject's failure must not hide the others' figures
+        text = str(error) if isinstance(error, Absent) else f"{type(error).__name__}: {error}"
+        connection.send({"absent": text.strip().splitlines()[0][:200]})
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def table(figures: dict[str, Figures], reference: str) -> str:
+    """Medians, ratios to one subject, spread and peak memory.
+
+    Args:
+        figures: By name.
+        reference: The subject whose median is divided by the others', so that 2 is twice as
+            fast as it.
+    """
+    base = figures[reference].median
+    lines = [
+        f"{'':34}{'median s':>10}{'min':>9}{'max':>9}{'runs':>6}"
+        f"{'speed':>8}{'peak MB':>9}   (speed: {reference} = 1)"
+    ]
+    for name, found in figures.items():
+        if found.absent or not found.seconds:
+            lines.append(f"{name:34}{'-':>10}   {found.absent}")
+            continue
+        lines.append(
+            f"{name:34}{found.median:10.3f}{min(found.seconds):9.3f}{max(found.seconds):9.3f}"
+            f"{len(found.seconds):6}{base / found.median:8.2f}{found.peak_mb:9.0f}"
+        )
+    return "\n".join(lines)
+
+
+def report(
+    title: str,
+    figures: dict[str, Figures],
+    reference: str,
+    bars: Sequence[Bar],
+    out: Path | None,
+    **more: Any,
+) -> None:
+    """Prints the table and the bars, and writes everything as JSON where asked."""
+    print(f"\n{title}\n{machine()}\n{table(figures, reference)}")
+    lines = [bar.line(figures) for bar in bars]
+    print("\n".join(lines))
+    if out is not None:
+        measured = {
+            name: {
+                "median": found.median,
+                "seconds": found.seconds,
+                "peak_mb": found.peak_mb,
+                "absent": found.absent,
+                "result": found.result,
+            }
+            for name, found in figures.items()
+        }
+        value = {"title": title, "machine": machine(), "figures": measured, "bars": lines, **more}
+        write_json_atomic(out, value)
+
+
+def machine() -> str:
+    """The processor, its cores, how busy it was, and which vector instructions it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in rows.items()}
+    flags = set(fields.get("flags", "").split())
+    vector = [name for name in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if name in flags]
+    return (
+        f"{fields.get('model name', platform.processor())}, {os.cpu_count()} cores, "
+        f"{' '.join(vector) or 'vector instructions unknown'}; "
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}"
+    )
