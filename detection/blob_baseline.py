@@ -118,7 +118,7 @@ def tune(
     """Searches the settings with the highest mean AP@.5 on the images given.
 
     Blobs are first ranked without regard to class; the classes' rule is then tuned for the
-    best few. About 1.5 s an image with the default grid; two dozen images are enough.
+    best few. About 2.5 s an image with the default grid; two dozen images are enough.
 
     Args:
         images: (H, W, 3) uint8 each.

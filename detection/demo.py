@@ -24,7 +24,7 @@ from inspection.runs import write_json_atomic
 
 PICTURES = 260
 SEED = 7
-_TUNING_PICTURES = 24
+_TUNING_PICTURES = 16
 
 
 def demo(folder: Path, console: Console) -> Path:
@@ -79,7 +79,7 @@ def demo_settings(folder: Path) -> TrainSettings:
         crop=160,
         batch_size=16,
         epochs=4,
-        steps=120,
+        steps=110,
         lr=1e-3,
         keep=2,
         fractions=(0.78, 0.08, 0.14),

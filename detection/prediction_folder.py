@@ -7,14 +7,11 @@ is written before that line or, like the CSV, from the lines.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
-
-import numpy as np
 
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
@@ -23,7 +20,7 @@ from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
 from inspection.report import DrawnBox, draw_view
 from inspection.runs import write_json_atomic, write_text_atomic
-from inspection.voc import read_voc, whole_boxes, write_voc
+from inspection.voc import is_sealed, read_voc, seal, whole_boxes, write_voc
 
 FORMATS = ("csv", "jsonl", "xml", "overlay")
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -178,7 +175,7 @@ def refuse_annotations(folder: Path) -> None:
     problems = []
     for place in sorted({folder.resolve(), (folder / XML).resolve()}):
         if place.is_dir():
-            theirs = [path for path in list_annotations(place) if not _is_ours(path)]
+            theirs = [path for path in list_annotations(place) if not is_sealed(path, _DATABASE)]
             if theirs:
                 more = f" and {len(theirs) - 1} more" if len(theirs) > 1 else ""
                 problems.append(
@@ -211,21 +208,7 @@ def _is_annotation(path: Path) -> bool:
         read_voc(path)
     except InputError:
         return False
-    return not _is_ours(path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether an XML file is as predict wrote it; a damaged one counts as a human's."""
-    try:
-        voc = read_voc(path)
-    except InputError:
-        return False
-    return voc.database == _database(voc.xyxy.astype(np.int64), [o.name for o in voc.objects])
-
-
-def _database(edges: np.ndarray, label: Sequence[str]) -> str:
-    content = json.dumps([edges.tolist(), list(label)])
-    return f"{_DATABASE} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    return not is_sealed(path, _DATABASE)
 
 
 def _write_xml(path: Path, record: Record) -> None:
@@ -241,7 +224,7 @@ def _write_xml(path: Path, record: Record) -> None:
         label,
         folder=Path(record["file"]).parent.name,
         image_path=record["file"],
-        database=_database(edges, label),
+        database=seal(_DATABASE, edges, label, [False] * len(label)),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -12,8 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from detection.annotations import ImageIndex, boxes_within, list_annotations
 from inspection.boxes import clip_boxes
@@ -29,7 +26,7 @@ from inspection.images import (
     read_image,
 )
 from inspection.runs import atomic_path
-from inspection.voc import VocFile, read_voc, whole_boxes, write_voc
+from inspection.voc import is_sealed, read_voc, seal, whole_boxes, write_voc
 
 _RECORD = b"inspection-fit"
 """Keyword of the PNG text chunk that says what the image was made from."""
@@ -278,7 +275,7 @@ def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, 
     moved = before is not None and any(before.get(key) != record[key] for key in geometry)
     if not moved or job.xml is None or not job.xml.exists():
         return
-    if job.source_xml is None or not _is_carried(job.xml):
+    if job.source_xml is None or not is_sealed(job.xml, _DATABASE):
         raise InputError(
             f"{job.source}: the boxes in {job.xml} fit the present {job.image.name} and would not "
             "fit the new one; move both away, or replace them with --force"
@@ -292,7 +289,7 @@ def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
     if job.xml.exists():
         if job.xml.samefile(job.source_xml):
             return False, True
-        if not job.force and not _is_carried(job.xml):
+        if not job.force and not is_sealed(job.xml, _DATABASE):
             return False, True
     voc = read_voc(job.source_xml, job.one_based)
     stated = (voc.width, voc.height)
@@ -310,7 +307,7 @@ def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
     edges = whole_boxes(fitted, job.size, job.size)
     label = [item.name for item in voc.objects]
     difficult = [item.difficult for item in voc.objects]
-    database = _database(edges, label, difficult)
+    database = seal(_DATABASE, edges, label, difficult)
     if job.xml.exists() and not job.force and read_voc(job.xml).database == database:
         return False, False
     write_voc(
@@ -325,22 +322,6 @@ def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
         database=database,
     )
     return True, False
-
-
-def _database(edges: np.ndarray, label: Sequence[str], difficult: Sequence[bool]) -> str:
-    content = json.dumps([edges.tolist(), list(label), [int(flag) for flag in difficult]])
-    return f"{_DATABASE} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
-
-
-def _is_carried(path: Path) -> bool:
-    """Whether an XML file is as `resize` wrote it; a damaged one counts as a human's."""
-    try:
-        voc: VocFile = read_voc(path)
-    except InputError:
-        return False
-    label = [item.name for item in voc.objects]
-    difficult = [item.difficult for item in voc.objects]
-    return voc.database == _database(voc.xyxy.astype(np.int64), label, difficult)
 
 
 def _record(job: _Job, fit: Fit) -> dict[str, object]:

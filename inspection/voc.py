@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -186,6 +188,32 @@ def whole_boxes(xyxy: ArrayLike, width: int, height: int) -> np.ndarray:
 
 _SIZE_FIELDS = ("width", "height", "depth")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def seal(
+    origin: str, edges: np.ndarray, label: Sequence[str], difficult: Sequence[bool] = ()
+) -> str:
+    """A `<database>` text that says who wrote a file, and breaks when a human changes it.
+
+    Args:
+        origin: What wrote it.
+        edges: (N, 4) whole edges as they are written.
+        label: N class names.
+        difficult: N flags, where any could be set.
+    """
+    content = json.dumps([edges.tolist(), list(label), [int(flag) for flag in difficult]])
+    return f"{origin} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def is_sealed(path: str | Path, origin: str) -> bool:
+    """Whether a file is as `origin` wrote it; a damaged one counts as a human's."""
+    try:
+        voc = read_voc(path)
+    except InputError:
+        return False
+    label = [item.name for item in voc.objects]
+    difficult = [item.difficult for item in voc.objects]
+    return voc.database == seal(origin, voc.xyxy.astype(np.int64), label, difficult)
 
 
 def _parse(path: Path) -> etree._Element:

@@ -77,7 +77,9 @@ def test_training_goes_on_exactly_where_it_stopped(tmp_path):
 
     def fresh() -> keras.Model:
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
-        schedule = keras.optimizers.schedules.CosineDecay(0.01, 9, warmup_target=0.1, warmup_steps=3)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.01, 9, warmup_target=0.1, warmup_steps=3
+        )
         model.compile(keras.optimizers.AdamW(schedule, global_clipnorm=1.0), loss="mse")
         return model
 
