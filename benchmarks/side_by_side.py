@@ -48,12 +48,15 @@ class Figures:
 
     Args:
         seconds: One per round.
+        cpu_seconds: Processor time of all its threads, one per round; it holds still where the
+            machine is shared.
         peak_mb: Highest memory of its process, with everything it imports.
         absent: Why it could not run; empty where it could.
         result: What its last call returned, where that is a dictionary.
     """
 
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     absent: str = ""
     result: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +145,7 @@ def _receive(connection: Any, figures: Figures) -> None:
     figures.peak_mb = message.get("peak_mb", figures.peak_mb)
     if "seconds" in message:
         figures.seconds.append(message["seconds"])
+        figures.cpu_seconds.append(message["cpu_seconds"])
     figures.result = message.get("result") or figures.result
 
 
@@ -153,11 +157,16 @@ def _work(connection: Any, subject: Subject) -> None:
         call()
         connection.send({"peak_mb": _peak_mb()})
         while connection.recv() == "go":
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             result = call()
-            seconds = time.perf_counter() - began
-            kept = result if isinstance(result, dict) else None
-            connection.send({"seconds": seconds, "peak_mb": _peak_mb(), "result": kept})
+            connection.send(
+                {
+                    "seconds": time.perf_counter() - began,
+                    "cpu_seconds": time.process_time() - worked,
+                    "peak_mb": _peak_mb(),
+                    "result": result if isinstance(result, dict) else None,
+                }
+            )
     except EOFError:
         return
     except Exception as error:  # one subject's failure must not hide the others' figures
@@ -180,7 +189,7 @@ def table(figures: dict[str, Figures], reference: str) -> str:
     base = figures[reference].median
     lines = [
         f"{'':34}{'median s':>10}{'min':>9}{'max':>9}{'runs':>6}"
-        f"{'speed':>8}{'peak MB':>9}   (speed: {reference} = 1)"
+        f"{'speed':>8}{'CPU s':>9}{'peak MB':>9}   (speed: {reference} = 1)"
     ]
     for name, found in figures.items():
         if found.absent or not found.seconds:
@@ -188,7 +197,8 @@ def table(figures: dict[str, Figures], reference: str) -> str:
             continue
         lines.append(
             f"{name:34}{found.median:10.3f}{min(found.seconds):9.3f}{max(found.seconds):9.3f}"
-            f"{len(found.seconds):6}{base / found.median:8.2f}{found.peak_mb:9.0f}"
+            f"{len(found.seconds):6}{base / found.median:8.2f}"
+            f"{statistics.median(found.cpu_seconds):9.3f}{found.peak_mb:9.0f}"
         )
     return "\n".join(lines)
 
@@ -210,6 +220,7 @@ def report(
             name: {
                 "median": found.median,
                 "seconds": found.seconds,
+                "cpu_seconds": found.cpu_seconds,
                 "peak_mb": found.peak_mb,
                 "absent": found.absent,
                 "result": found.result,

@@ -101,13 +101,13 @@ def write_small_set(
     return folders
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_set(tmp_path: Path) -> SmallSet:
     """Eight training images (two normal), two for validation, one normal for test."""
     return write_small_set(tmp_path / "자료")
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Refuses every connection and lists what was tried."""
     import socket
