@@ -70,8 +70,9 @@ class Augmenter:
         )
         boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
         classes = np.asarray(result["classes"], np.int64).reshape(-1)
-        kept = (boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1)
-        return Sample(np.ascontiguousarray(result["image"]), boxes[kept], classes[kept])
+        # Too small to learn, but still to be seen: ignored, not taught as background.
+        learnt = (boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1)
+        return Sample(np.ascontiguousarray(result["image"]), boxes, np.where(learnt, classes, -1))
 
 
 def _steps(recipe: Recipe) -> list[albumentations.BasicTransform]:
@@ -126,7 +127,8 @@ def paste_defect(target: Sample, source: Sample, rng: np.random.Generator) -> Sa
         A new sample with one box more, or `target` where no free place was found or the
         surroundings are too unlike.
     """
-    candidates = np.flatnonzero(source.classes >= 0)
+    large = (source.boxes[:, 2:] - source.boxes[:, :2] >= _MIN_SIDE).all(axis=1)
+    candidates = np.flatnonzero((source.classes >= 0) & large)
     if not len(candidates):
         return target
     index = int(rng.choice(candidates))

@@ -41,7 +41,8 @@ def decode(
     """
     classes = logits.shape[1]
     # Compared as logits, so that the sigmoid is taken of the few that pass.
-    threshold = np.log(min_score / (1 - min_score)) if min_score > 0 else -np.inf
+    with np.errstate(divide="ignore"):
+        threshold = np.log(np.float64(min_score)) - np.log1p(-np.float64(min_score))
     chosen = []
     start = 0
     for length in levels:

@@ -56,7 +56,7 @@ class FeaturePyramid(layers.Layer):
             for level in ("P3", "P4", "P5")
         }
         self.downsample = {
-            level: layers.Conv2D(channels, 3, strides=2, padding="same", name=f"downsample_{level}")
+            level: layers.Conv2D(channels, 3, strides=2, name=f"downsample_{level}")
             for level in ("P6", "P7")
         }
 
@@ -75,8 +75,8 @@ class FeaturePyramid(layers.Layer):
         p3 = self.laterals["P3"](features["P3"])
         p4 = p4 + _repeat_to(p5, p4)
         p3 = p3 + _repeat_to(p4, p3)
-        p6 = self.downsample["P6"](features["P5"])
-        p7 = self.downsample["P7"](ops.relu(p6))
+        p6 = self.downsample["P6"](_padded(features["P5"]))
+        p7 = self.downsample["P7"](_padded(ops.relu(p6)))
         return (
             self.outputs["P3"](p3),
             self.outputs["P4"](p4),
@@ -99,6 +99,11 @@ class FeaturePyramid(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}
+
+
+def _padded(x):
+    """One zero on each side: "same" padding would shift cells by the parity of the size."""
+    return ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
 
 
 def _repeat_to(coarse, fine):

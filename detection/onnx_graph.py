@@ -266,11 +266,16 @@ def _pyramid(graph: Graph, pyramid: FeaturePyramid, features: dict[str, _Map]) -
     p5 = conv(pyramid.laterals["P5"], features["P5"])
     p4 = _sum_repeated(graph, conv(pyramid.laterals["P4"], features["P4"]), p5, "pyramid/P4")
     p3 = _sum_repeated(graph, conv(pyramid.laterals["P3"], features["P3"]), p4, "pyramid/P3")
-    p6 = conv(pyramid.downsample["P6"], features["P5"])
+    p6 = conv(pyramid.downsample["P6"], _padded(features["P5"]))
     positive = graph.node("Relu", "pyramid/P6_relu", p6.name)
-    p7 = conv(pyramid.downsample["P7"], _Map(positive, p6.channels, p6.height, p6.width))
+    p7 = conv(pyramid.downsample["P7"], _padded(replace(p6, name=positive)))
     outputs = pyramid.outputs
     return [conv(outputs["P3"], p3), conv(outputs["P4"], p4), conv(outputs["P5"], p5), p6, p7]
+
+
+def _padded(x: _Map) -> _Map:
+    """One zero on each side, left to the convolution that comes next."""
+    return replace(x, height=x.height + 2, width=x.width + 2, padding=(1, 1, 1, 1))
 
 
 def _sum_repeated(graph: Graph, fine: _Map, coarse: _Map, name: str) -> _Map:

@@ -158,7 +158,12 @@ class Detector:
     def _fitted(self, picture: Picture) -> tuple[np.ndarray, Fit]:
         if not isinstance(picture, np.ndarray):
             picture = read_image(picture, self.bits)
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        if (
+            picture.ndim != 3
+            or picture.shape[2] != 3
+            or picture.dtype != np.uint8
+            or 0 in picture.shape
+        ):
             raise InputError(
                 f"a picture given as an array must be (H, W, 3) uint8 RGB, not "
                 f"{picture.shape} {picture.dtype}; inspection.images.read_image returns that."

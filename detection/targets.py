@@ -47,8 +47,11 @@ def match_anchors(
     top = iou.max(axis=0)
     # Least reachable box last, so that it keeps its anchor when two boxes want the same one.
     order = np.argsort(-top)
+    fits_well = best >= positive_iou
     for index in order:
-        match[iou[:, index] >= max(top[index] - 1e-6, 1e-9)] = index
+        ties = iou[:, index] >= max(top[index] - 1e-6, 1e-9)
+        # Every anchor that holds a pinhole ties for it; those that fit another box stay there.
+        match[ties & ~(fits_well & (match != index))] = index
     for index in order[::-1]:
         if not (match == index).any():
             free = np.where(np.isin(match, _sole_matches(match)), -1.0, iou[:, index])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,10 +97,11 @@ def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
         unlabelled=settings.unlabelled,
         say=log.say,
     )
-    if not boxes_per_class(dataset.part("train")) or not boxes_per_class(dataset.part("val")):
+    counted = [not item.difficult.all() for item in dataset.part("val") if len(item.xyxy)]
+    if not boxes_per_class(dataset.part("train")) or not any(counted):
         raise InputError(
-            f"{settings.annotations}: the train and val parts need at least one box each; label "
-            "more images, or change --fractions."
+            f"{settings.annotations}: the train and val parts need at least one box each, in val "
+            "one that is not marked difficult; label more images, or change --fractions."
         )
     settings = settings.model_copy(
         update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
@@ -125,7 +128,9 @@ def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
     batches = Batches(
         images, model.anchors, settings.batch_size, settings.crop, settings.augment, settings.seed
     )
-    steps = settings.steps or batches.steps
+    # Stored, so that an epoch keeps its length when images join before a resume.
+    settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
+    steps = settings.steps
     _compile(model, settings, steps)
     if resume:
         folder.restore_optimizer(model, state)
@@ -368,17 +373,17 @@ def _finish_epoch(run: _Run, losses: dict[str, float]) -> None:
         state.best_epoch, state.best_map = state.epoch, mean_ap
     run.model.settings["preprocessing"] |= {"epoch": state.epoch, "val_map": mean_ap}
     path = _save(run)
-    if is_best:
-        replaced = run.folder.promote(path)
+    with _reported(run):
+        replaced = run.folder.promote(path) if is_best else None
         if replaced:
             log.say(f"{run.folder.path.parent / 'best.keras'} was of run {replaced}; now of this.")
-    log.epoch(
-        state.epoch,
-        losses | {"val_map": mean_ap, "learning_rate": _learning_rate(run.model)},
-        per_class,
-        time.perf_counter() - began,
-        is_best,
-    )
+        log.epoch(
+            state.epoch,
+            losses | {"val_map": mean_ap, "learning_rate": _learning_rate(run.model)},
+            per_class,
+            time.perf_counter() - began,
+            is_best,
+        )
 
 
 def _validate(run: _Run) -> tuple[float, dict[str, float]]:
@@ -399,12 +404,19 @@ def _validate(run: _Run) -> tuple[float, dict[str, float]]:
 
 
 def _save(run: _Run, interrupted: bool = False) -> Path:
-    try:
+    with _reported(run):
         return run.folder.save(run.model, run.state, interrupted)
+
+
+@contextlib.contextmanager
+def _reported(run: _Run) -> Iterator[None]:
+    """Turns a full disk into a sentence; what was there before is whole."""
+    try:
+        yield
     except OSError as error:
         raise TrainingStopped(
-            f"{run.folder.path}: the snapshot could not be written ({error.strerror or error}). "
-            "Earlier snapshots are unharmed; make room, then go on with "
+            f"{run.folder.path}: could not be written to ({error.strerror or error}). Earlier "
+            "snapshots are unharmed; make room, then go on with "
             f"--run {run.settings.run} --resume."
         ) from error
 

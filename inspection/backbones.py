@@ -318,7 +318,7 @@ def load_weights_file(model: keras.Model, path: str | Path) -> None:
         # layer that is missing there would be skipped in silence, hence the check before.
         _check_layers(model, path)
         model.load_weights(str(path), by_name=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: cannot be read as weights of {model.name} ({error}). Give the "
             f"keras.applications file {_weights_file(model.name)} or one of our snapshots."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 
 def write_json_atomic(path: str | Path, value: Any) -> None:
-    """Writes indented JSON atomically; non-ASCII stays readable and NaN becomes null."""
+    """Writes indented JSON atomically; non-ASCII stays readable, NaN and infinity become null."""
     write_text_atomic(path, json.dumps(_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -74,7 +75,7 @@ def _jsonable(value: Any) -> Any:
         return str(value)
     if hasattr(value, "tolist"):
         return _jsonable(value.tolist())
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
