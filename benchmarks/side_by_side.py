@@ -7,6 +7,7 @@ others sleep.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -118,15 +119,13 @@ def compare(subjects: Sequence[Subject], rounds: int) -> dict[str, Figures]:
             theirs.close()
             workers[subject.name] = (ours, process)
             print(f"  preparing {subject.name} ...", flush=True)
-            _receive(ours, figures[subject.name])
+            _receive(ours, process, figures[subject.name])
         for index in range(rounds):
             for subject in subjects:
                 chosen = figures[subject.name]
                 if chosen.absent or (subject.rounds is not None and index >= subject.rounds):
                     continue
-                connection = workers[subject.name][0]
-                connection.send("go")
-                _receive(connection, chosen)
+                _ask(*workers[subject.name], chosen)
     finally:
         for connection, process in workers.values():
             connection.close()
@@ -136,11 +135,19 @@ def compare(subjects: Sequence[Subject], rounds: int) -> dict[str, Figures]:
     return figures
 
 
-def _receive(connection: Any, figures: Figures) -> None:
+def _ask(connection: Any, process: Any, figures: Figures) -> None:
+    """Has a subject make one call; a process that has died meanwhile is only noted."""
+    with contextlib.suppress(BrokenPipeError):
+        connection.send("go")
+    _receive(connection, process, figures)
+
+
+def _receive(connection: Any, process: Any, figures: Figures) -> None:
     try:
         message = connection.recv()
-    except EOFError:
-        message = {"absent": "its process died (out of memory?)"}
+    except (EOFError, ConnectionResetError):
+        process.join(timeout=10)
+        message = {"absent": f"its process died with status {process.exitcode}"}
     figures.absent = message.get("absent", "")
     figures.peak_mb = message.get("peak_mb", figures.peak_mb)
     if "seconds" in message:

@@ -102,6 +102,8 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
     ) -> list[Detections]:
         """Finds defects in several pictures at once; as `predict` for each."""
+        if not pictures:
+            return []
         fitted, fits = [], []
         for picture in pictures:
             image, fit = self._fitted(picture)
