@@ -91,7 +91,7 @@ class RunFolder:
         Raises:
             OSError: No room or no permission; what stood before is untouched.
         """
-        stem = "interrupted" if interrupted else f"epoch_{state.epoch:03d}"
+        stem = f"interrupted_{state.step}" if interrupted else f"epoch_{state.epoch:03d}"
         snapshot, optimizer = f"{stem}.keras", f"{stem}.optimizer.npz"
         with atomic_path(self.path / optimizer) as temporary, temporary.open("wb") as file:
             values = [np.asarray(value) for value in model.optimizer.variables]
@@ -123,8 +123,12 @@ class RunFolder:
             InputError: It belongs to another model.
         """
         model.optimizer.build(model.trainable_variables)
-        with np.load(self.path / state.optimizer) as stored:
-            values = [stored[name] for name in sorted(stored.files)]
+        path = self.path / state.optimizer
+        try:
+            with np.load(path) as stored:
+                values = [stored[name] for name in sorted(stored.files)]
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: is damaged ({error}); start the run anew.") from error
         variables = model.optimizer.variables
         if [value.shape for value in values] != [tuple(item.shape) for item in variables]:
             raise InputError(
@@ -137,15 +141,17 @@ class RunFolder:
         for path in self.path.glob("*.optimizer.npz"):
             if path.name != state.optimizer:
                 path.unlink()
-        if state.snapshot != "interrupted.keras":
-            (self.path / "interrupted.keras").unlink(missing_ok=True)
+        for path in self.path.glob("interrupted*.keras"):
+            if path.name != state.snapshot:
+                path.unlink()
         if self.keep is None:
             return
-        epochs = sorted(
+        epochs = [
             path
             for path in self.path.glob("epoch_*.keras")
             if re.fullmatch(r"epoch_\d+", path.stem)
-        )
+        ]
+        epochs.sort(key=lambda path: int(path.stem.removeprefix("epoch_")))
         for path in epochs[: -self.keep]:
             if path.name != state.snapshot:
                 path.unlink()

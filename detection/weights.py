@@ -77,12 +77,17 @@ def _from_snapshot(model: RetinaNet, path: Path, say: Callable[[str], None]) -> 
                 f"{path}: was trained with {key} {theirs[key]}, this run has "
                 f"{model.settings[key]}; give --{key} {theirs[key]}."
             )
+    if (theirs["norm"] == "group") != (model.settings["norm"] == "group"):
+        raise InputError(
+            f"{path}: was trained with norm {theirs['norm']}, this run has "
+            f"{model.settings['norm']}; give --norm {theirs['norm']}."
+        )
     source = Detector.load(path).model
-    available = {weight.path.split("/", 1)[-1]: weight for weight in source.weights}
+    available = {weight.path: weight for weight in source.weights}
     same_classes = theirs["classes"] == list(model.classes)
     taken = 0
     for weight in model.weights:
-        name = weight.path.split("/", 1)[-1]
+        name = weight.path
         other = available.get(name)
         is_class_output = "classification_head/prediction" in name
         if other is None or other.shape != weight.shape or (is_class_output and not same_classes):

@@ -334,3 +334,7 @@ def _check_layers(model: keras.Model, path: Path) -> None:
     missing = [layer.name for layer in model.layers if layer.weights and layer.name not in there]
     if missing:
         raise ValueError(f"{len(missing)} layers are not in it, the first is {missing[0]}")
+    extra = there - {layer.name for layer in model.layers} - {"predictions", "probs", "fc1000"}
+    extra = {name for name in extra if name.startswith("conv")}
+    if extra:
+        raise ValueError(f"it is of a deeper network: {sorted(extra)[0]}")
