@@ -176,7 +176,7 @@ def snapshot_settings(path: str | Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
         config["preprocessing"]["size"]
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: is no snapshot of this tool ({type(error).__name__}); give a .keras file "
             "that train_retinanet.py wrote."
