@@ -125,7 +125,7 @@ class RunFolder:
         model.optimizer.build(model.trainable_variables)
         path = self.path / state.optimizer
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 values = [stored[name] for name in sorted(stored.files)]
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: is damaged ({error}); start the run anew.") from error
