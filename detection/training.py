@@ -29,7 +29,7 @@ from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.report import versions
-from inspection.runs import write_json_atomic
+from inspection.runs import file_hash, write_json_atomic
 
 _FINAL_LR = 0.01
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
@@ -134,12 +134,20 @@ def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
     _compile(model, settings, steps)
     if resume:
         folder.restore_optimizer(model, state)
+        best = folder.path / f"epoch_{state.best_epoch:03d}.keras"
+        # The disk may have been full when it was copied, or the power gone.
+        if best.is_file() and not _equal(best, folder.path / "best.keras"):
+            folder.promote(best)
     folder.path.mkdir(parents=True, exist_ok=True)
     log.open(folder.path, resume_after=state.epoch if resume else None)
     run = _Run(settings, dataset, batches, model, folder, state, log, steps)
     _write_record(run)
     _announce(run)
     return run
+
+
+def _equal(first: Path, second: Path) -> bool:
+    return second.is_file() and file_hash(first) == file_hash(second)
 
 
 def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[RunState, RetinaNet]:
@@ -374,9 +382,6 @@ def _finish_epoch(run: _Run, losses: dict[str, float]) -> None:
     run.model.settings["preprocessing"] |= {"epoch": state.epoch, "val_map": mean_ap}
     path = _save(run)
     with _reported(run):
-        replaced = run.folder.promote(path) if is_best else None
-        if replaced:
-            log.say(f"{run.folder.path.parent / 'best.keras'} was of run {replaced}; now of this.")
         log.epoch(
             state.epoch,
             losses | {"val_map": mean_ap, "learning_rate": _learning_rate(run.model)},
@@ -384,6 +389,9 @@ def _finish_epoch(run: _Run, losses: dict[str, float]) -> None:
             time.perf_counter() - began,
             is_best,
         )
+        replaced = run.folder.promote(path) if is_best else None
+    if replaced:
+        log.say(f"{run.folder.path.parent / 'best.keras'} was of run {replaced}; now of this.")
 
 
 def _validate(run: _Run) -> tuple[float, dict[str, float]]:
