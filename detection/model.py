@@ -11,12 +11,8 @@ This is the only file that imports KerasCV. What is replaced, and why:
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# TensorFlow turns its faster CPU kernels on by itself only on processors with VNNI.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import keras_cv
@@ -203,6 +199,17 @@ class PredictionHead(layers.Layer):
         }
 
 
+@contextmanager
+def _float32_policy():
+    """KerasCV joins the levels in layers of its own, which would round the float32 logits."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
 @keras.saving.register_keras_serializable("detection")
 class RetinaNet(keras_cv.models.RetinaNet):
     """KerasCV's RetinaNet, made from plain settings that travel inside its `.keras` file.
@@ -244,28 +251,32 @@ class RetinaNet(keras_cv.models.RetinaNet):
         kwargs.setdefault("name", "retinanet")
         per_location = anchors.per_location
         head = {"channels": channels, "convs": head_convs, "group_norm": head_norm}
-        super().__init__(
-            backbone=backbones.resnet(backbone, norm, trainable=train_backbone),
-            num_classes=len(classes),
-            bounding_box_format="xyxy",
-            anchor_generator=keras_cv.layers.AnchorGenerator(
-                bounding_box_format="xyxy",
-                sizes=list(anchors.sizes),
-                aspect_ratios=list(anchors.ratios),
-                scales=list(anchors.scales),
-                strides=[8, 16, 32, 64, 128],
-                clip_boxes=False,
-            ),
-            feature_pyramid=FeaturePyramid(channels, name="feature_pyramid"),
-            classification_head=PredictionHead(
+        parts = {
+            "backbone": backbones.resnet(backbone, norm, trainable=train_backbone),
+            "feature_pyramid": FeaturePyramid(channels, name="feature_pyramid"),
+            "classification_head": PredictionHead(
                 per_location * len(classes),
                 prior=PRIOR_PROBABILITY,
                 name="classification_head",
                 **head,
             ),
-            box_head=PredictionHead(per_location * 4, name="box_head", **head),
-            **kwargs,
-        )
+            "box_head": PredictionHead(per_location * 4, name="box_head", **head),
+        }
+        with _float32_policy():
+            super().__init__(
+                **parts,
+                num_classes=len(classes),
+                bounding_box_format="xyxy",
+                anchor_generator=keras_cv.layers.AnchorGenerator(
+                    bounding_box_format="xyxy",
+                    sizes=list(anchors.sizes),
+                    aspect_ratios=list(anchors.ratios),
+                    scales=list(anchors.scales),
+                    strides=[8, 16, 32, 64, 128],
+                    clip_boxes=False,
+                ),
+                **kwargs,
+            )
         self.settings = {
             "backbone": backbone,
             "classes": list(classes),

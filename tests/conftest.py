@@ -9,6 +9,8 @@ from pathlib import Path
 # Before anything imports TensorFlow or albumentations.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# The same CPU kernels here as in the processes that the tests start.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import hypothesis
 import numpy as np

@@ -297,7 +297,7 @@ def test_half_precision_is_no_part_of_the_file(tmp_path):
     assert half["classification"].dtype == np.float32  # a bfloat16 score has three digits
     again = keras.models.load_model(tmp_path / "half.keras")
     assert {weight.dtype for weight in again.weights} == {"float32"}
-    assert again.get_layer("conv2_block1_1_conv").compute_dtype == "float32"
+    assert again.backbone.get_layer("conv2_block1_1_conv").compute_dtype == "float32"
     found = outputs(again, pictures())
     np.testing.assert_allclose(found["classification"], half["classification"], atol=0.05)
 
