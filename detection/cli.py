@@ -354,8 +354,8 @@ def train(
     if fractions is not None:
         given["fractions"] = _three(fractions)
     settings = load_settings(config, given)
-    from detection.training import resume_settings
     from detection.training import train as start
+    from detection.training_setup import resume_settings
 
     if resume:
         settings = resume_settings(settings, given)

@@ -3,62 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
-from detection.anchors import AnchorSettings, best_ious, best_possible_recall, fit_anchors
 from detection.average_precision import measure_average_precision
-from detection.batches import Batches, FittedImages, ahead
+from detection.batches import Batch, ahead
 from detection.calibration import choose_operating_point
-from detection.dataset import Dataset, boxes_per_class, fitted_boxes, open_dataset
 from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
-from detection.settings import TrainSettings, save_settings
-from detection.snapshots import RunFolder, RunState
+from detection.settings import TrainSettings
 from detection.training_log import TrainingLog
-from detection.weights import apply_weights, resolve_weights
-from inspection.boxes import ImageLabels
+from detection.training_setup import Run, prepare
 from inspection.errors import InputError
-from inspection.report import versions
-from inspection.runs import file_hash, write_json_atomic
-
-_FINAL_LR = 0.01
-# Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
-_BATCH_NORM_FROM = 8
+from inspection.interrupt import Interrupted, InterruptGuard
 
 
 class TrainingStopped(InputError):
     """Training cannot go on; the message says what to do and what is kept."""
 
 
-@dataclass
-class _Run:
-    """Everything a running training holds."""
-
-    settings: TrainSettings
-    dataset: Dataset
-    batches: Batches
-    model: RetinaNet
-    folder: RunFolder
-    state: RunState
-    log: TrainingLog
-    steps: int
-
-
 def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None = None) -> Path:
     """Trains as the settings say.
 
     Args:
-        settings: Complete settings; for a resume those of the run, see `resume_settings`.
+        settings: Complete settings; for a resume those of the run, see
+            `training_setup.resume_settings`.
         resume: Go on from the run's last save.
         log: Where progress is shown; the console where left out.
 
@@ -68,13 +42,13 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
     Raises:
         InputError: Labels, images, settings or weights cannot be used.
         TrainingStopped: The loss became NaN, or the disk is full.
-        KeyboardInterrupt: After everything was saved.
+        KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
     """
     log = log or TrainingLog()
     if settings.precision != "float32":
         keras.config.set_dtype_policy(f"mixed_{settings.precision}")
     try:
-        run = _prepare(settings, resume, log)
+        run = prepare(settings, resume, log)
         try:
             _fit(run)
         finally:
@@ -84,298 +58,70 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
     return run.folder.path / "best.keras"
 
 
-def _prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> _Run:
-    keras.utils.set_random_seed(settings.seed)
-    dataset = open_dataset(
-        settings.annotations,
-        settings.images,
-        settings.snapshots,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        one_based=settings.one_based,
-        unlabelled=settings.unlabelled,
-        say=log.say,
-    )
-    counted = [not item.difficult.all() for item in dataset.part("val") if len(item.xyxy)]
-    if not boxes_per_class(dataset.part("train")) or not any(counted):
-        raise InputError(
-            f"{settings.annotations}: the train and val parts need at least one box each, in val "
-            "one that is not marked difficult; label more images, or change --fractions."
-        )
-    settings = settings.model_copy(
-        update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
-    )
-    folder = RunFolder(settings.snapshots / settings.run, settings.keep)
-    if resume:
-        state, model = _continued(folder, dataset, log)
-    else:
-        if (folder.path / "state.json").exists():
-            raise InputError(
-                f"{folder.path}: this run exists already; add --resume to go on with it, or give "
-                "another --run."
-            )
-        state = RunState()
-        settings, model = _new_model(settings, dataset, log)
-    images = FittedImages(
-        dataset.part("train"),
-        settings.images,
-        model.classes,
-        settings.size,
-        settings.fit,
-        settings.bits,
-    )
-    batches = Batches(
-        images, model.anchors, settings.batch_size, settings.crop, settings.augment, settings.seed
-    )
-    # Stored, so that an epoch keeps its length when images join before a resume.
-    settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
-    steps = settings.steps
-    _compile(model, settings, steps)
-    if resume:
-        folder.restore_optimizer(model, state)
-        best = folder.path / f"epoch_{state.best_epoch:03d}.keras"
-        # The disk may have been full when it was copied, or the power gone.
-        if best.is_file() and not _equal(best, folder.path / "best.keras"):
-            folder.promote(best)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    log.open(folder.path, resume_after=state.epoch if resume else None)
-    run = _Run(settings, dataset, batches, model, folder, state, log, steps)
-    _write_record(run)
-    _announce(run)
-    return run
-
-
-def _equal(first: Path, second: Path) -> bool:
-    return second.is_file() and file_hash(first) == file_hash(second)
-
-
-def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[RunState, RetinaNet]:
-    """State and model of the run to go on with, after a look at what has changed since."""
-    state = folder.load_state()
-    model = Detector.load(folder.path / state.snapshot).model
-    unknown = sorted(set(dataset.classes) - set(model.classes))
-    if unknown:
-        raise InputError(
-            f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
-            "labels have now; start a new run."
-        )
-    record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
-    if record["data_hash"] != dataset.hash or record["split_hash"] != dataset.split.hash:
-        log.say("Note: labels or split have changed since this run began; it goes on with them.")
-    return state, model
-
-
-def _new_run_name(backbone: str, snapshots: Path) -> str:
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{backbone}"
-    taken = sum(1 for _ in snapshots.glob(f"{name}*"))
-    return f"{name}_{taken}" if taken else name
-
-
-def _new_model(
-    settings: TrainSettings, dataset: Dataset, log: TrainingLog
-) -> tuple[TrainSettings, RetinaNet]:
-    anchors = choose_anchors(settings, dataset.part("train"), log)
-    weights = resolve_weights(settings.backbone, settings.weights, log.say)
-    settings = _filled(settings.model_copy(update={"weights": weights}))
-    model = RetinaNet(
-        settings.backbone,
-        dataset.classes,
-        anchors,
-        norm=settings.norm,
-        channels=settings.channels,
-        train_backbone=not settings.freeze,
-        preprocessing={
-            "size": settings.size,
-            "fit": settings.fit,
-            "bits": settings.bits,
-            "run": settings.run,
-            "annotations": str(settings.annotations),
-            "images": str(settings.images),
-        },
-    )
-    apply_weights(model, weights, log.say)
-    return settings, model
-
-
-def _filled(settings: TrainSettings) -> TrainSettings:
-    """Settings with every default that depends on others put in; weights must be settled."""
-    pretrained = settings.weights != "none"
-    whole = settings.crop is None or settings.crop >= settings.size
-    update: dict[str, Any] = {}
-    if settings.batch_size is None:
-        side = settings.size if whole else settings.crop
-        update["batch_size"] = int(np.clip((900 / side) ** 2 * 2, 2, 16))
-    if settings.lr is None:
-        update["lr"] = 2e-4 if pretrained else 1e-3
-    if settings.norm == "auto":
-        small = update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
-        update["norm"] = "frozen" if pretrained else "group" if small else "batch"
-    return settings.model_copy(update=update)
-
-
-def choose_anchors(
-    settings: TrainSettings, labels: list[ImageLabels], log: TrainingLog
-) -> AnchorSettings:
-    """Anchors as the settings ask, with what they can reach said."""
-    boxes = fitted_boxes(labels, settings.images, settings.size, settings.fit)
-    default = AnchorSettings()
-    chosen = default
-    if settings.anchors == "auto":
-        chosen = fit_anchors(boxes, settings.size, settings.size)
-    recall = [
-        best_possible_recall(best_ious(item, boxes, settings.size, settings.size))
-        for item in (default, chosen)
-    ]
-    log.say(
-        f"Anchors {settings.anchors}: sizes {', '.join(f'{size:g}' for size in chosen.sizes)}, "
-        f"ratios {', '.join(f'{ratio:g}' for ratio in chosen.ratios)}; best possible recall at "
-        f"IoU .5: {recall[1]:.3f} (the paper's anchors: {recall[0]:.3f})."
-    )
-    return chosen
-
-
-def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
-    total = steps * settings.epochs
-    warmup = settings.warmup if settings.warmup is not None else min(200, max(1, total // 10))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=settings.lr / 100,
-        warmup_target=settings.lr,
-        warmup_steps=warmup,
-        decay_steps=max(1, total - warmup),
-        alpha=_FINAL_LR,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=settings.weight_decay, global_clipnorm=settings.clip_norm
-    )
-    # Decay pulls norms and biases towards zero without making the network any simpler.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, jit_compile=settings.jit)
-
-
-def _write_record(run: _Run) -> None:
-    save_settings(run.settings, run.folder.path / "settings.yaml")
-    write_json_atomic(
-        run.folder.path / "record.json",
-        {
-            "settings": run.settings.model_dump(mode="json"),
-            "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "albumentations"),
-            "backend": keras.backend.backend(),
-            "data_hash": run.dataset.hash,
-            "split_hash": run.dataset.split.hash,
-            "images": run.dataset.split.parts,
-            "seed": run.settings.seed,
-        },
-    )
-    (run.folder.path / "split.csv").write_bytes(run.dataset.split_path.read_bytes())
-
-
-def _announce(run: _Run) -> None:
-    """Says what is ahead, from one step that is taken back again."""
-    settings, log = run.settings, run.log
-    for part in ("train", "val", "test"):
-        labels = run.dataset.part(part)
-        counts = ", ".join(f"{name} {n}" for name, n in sorted(boxes_per_class(labels).items()))
-        normal = sum(not len(item.xyxy) for item in labels)
-        log.say(f"{part}: {len(labels)} images, {normal} normal; boxes: {counts or 'none'}")
-    seconds = _seconds_per_step(run)
-    validation = _seconds_per_image(run) * len(run.dataset.part("val"))
-    epoch = seconds * run.steps + validation
-    left = settings.epochs - run.state.epoch
-    snapshot = run.model.count_params() * 4 / 1e6
-    kept = min(settings.keep or settings.epochs, settings.epochs)
-    log.say(
-        f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
-        f"{seconds:.1f} s each; an epoch takes about {epoch / 60:.1f} min with {validation:.0f} s "
-        f"of validation, the run about {epoch * left / 3600:.1f} h."
-    )
-    log.say(
-        f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
-        f"all; memory in use now: {log.memory_mb():.0f} MB. Run folder: {run.folder.path}"
-    )
-
-
-def _seconds_per_step(run: _Run) -> float:
-    model, batch = run.model, run.batches[run.state.step]
-    model.optimizer.build(model.trainable_variables)
-    weights = model.get_weights()
-    states = [np.asarray(value) for value in model.optimizer.variables]
-    for _ in range(2):  # the first also traces and compiles
-        began = time.perf_counter()
-        model.train_on_batch({"images": batch.images}, batch.targets)
-        seconds = time.perf_counter() - began
-    model.set_weights(weights)
-    for variable, value in zip(model.optimizer.variables, states, strict=True):
-        variable.assign(value)
-    return seconds
-
-
-def _seconds_per_image(run: _Run) -> float:
-    detector = Detector(run.model)
-    blank = np.zeros((detector.size, detector.size, 3), np.uint8)
-    detector.predict(blank)
-    began = time.perf_counter()
-    detector.predict(blank)
-    return time.perf_counter() - began
-
-
-def _fit(run: _Run) -> None:
+def _fit(run: Run) -> None:
     state, log, settings = run.state, run.log, run.settings
-    total = run.steps * settings.epochs
-    batches = ahead(run.batches, state.step, total)
+    batches = ahead(run.batches, state.step, run.steps * settings.epochs)
     log.start(run.steps, settings.epochs, settings.batch_size, state.epoch, state.step)
-    sums = dict(state.sums)
     try:
-        while state.step < total:
-            began = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - began
-            losses = _step(run, batch)
-            state.step += 1
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            log.step(losses, _learning_rate(run.model), waited, time.perf_counter() - began)
-            if state.step % run.steps == 0:
-                _finish_epoch(run, {name: value / run.steps for name, value in sums.items()})
-                sums = {}
+        with InterruptGuard(log.say) as guard:
+            while state.epoch < settings.epochs:
+                if state.step < (state.epoch + 1) * run.steps:
+                    _step(run, batches)
+                else:
+                    _finish_epoch(run, guard)
+                guard.check()
+    except Interrupted:
+        _save_interrupted(run)
+        raise
     except KeyboardInterrupt:
-        state.sums = sums
-        with log.uninterrupted():
-            _save(run, interrupted=state.step % run.steps != 0)
-        log.say(f"Interrupted and saved. Go on with: --run {settings.run} --resume")
+        log.say(f"Stopped at once. Go on from the last save with: --run {settings.run} --resume")
         raise
     finally:
         batches.close()
 
 
-def _step(run: _Run, batch) -> dict[str, float]:
+def _save_interrupted(run: Run) -> None:
+    state, log = run.state, run.log
+    if state.step == 0:
+        log.say("Interrupted before the first step; there is nothing to save.")
+        return
+    if state.step > state.epoch * run.steps:  # else the epoch's end has just been saved
+        with log.uninterrupted():
+            _save(run, interrupted=True)
+    log.say(f"Interrupted and saved. Go on with: --run {run.settings.run} --resume")
+
+
+def _step(run: Run, batches: Iterator[Batch]) -> None:
+    began = time.perf_counter()
+    batch = next(batches)
+    waited = time.perf_counter() - began
     run.model.reset_metrics()
-    losses = run.model.train_on_batch({"images": batch.images}, batch.targets, return_dict=True)
-    values = {
-        "loss": float(losses["loss"]),
-        "classification_loss": float(losses["classification_loss"]),
-        "box_loss": float(losses["box_loss"]),
-    }
-    if not all(math.isfinite(value) for value in values.values()):
+    told = run.model.train_on_batch({"images": batch.images}, batch.targets, return_dict=True)
+    losses = {name: float(told[name]) for name in ("loss", "classification_loss", "box_loss")}
+    if not all(math.isfinite(value) for value in losses.values()):
         kept = run.folder.path / run.state.snapshot if run.state.snapshot else "none yet"
         raise TrainingStopped(
-            f"the loss became {values['loss']} in step {run.state.step + 1}, on the images "
+            f"the loss became {losses['loss']} in step {run.state.step + 1}, on the images "
             f"{', '.join(sorted(set(batch.names)))}. Look at them, or lower --lr (now "
             f"{run.settings.lr:g}); the last good snapshot: {kept}."
         )
-    return values
+    run.state.step += 1
+    for name, value in losses.items():
+        run.state.sums[name] = run.state.sums.get(name, 0.0) + value
+    run.log.step(losses, _learning_rate(run.model), waited, time.perf_counter() - began)
 
 
 def _learning_rate(model: RetinaNet) -> float:
     return float(np.asarray(model.optimizer.learning_rate))
 
 
-def _finish_epoch(run: _Run, losses: dict[str, float]) -> None:
+def _finish_epoch(run: Run, guard: InterruptGuard) -> None:
     state, log = run.state, run.log
+    began = time.perf_counter()
+    mean_ap, per_class = _validate(run, guard)
+    losses = {name: value / run.steps for name, value in state.sums.items()}
     state.epoch += 1
     state.sums = {}
-    began = time.perf_counter()
-    mean_ap, per_class = _validate(run)
     is_best = mean_ap > state.best_map
     if is_best:
         state.best_epoch, state.best_map = state.epoch, mean_ap
@@ -394,12 +140,18 @@ def _finish_epoch(run: _Run, losses: dict[str, float]) -> None:
         log.say(f"{run.folder.path.parent / 'best.keras'} was of run {replaced}; now of this.")
 
 
-def _validate(run: _Run) -> tuple[float, dict[str, float]]:
+def _validate(run: Run, guard: InterruptGuard) -> tuple[float, dict[str, float]]:
     """Val mAP; stores the operating point chosen there in the model."""
     labels = run.dataset.part("val")
     detector = Detector(run.model)
     pictures = ((item.image, run.settings.images / item.image) for item in labels)
-    found = predict_all(detector, pictures, on_progress=run.log.validating(len(labels)))
+    show = run.log.validating(len(labels))
+
+    def on_progress(done: int) -> None:
+        guard.check()
+        show(done)
+
+    found = predict_all(detector, pictures, on_progress=on_progress)
     result = measure_average_precision(
         labels, [found[item.image] for item in labels], run.model.classes
     )
@@ -411,13 +163,13 @@ def _validate(run: _Run) -> tuple[float, dict[str, float]]:
     return result.mean_ap, {item.label: item.ap for item in result.classes}
 
 
-def _save(run: _Run, interrupted: bool = False) -> Path:
+def _save(run: Run, interrupted: bool = False) -> Path:
     with _reported(run):
         return run.folder.save(run.model, run.state, interrupted)
 
 
 @contextlib.contextmanager
-def _reported(run: _Run) -> Iterator[None]:
+def _reported(run: Run) -> Iterator[None]:
     """Turns a full disk into a sentence; what was there before is whole."""
     try:
         yield
@@ -427,32 +179,3 @@ def _reported(run: _Run) -> Iterator[None]:
             "snapshots are unharmed; make room, then go on with "
             f"--run {run.settings.run} --resume."
         ) from error
-
-
-def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
-    """The stored settings of the run to resume; only the number of epochs may be changed.
-
-    Args:
-        settings: As typed; names the snapshots folder and maybe the run.
-        given: What was typed, to tell a wish from a default.
-
-    Raises:
-        InputError: There is no run to resume.
-    """
-    import yaml
-
-    runs = [path.parent for path in settings.snapshots.glob("*/state.json")]
-    if settings.run is None:
-        if not runs:
-            raise InputError(f"{settings.snapshots}: holds no run with a finished epoch to resume.")
-        folder = max(runs, key=lambda path: (path / "state.json").stat().st_mtime)
-    else:
-        folder = settings.snapshots / settings.run
-    path = folder / "settings.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
-    stored = TrainSettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    changes = {key: given[key] for key in ("epochs", "keep") if given.get(key) is not None}
-    return stored.model_copy(
-        update={"snapshots": settings.snapshots, "run": folder.name, **changes}
-    )

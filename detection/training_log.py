@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import signal
 import time
@@ -121,9 +122,10 @@ class TrainingLog:
         """Takes in a finished epoch and rewrites the files."""
         self._validated += seconds
         done = self._step - self._first
+        worked = self._worked or math.inf  # resumed with only its validation left
         values = values | {
-            "images_per_second": done * self._batch_size / self._worked,
-            "waiting_for_data": self._waited / self._worked,
+            "images_per_second": done * self._batch_size / worked,
+            "waiting_for_data": self._waited / worked,
             "minutes": (time.perf_counter() - self._began) / 60,
         }
         row = {"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in values.items()}
