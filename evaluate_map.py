@@ -2,7 +2,7 @@
 
 import typer
 
-from detection.cli import evaluate
+from detection.cli_models import evaluate
 
 if __name__ == "__main__":
     typer.run(evaluate)

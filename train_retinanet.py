@@ -2,7 +2,7 @@
 
 import typer
 
-from detection.cli import train
+from detection.cli_models import train
 
 if __name__ == "__main__":
     typer.run(train)

@@ -1,0 +1,281 @@
+"""Verbs that work on labels and images and need no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from inspection.console import console, progress, reports_errors, say
+from inspection.errors import InputError
+
+Annotations = Annotated[Path, typer.Option(help="Folder of labelImg XML files.")]
+Images = Annotated[Path, typer.Option(help="Folder of the images.")]
+OneBased = Annotated[bool, typer.Option("--one-based", help="XML is from a VOC devkit: minima 1.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Regex with one group, or CSV image,group: keeps exposures of a part together."
+    ),
+]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")]
+Unlabelled = Annotated[str, typer.Option(help="Images without XML: skip, or normal.")]
+
+# Options of `show` that are no settings of a training.
+_SHOW_ONLY = ("output", "limit", "config")
+
+
+@reports_errors
+def label(
+    images: Annotated[Path, typer.Argument(help="Folder of the images to label.")] = Path(
+        "images_900"
+    ),
+    annotations: Annotations = Path("annotations"),
+    classes: Annotated[str | None, typer.Option(help="Class names, separated by commas.")] = None,
+) -> None:
+    """Opens labelImg in Pascal-VOC mode, mended for today's Python."""
+    from detection.labelling import label as start
+
+    names = [name.strip() for name in classes.split(",") if name.strip()] if classes else None
+    status = start(images, annotations, names)
+    if status:
+        raise typer.Exit(status)
+
+
+@reports_errors
+def resize(
+    source: Annotated[Path, typer.Argument(help="An image or a folder of images of any size.")],
+    images: Images = Path("images_900"),
+    annotations: Annotations = Path("annotations"),
+    size: Annotated[int, typer.Option(min=64, help="Side of the square result.")] = 900,
+    fit: Annotated[
+        str, typer.Option(help="letterbox keeps the shape and pads; stretch fills.")
+    ] = "letterbox",
+    bits: Annotated[int, typer.Option(min=8, max=16, help="Bits that a 16-bit camera fills.")] = 16,
+    source_annotations: Annotated[
+        Path | None, typer.Option(help="Folder of the sources' XML; beside the images by default.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files this verb did not write.")
+    ] = False,
+    one_based: OneBased = False,
+) -> None:
+    """Brings pictures of any size and depth to 900 x 900, and their boxes with them."""
+    from detection.resize import resize as bring
+
+    if fit not in ("letterbox", "stretch"):
+        raise InputError(f"--fit {fit}: must be letterbox or stretch.")
+    with progress("resizing") as on_progress:
+        result = bring(
+            source,
+            images,
+            annotations,
+            size,
+            fit,
+            bits,
+            force,
+            source_annotations,
+            one_based,
+            on_progress,
+        )
+    say(
+        f"{result.written} images written to {images}, {result.unchanged} were up to date; "
+        f"{result.annotations} XML files carried along, {result.kept} of yours left as they are."
+    )
+    if result.problems:
+        raise InputError(result.problems)
+
+
+@reports_errors
+def convert(
+    annotations: Annotations = Path("annotations"),
+    images: Images = Path("images_900"),
+    output: Annotated[
+        Path | None, typer.Option(help="CSV to write; annotations/annotations.csv by default.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Read this CSV (ours or keras-retinanet's) instead of XML.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="keras-retinanet's class file.")] = None,
+    xml: Annotated[Path | None, typer.Option(help="Write labelImg XML into this folder.")] = None,
+    unlabelled: Unlabelled = "skip",
+    one_based: OneBased = False,
+) -> None:
+    """Turns labelImg XML into a CSV with one row per box, or a CSV into XML."""
+    from detection.table import CSV_NAME, read_annotations, read_table, to_voc, write_table
+
+    if unlabelled not in ("skip", "normal"):
+        raise InputError(f"--unlabelled {unlabelled}: must be skip or normal.")
+    notes: list[str] = []
+    if csv is not None:
+        labels = read_table(csv, classes, images_dir=images, warnings=notes)
+    else:
+        labels = read_annotations(annotations, images, one_based, unlabelled, notes)
+    for note in notes:
+        say(note)
+    boxes = sum(len(item.xyxy) for item in labels)
+    if xml is not None:
+        to_voc(labels, images, xml)
+        say(f"{len(labels)} XML files with {boxes} boxes written to {xml}.")
+    if xml is None or output is not None:
+        path = output or annotations / CSV_NAME
+        write_table(path, labels)
+        say(f"{boxes} boxes in {len(labels)} images written to {path}.")
+
+
+@reports_errors
+def check(
+    annotations: Annotations = Path("annotations"),
+    images: Images = Path("images_900"),
+    classes: Annotated[
+        str | None, typer.Option(help="Allowed class names, separated by commas.")
+    ] = None,
+    one_based: OneBased = False,
+) -> None:
+    """Lists everything that is wrong with labels and images; exits 2 if anything is."""
+    from detection.check import check as look
+
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    problems = look(annotations, images, names, one_based)
+    table = Table(title=f"{len(problems)} findings")
+    for name in ("kind", "file", "where", "what, and the mend"):
+        table.add_column(name, overflow="fold")
+    for item in sorted(problems, key=lambda problem: problem.repaired):
+        kind = f"{item.kind} (repaired)" if item.repaired else item.kind
+        table.add_row(kind, Path(item.file).name, item.where, item.message)
+    errors = sum(not item.repaired for item in problems)
+    if problems:
+        console.print(table)
+    say(f"{errors} problems, {len(problems) - errors} repaired by themselves.")
+    if errors:
+        raise typer.Exit(2)
+
+
+@reports_errors
+def split(
+    annotations: Annotations = Path("annotations"),
+    images: Images = Path("images_900"),
+    snapshots: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("snapshots"),
+    fractions: Annotated[
+        str, typer.Option(help="Shares of train, val and test.")
+    ] = "0.7,0.15,0.15",
+    group_by: GroupBy = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    unlabelled: Unlabelled = "skip",
+    one_based: OneBased = False,
+) -> None:
+    """Makes the stored split, or lets new images join it; no image ever changes side."""
+    from detection.dataset import boxes_per_class, open_dataset
+    from inspection.split import PARTS, leakage
+
+    dataset = open_dataset(
+        annotations,
+        images,
+        snapshots,
+        fractions=three_fractions(fractions),
+        seed=seed,
+        group_by=group_by,
+        one_based=one_based,
+        unlabelled=unlabelled,
+        say=say,
+    )
+    table = Table("part", "images", "normal", *(f"{name} boxes" for name in dataset.classes))
+    for part in PARTS:
+        labels = dataset.part(part)
+        counts = boxes_per_class(labels)
+        normal = sum(not len(item.xyxy) for item in labels)
+        table.add_row(
+            part, str(len(labels)), str(normal), *(str(counts[name]) for name in dataset.classes)
+        )
+    console.print(table)
+    say(f"Stored in {dataset.split_path}, hash {dataset.split.hash[:12]}.")
+    findings = leakage(dataset.split, images)
+    if findings:
+        raise InputError(findings)
+
+
+@reports_errors
+def anchors(
+    annotations: Annotations = Path("annotations"),
+    images: Images = Path("images_900"),
+    size: Annotated[int, typer.Option(min=64, help="Side that images are fitted to.")] = 900,
+    fit: Annotated[str, typer.Option(help="letterbox or stretch.")] = "letterbox",
+    unlabelled: Unlabelled = "skip",
+    one_based: OneBased = False,
+) -> None:
+    """How many boxes the paper's anchors and the fitted ones can reach at best."""
+    from detection.anchors import AnchorSettings, best_ious, best_possible_recall, fit_anchors
+    from detection.dataset import fitted_boxes, read_labels
+
+    labels = read_labels(annotations, images, one_based=one_based, unlabelled=unlabelled, say=say)
+    boxes = fitted_boxes(labels, images, size, fit)
+    table = Table("anchors", "sizes", "ratios", "recall at IoU .4", ".5", ".7", "mean best IoU")
+    for name, item in (("paper", AnchorSettings()), ("fitted", fit_anchors(boxes, size, size))):
+        ious = best_ious(item, boxes, size, size)
+        table.add_row(
+            name,
+            ", ".join(f"{value:g}" for value in item.sizes),
+            ", ".join(f"{value:g}" for value in item.ratios),
+            *(f"{best_possible_recall(ious, at):.3f}" for at in (0.4, 0.5, 0.7)),
+            f"{ious.mean():.3f}" if len(ious) else "-",
+        )
+    console.print(table)
+    say(f"{len(boxes)} boxes in {len(labels)} images, fitted to {size} x {size}.")
+
+
+@reports_errors
+def show(
+    annotations: Annotated[Path | None, typer.Option(help="Folder of labelImg XML.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("snapshots/show.html"),
+    size: Annotated[int | None, typer.Option(help="Side that images are fitted to.")] = None,
+    fit: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits that a 16-bit camera fills.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of training windows.")] = None,
+    augment: Annotated[str | None, typer.Option(help="none, basic or heavy.")] = None,
+    anchors: Annotated[str | None, typer.Option(help="auto (fitted) or default.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 12,
+    seed: Annotated[int | None, typer.Option(help="Decides the pictures drawn.")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Images without XML: skip, or normal.")
+    ] = None,
+    one_based: Annotated[bool | None, typer.Option("--one-based", help="VOC-devkit XML.")] = None,
+    config: Config = None,
+) -> None:
+    """Draws annotations, anchors and augmented samples into one HTML page."""
+    given = {key: value for key, value in locals().items() if key not in _SHOW_ONLY}
+    from detection.anchors import AnchorSettings, fit_anchors
+    from detection.dataset import fitted_boxes, read_labels
+    from detection.settings import load_settings
+    from detection.show import show as draw
+    from detection.table import classes_of
+
+    settings = load_settings(config, given)
+    labels = read_labels(
+        settings.annotations, settings.images, settings.one_based, settings.unlabelled, say
+    )
+    chosen = AnchorSettings()
+    if settings.anchors == "auto":
+        boxes = fitted_boxes(labels, settings.images, settings.size, settings.fit)
+        chosen = fit_anchors(boxes, settings.size, settings.size)
+    page = draw(
+        labels, settings.images, settings, classes_of(labels), chosen, output, limit, settings.seed
+    )
+    say(f"Written: {page}")
+
+
+def three_fractions(text: str) -> tuple[float, float, float]:
+    """Reads `0.7,0.15,0.15`.
+
+    Raises:
+        InputError: It is not three numbers.
+    """
+    try:
+        values = tuple(float(part) for part in text.replace("/", ",").split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise InputError(f"--fractions {text}: give three shares like 0.7,0.15,0.15.")
+    return values

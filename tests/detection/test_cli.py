@@ -1,0 +1,162 @@
+"""The commands as they are typed: what they print, write and exit with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from detection.cli import app
+from inspection.voc import read_voc
+from tests.conftest import CLASSES, SmallSet
+
+ROOT = Path(__file__).resolve().parents[2]
+LABEL_VERBS = ["label", "resize", "convert", "check", "split", "anchors", "show"]
+MODEL_VERBS = ["train", "evaluate", "predict", "export"]
+TINY = ["--backbone", "resnet18", "--weights", "none", "--channels", "32", "--size", "64"]
+
+
+def typed(*arguments: object) -> tuple[int, str]:
+    """Exit status and everything printed."""
+    result = CliRunner().invoke(app, [str(item) for item in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result.exit_code, result.output
+
+
+def folders(data: SmallSet) -> list[object]:
+    return ["--annotations", data.annotations, "--images", data.images]
+
+
+def test_help_lists_the_verbs_in_the_order_of_the_work():
+    status, text = typed("--help")
+    assert status == 0
+    places = [text.index(f" {verb} ") for verb in LABEL_VERBS + MODEL_VERBS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("script", ["train_retinanet.py", "evaluate_map.py"])
+def test_scripts_answer_from_any_folder(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--images" in done.stdout
+
+
+def test_labels_to_csv_and_back(small_set, tmp_path):
+    status, text = typed("convert", *folders(small_set))
+    assert status == 0, text
+    table = small_set.annotations / "annotations.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["label"]) for row in rows) == 16
+    assert sum(not row["label"] for row in rows) == 3
+    status, text = typed(
+        "convert", "--csv", table, "--images", small_set.images, "--xml", tmp_path / "다시"
+    )
+    assert status == 0, text
+    for path in small_set.annotations.glob("*.xml"):
+        assert read_voc(tmp_path / "다시" / path.name).objects == read_voc(path).objects
+
+
+def test_check_exits_2_only_when_something_is_wrong(small_set):
+    status, text = typed("check", *folders(small_set))
+    assert (status, "0 problems" in text) == (0, True), text
+    broken = next(small_set.annotations.glob("train_00.xml"))
+    broken.write_text(broken.read_text(encoding="utf-8").replace("<name>dot", "<name> Dot"))
+    next(small_set.images.glob("val_*")).unlink()
+    status, text = typed("check", *folders(small_set))
+    assert status == 2
+    assert "train_00.xml" in text
+    assert "val_08" in text
+
+
+def test_split_counts_and_stays(small_set):
+    status, text = typed("split", *folders(small_set))
+    assert status == 0, text
+    assert "hash" in text
+    again = typed("split", *folders(small_set), "--seed", 9)
+    assert again == (status, text)
+
+
+def test_anchors_table_and_page(small_set, tmp_path):
+    status, text = typed("anchors", *folders(small_set), "--size", 96)
+    assert status == 0, text
+    assert "paper" in text
+    assert "fitted" in text
+    config = tmp_path / "설정.yaml"
+    settings = {"annotations": str(small_set.annotations), "images": str(small_set.images)}
+    config.write_text(yaml.safe_dump(settings | {"size": 96, "augment": "heavy"}))
+    page = tmp_path / "page.html"
+    status, text = typed("show", "--config", config, "--output", page, "--limit", 2)
+    assert status == 0, text
+    assert page.read_text(encoding="utf-8").count("data:image/") >= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--images", "absent", "--annotations", "absent"], "absent"),
+        (["train", "--backbone", "resnet19"], "backbone"),
+        (["train", "--size", "8", "--augment", "much"], "augment"),
+        (["train", "--fractions", "1,2"], "--fractions"),
+        (["train", "--resume", "--snapshots", "absent"], "absent"),
+        (["evaluate", "absent.keras"], "absent.keras"),
+        (["predict", "absent.png", "--model", "absent.keras"], "absent.keras"),
+        (["export", "absent.keras"], "absent.keras"),
+        (["resize", "absent"], "absent"),
+        (["resize", ".", "--fit", "crop"], "--fit"),
+        (["check", "--annotations", "absent", "--images", "absent"], "absent"),
+        (["convert", "--csv", "absent.csv", "--images", "."], "absent.csv"),
+        (["show", "--config", "absent.yaml"], "absent.yaml"),
+        (["anchors", "--images", "absent"], "absent"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, text = typed(*arguments)
+    assert status == 2, text
+    assert words in text
+    assert "Traceback" not in text
+    assert not list(tmp_path.rglob("*")), "a refused command leaves nothing behind"
+
+
+def test_from_labels_to_report_and_predictions(small_set, tmp_path):
+    """The whole work of a user, with the smallest network and one step."""
+    status, text = typed(
+        *("train", *folders(small_set), *TINY, "--snapshots", small_set.snapshots),
+        *("--run", "밤", "--epochs", 1, "--steps", 1, "--batch-size", 2, "--augment", "none"),
+    )
+    assert status == 0, text
+    best = small_set.snapshots / "best.keras"
+    assert str(best) in text.replace("\n", "")
+    status, text = typed("evaluate", best)
+    assert status == 0, text
+    assert "mAP" in text
+    status, text = typed("evaluate", best, "--split", "all", *folders(small_set))
+    assert status == 0, text
+    for name in CLASSES:
+        assert f"instances of class {name} with average precision: " in text
+    broken = small_set.images / "broken.png"
+    broken.write_bytes(b"no picture")
+    out = tmp_path / "결과"
+    order = ["predict", small_set.images, "--model", best, "--output", out, "--threshold", 0.0]
+    status, text = typed(*order)
+    assert status == 2
+    assert "broken.png" in text
+    with (out / "detections.jsonl").open(encoding="utf-8") as file:
+        assert len([json.loads(line) for line in file]) == 11
+    broken.unlink()
+    status, text = typed(*order)
+    assert status == 0, text
+    assert "11 were done before" in text
