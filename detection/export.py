@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from detection.dataset import read_labels, split_path
-from detection.exported import METADATA_KEY, ExportedDetector, Format, Metadata, Picture
+from detection.exported import (
+    METADATA_KEY,
+    ExportedDetector,
+    Format,
+    Metadata,
+    Picture,
+    openvino_core,
+)
 from detection.parity import Parity, check_parity
 from detection.prediction import Detector
 from detection.quantisation import Int8Change, compare_int8, quantise
@@ -207,9 +214,7 @@ def _save_openvino(model: Any, path: Path, metadata: Metadata) -> None:
 
 def _write_int8(source: Path, metadata: Metadata, calibration: Sequence[Picture]) -> Path:
     """Writes the int8 version of an OpenVINO file into a folder beside it."""
-    import openvino
-
-    model = quantise(openvino.Core().read_model(source), metadata, calibration)
+    model = quantise(openvino_core().read_model(source), metadata, calibration)
     target = source.parent / "int8" / source.name
     target.parent.mkdir()
     _save_openvino(model, target, replace(metadata, precision="int8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -172,10 +173,22 @@ class ExportedDetector:
         return [self.predict(picture, **options) for picture in pictures]
 
 
-def _load_openvino(path: Path) -> tuple[str, Run]:
+@functools.cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, never taken down.
+
+    Its CPU plugin lends the thread a stack for signal handlers, and where the last model is
+    dropped by another thread that memory goes while still in use: the next Ctrl-C would crash.
+    """
     import openvino
 
     core = openvino.Core()
+    core.get_versions("CPU")  # loads the plugin, which then stays as long as the core
+    return core
+
+
+def _load_openvino(path: Path) -> tuple[str, Run]:
+    core = openvino_core()
     model = core.read_model(path)
     text = model.get_rt_info([METADATA_KEY]).astype(str)
     # Where the processor has bfloat16 OpenVINO would take it by itself, and move the scores.
