@@ -181,14 +181,14 @@ def split(
         unlabelled=unlabelled,
         say=say,
     )
-    table = Table("part", "images", "normal", *(f"{name} boxes" for name in dataset.classes))
-    for part in PARTS:
-        labels = dataset.part(part)
-        counts = boxes_per_class(labels)
-        normal = sum(not len(item.xyxy) for item in labels)
-        table.add_row(
-            part, str(len(labels)), str(normal), *(str(counts[name]) for name in dataset.classes)
-        )
+    table = Table("", *PARTS)
+    parts = [dataset.part(part) for part in PARTS]
+    counts = [boxes_per_class(labels) for labels in parts]
+    table.add_row("images", *(str(len(labels)) for labels in parts))
+    normal = [sum(not len(item.xyxy) for item in labels) for labels in parts]
+    table.add_row("normal images", *map(str, normal), end_section=True)
+    for name in dataset.classes:
+        table.add_row(f"{name} boxes", *(str(count[name]) for count in counts))
     console.print(table)
     say(f"Stored in {dataset.split_path}, hash {dataset.split.hash[:12]}.")
     findings = leakage(dataset.split, images)
