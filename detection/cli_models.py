@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detection.cli_labels import Config, GroupBy, OneBased, three_fractions
+from detection.cli_labels import Config, GroupBy, three_fractions
 from inspection.console import console, progress, reports_errors, say
 from inspection.errors import InputError
 
@@ -87,14 +87,20 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 1,
     output: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    one_based: OneBased = False,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Images without XML: skip, or normal; as in training.")
+    ] = None,
+    one_based: Annotated[
+        bool | None, typer.Option("--one-based", help="VOC-devkit XML; as in training.")
+    ] = None,
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
     from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
     from detection.evaluation import print_evaluation
 
     request = EvaluationRequest(
-        snapshot, split, annotations, images, csv, iou, batch_size, output, one_based
+        *(snapshot, split, annotations, images, csv, iou, batch_size, output),
+        *(unlabelled, one_based),
     )
     with progress("evaluating") as on_progress:
         evaluation, report = evaluate_snapshot(request, say, on_progress)
@@ -143,9 +149,11 @@ def export(
     output: Annotated[Path | None, typer.Option(help="File to write; beside the snapshot.")] = None,
     format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise, calibrated on val.")] = False,
+    annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
 ) -> None:
     """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
     from detection.export import export_snapshot
 
-    report = export_snapshot(snapshot, output, format, int8, say)
+    report = export_snapshot(snapshot, output, format, int8, say, annotations, images)
     say(f"Exported: {report.path}")

@@ -114,6 +114,8 @@ def read_labels(
     """Labels of a folder; at most a handful of notes are said, the rest is counted."""
     if not Path(images).is_dir():
         raise InputError(f"{images}: there is no such folder; --images names where the images are.")
+    if unlabelled not in ("skip", "normal"):
+        raise InputError(f"--unlabelled {unlabelled}: must be skip or normal.")
     notes: list[str] = []
     labels = labels_for(annotations, images, one_based, unlabelled, warnings=notes)
     for note in notes[:5]:

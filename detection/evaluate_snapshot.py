@@ -38,7 +38,8 @@ class EvaluationRequest:
         iou: The IoU a hit needs.
         batch_size: Pictures per forward pass.
         output: Folder for the results; beside the snapshot where left out.
-        one_based: True for VOC-devkit files.
+        unlabelled: Images without XML: `skip` or `normal`; as in training where left out.
+        one_based: True for VOC-devkit files; as in training where left out.
     """
 
     snapshot: Path
@@ -49,7 +50,8 @@ class EvaluationRequest:
     iou: float = 0.5
     batch_size: int = 1
     output: Path | None = None
-    one_based: bool = False
+    unlabelled: str | None = None
+    one_based: bool | None = None
 
 
 def evaluate_snapshot(
@@ -77,13 +79,20 @@ def evaluate_snapshot(
     stored = snapshot_settings(request.snapshot)["preprocessing"]
     annotations = request.annotations or Path(stored.get("annotations", "annotations"))
     images = request.images or Path(stored.get("images", "images_900"))
-    own_folders = bool(request.annotations or request.images or request.csv)
-    part = request.split or ("all" if own_folders else "test")
+    elsewhere = request.csv is not None or _differs(request.annotations, stored, "annotations")
+    elsewhere = elsewhere or _differs(request.images, stored, "images")
+    part = request.split or ("all" if elsewhere else "test")
+    if part not in PARTS:
+        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
+    if part == "all" and not elsewhere:
+        say("Note: --split all includes the images that the model was trained on.")
+    one_based = stored.get("one_based", False) if request.one_based is None else request.one_based
+    unlabelled = request.unlabelled or stored.get("unlabelled", "skip")
     if request.csv is not None:
         labels = read_table(request.csv, images_dir=images)
     else:
-        labels = read_labels(annotations, images, request.one_based, say=say)
-    chosen, split = _select(request, labels, annotations, stored, part, say)
+        labels = read_labels(annotations, images, one_based, unlabelled, say)
+    chosen, split = _select(request, labels, annotations, stored, part)
     if not chosen:
         raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
     detector = Detector.load(request.snapshot)
@@ -117,21 +126,20 @@ def evaluate_snapshot(
     return evaluation, report
 
 
+def _differs(given: Path | None, stored: dict[str, Any], name: str) -> bool:
+    return given is not None and given.resolve() != Path(stored.get(name, "")).resolve()
+
+
 def _select(
     request: EvaluationRequest,
     labels: list[ImageLabels],
     annotations: Path,
     stored: dict[str, Any],
     part: str,
-    say: Callable[[str], None],
 ) -> tuple[list[ImageLabels], Split | None]:
     """The labels of the part, after a look whether the model has trained on any of them."""
-    if part not in PARTS:
-        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
     trained = _run_split(request.snapshot, stored)
     if part == "all":
-        if not (request.annotations or request.images or request.csv):
-            say("Note: --split all includes the images that the model was trained on.")
         return labels, None
     path = split_path(annotations, _snapshots_folder(request.snapshot, stored))
     split = load_split(path) if path.is_file() else trained

@@ -303,7 +303,9 @@ def validation_part(
     stored = detector.model.settings["preprocessing"]
     annotations = annotations or Path(stored.get("annotations", "annotations"))
     images = images or Path(stored.get("images", "images_900"))
-    labels = read_labels(annotations, images, say=say)
+    labels = read_labels(
+        annotations, images, stored.get("one_based", False), stored.get("unlabelled", "skip"), say
+    )
     folder = snapshot.resolve().parent
     # The run's own copy first: the stored split may have grown since.
     places = [folder / "split.csv", folder / str(stored.get("run")) / "split.csv"]

@@ -167,6 +167,8 @@ def _new_model(
             "run": settings.run,
             "annotations": str(settings.annotations),
             "images": str(settings.images),
+            "unlabelled": settings.unlabelled,
+            "one_based": settings.one_based,
         },
     )
     apply_weights(model, weights, log.say)

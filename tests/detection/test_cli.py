@@ -117,6 +117,7 @@ def test_anchors_table_and_page(small_set, tmp_path):
         (["resize", "absent"], "absent"),
         (["resize", ".", "--fit", "crop"], "--fit"),
         (["check", "--annotations", "absent", "--images", "absent"], "absent"),
+        (["split", "--unlabelled", "good", "--images", "."], "unlabelled"),
         (["convert", "--csv", "absent.csv", "--images", "."], "absent.csv"),
         (["show", "--config", "absent.yaml"], "absent.yaml"),
         (["anchors", "--images", "absent"], "absent"),
@@ -133,16 +134,22 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monk
 
 def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     """The whole work of a user, with the smallest network and one step."""
+    (small_set.annotations / "test_10.xml").unlink()  # normal by being without boxes
     status, text = typed(
         *("train", *folders(small_set), *TINY, "--snapshots", small_set.snapshots),
         *("--run", "밤", "--epochs", 1, "--steps", 1, "--batch-size", 2, "--augment", "none"),
+        *("--unlabelled", "normal"),
     )
     assert status == 0, text
     best = small_set.snapshots / "best.keras"
     assert str(best) in text.replace("\n", "")
-    status, text = typed("evaluate", best)
-    assert status == 0, text
-    assert "mAP" in text
+    # Labels are read as in training, and its own folders do not make other pictures of them.
+    for given in ([], folders(small_set)):
+        status, text = typed("evaluate", best, *given)
+        assert status == 0, text
+        assert "mAP" in text
+        with (best.parent / "best_evaluation_test/images.csv").open(encoding="utf-8") as file:
+            assert [row["image"] for row in csv.DictReader(file)] == ["test_10.png"]
     status, text = typed("evaluate", best, "--split", "all", *folders(small_set))
     assert status == 0, text
     for name in CLASSES:
