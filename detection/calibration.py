@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, choose
 from inspection.rates import Rate, support_note
 
 BEST_F1 = "best box F1 (no normal images to calibrate on)"
+_NOTHING_FOUND = (
+    "Calibration: the model found no box on the defective images of the validation part, so no "
+    "threshold can be chosen; train longer, or give a threshold yourself."
+)
 DetectionsOf = Mapping[str, Detections] | Sequence[Detections]
 
 
@@ -58,7 +63,9 @@ def choose_operating_point(
     """Chooses the threshold on the calibration part, by image scores.
 
     Where the part holds no normal image, overkill cannot be weighed and the threshold of best
-    box F1 is taken instead; the rule's name then says so.
+    box F1 is taken instead; the rule's name then says so. Where defective images without a
+    single box leave no threshold over 0 that meets the rule, it is chosen among the others, and
+    the notes say so.
 
     Args:
         labels: Ground truth of the validation part, never of the test part.
@@ -80,9 +87,19 @@ def choose_operating_point(
     data_hash = labels_hash(labels) if data_hash is None else data_hash
     certain = truth != "difficult"
     if (truth == "normal").any() or not (truth == "defective").any():
-        return choose_threshold(
+        point = choose_threshold(
             scores[certain], truth[certain] == "defective", rule, data_hash=data_hash, **options
         )
+        blind = (truth == "defective") & (scores == 0)
+        if point.threshold > 0 or not blind.any():
+            return point
+        seen = certain & ~blind
+        if not (truth[seen] == "defective").any():
+            raise InputError(_NOTHING_FOUND)
+        point = choose_threshold(
+            scores[seen], truth[seen] == "defective", rule, data_hash=data_hash, **options
+        )
+        return _with_blind(point, int(np.count_nonzero(blind)))
     threshold = _best_f1_threshold(labels, found, iou)
     defective = scores[truth == "defective"]
     miss = Rate(int(np.count_nonzero(defective < threshold)), defective.size, DEFECTIVE)
@@ -98,6 +115,20 @@ def choose_operating_point(
     )
 
 
+def _with_blind(point: OperatingPoint, blind: int) -> OperatingPoint:
+    """Counts the defects in which no box was found.
+
+    They score 0, so a rule that must catch them could only reject every part. The threshold is
+    chosen among the others, and what that leaves is said.
+    """
+    miss = Rate(point.miss.count + blind, point.miss.total + blind, DEFECTIVE)
+    note = (
+        f"{blind} of {miss.total} defective images hold no box at all: no threshold catches them, "
+        "and this one was chosen on the others; train longer or label more like them."
+    )
+    return replace(point, miss=miss, notes=(note, *point.notes))
+
+
 def _best_f1_threshold(
     labels: Sequence[ImageLabels], found: Sequence[Detections], iou: float
 ) -> float:
@@ -106,10 +137,7 @@ def _best_f1_threshold(
     counted = matches.outcome != IGNORED
     score, is_true = matches.score[counted], matches.outcome[counted] == TRUE_POSITIVE
     if not score.size:
-        raise InputError(
-            "Calibration: the model found no box on the validation part, so no threshold can be "
-            "chosen; train longer, or give a threshold yourself."
-        )
+        raise InputError(_NOTHING_FOUND)
     boxes = np.count_nonzero(~matches.difficult)
     f1 = 2 * np.cumsum(is_true) / (boxes + np.arange(1, score.size + 1))
     # A threshold takes all detections of one score or none.

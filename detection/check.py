@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from detection.annotations import ImageIndex, list_annotations
 from detection.table import CSV_NAME, read_table
 from inspection.errors import InputError
-from inspection.images import image_size
+from inspection.images import read_image
 from inspection.split import equal_files
 from inspection.voc import VocFile, VocObject, read_voc
 
@@ -57,7 +58,7 @@ def check(
     classes: Sequence[str] | None = None,
     one_based: bool = False,
 ) -> list[Problem]:
-    """Looks at all XML files and images of a data set; decodes no pixels.
+    """Looks at all XML files and images of a data set; every image is decoded once.
 
     Minima of 0 and maxima equal to the image's width or height are legal.
 
@@ -105,13 +106,14 @@ class _Survey:
         self.problems.append(Problem(str(file), where, kind, message, repaired))
 
     def read(self) -> None:
-        """Reads every image's header and every XML file."""
-        for image in self.index.images:
-            path = self.index.folder / image
-            try:
-                self.sizes[image] = image_size(path)
-            except InputError as error:
-                self._sentences(path, "unreadable image", error)
+        """Reads every image and every XML file."""
+        with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter's lock
+            sizes = pool.map(_size_or_error, (self.index.folder / i for i in self.index.images))
+            for image, size in zip(self.index.images, sizes, strict=True):
+                if isinstance(size, InputError):
+                    self._sentences(self.index.folder / image, "unreadable image", size)
+                else:
+                    self.sizes[image] = size
         for path in list_annotations(self.folder):
             try:
                 voc = read_voc(path, self.one_based)
@@ -282,6 +284,14 @@ class _Survey:
                     "has no labels and is not used; label it, or save it in labelImg without a "
                     "box if it is normal",
                 )
+
+
+def _size_or_error(path: Path) -> tuple[int, int] | InputError:
+    try:
+        height, width = read_image(path).shape[:2]
+    except InputError as error:
+        return error
+    return width, height
 
 
 def _unread(path: Path) -> VocFile:

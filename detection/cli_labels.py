@@ -104,15 +104,30 @@ def convert(
     one_based: OneBased = False,
 ) -> None:
     """Turns labelImg XML into a CSV with one row per box, or a CSV into XML."""
-    from detection.table import CSV_NAME, read_annotations, read_table, to_voc, write_table
+    from detection.table import (
+        CSV_NAME,
+        labels_for,
+        read_annotations,
+        read_table,
+        to_voc,
+        write_table,
+    )
 
+    usual = annotations / CSV_NAME
+    if output is None and xml is None and (one_based or (csv is not None and usual.exists())):
+        flag = "--one-based" if one_based else "--csv"
+        raise InputError(
+            f"{flag}: name the file to write by --output; {usual} is what training reads."
+        )
     if unlabelled not in ("skip", "normal"):
         raise InputError(f"--unlabelled {unlabelled}: must be skip or normal.")
     notes: list[str] = []
     if csv is not None:
         labels = read_table(csv, classes, images_dir=images, warnings=notes)
     else:
-        labels = read_annotations(annotations, images, one_based, unlabelled, notes)
+        # As training reads them: rows of the usual table that no XML stands behind are labels.
+        read = labels_for if output is None and not one_based else read_annotations
+        labels = read(annotations, images, one_based, unlabelled, notes)
     for note in notes:
         say(note)
     boxes = sum(len(item.xyxy) for item in labels)
@@ -120,7 +135,7 @@ def convert(
         to_voc(labels, images, xml)
         say(f"{len(labels)} XML files with {boxes} boxes written to {xml}.")
     if xml is None or output is not None:
-        path = output or annotations / CSV_NAME
+        path = output or usual
         write_table(path, labels)
         say(f"{boxes} boxes in {len(labels)} images written to {path}.")
 

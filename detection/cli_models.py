@@ -42,6 +42,9 @@ def train(
     norm: Annotated[str | None, typer.Option(help="auto, batch, frozen or group.")] = None,
     fit: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
     bits: Annotated[int | None, typer.Option(help="Bits that a 16-bit camera fills.")] = None,
+    target_miss: Annotated[
+        float | None, typer.Option(help="Miss rate that the threshold is chosen for.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     jit: Annotated[bool | None, typer.Option("--jit", help="Compile with XLA.")] = None,
     keep: Annotated[int | None, typer.Option(help="Epoch snapshots that stay; all.")] = None,
@@ -93,6 +96,10 @@ def evaluate(
     one_based: Annotated[
         bool | None, typer.Option("--one-based", help="VOC-devkit XML; as in training.")
     ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Share of defective parts made: escapes in PPM."),
+    ] = None,
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
     from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
@@ -100,7 +107,7 @@ def evaluate(
 
     request = EvaluationRequest(
         *(snapshot, split, annotations, images, csv, iou, batch_size, output),
-        *(unlabelled, one_based),
+        *(unlabelled, one_based, prevalence),
     )
     with progress("evaluating") as on_progress:
         evaluation, report = evaluate_snapshot(request, say, on_progress)

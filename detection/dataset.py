@@ -48,13 +48,17 @@ class Dataset:
 
 
 def split_path(annotations: Path, snapshots: Path) -> Path:
-    """Where the split of an annotations folder is stored.
+    """Where the split of an annotations folder is stored, or will be.
 
     Beside the labels; where that folder is read-only, under the snapshots, by a name made
-    from the folder's path.
+    from the folder's path. A split that is there counts, also when the mode has changed since.
     """
-    if may_write(annotations):
-        return annotations / SPLIT_NAME
+    inside, outside = annotations / SPLIT_NAME, _outside(annotations, snapshots)
+    order = (inside, outside) if may_write(annotations) else (outside, inside)
+    return next((path for path in order if path.is_file()), order[0])
+
+
+def _outside(annotations: Path, snapshots: Path) -> Path:
     digest = hashlib.sha256(str(annotations.resolve()).encode()).hexdigest()[:8]
     return snapshots / "splits" / f"{annotations.resolve().parent.name}-{digest}.csv"
 
@@ -99,6 +103,8 @@ def open_dataset(
         new = [item for item in labels if item.image not in split.assignments]
         if new:
             split = extend_split(split, labels, **options)
+            if not may_write(path.parent):
+                path = _outside(annotations, snapshots)
             save_split(split, path)
             say(f"{len(new)} new images joined the split, now {_counts(split)}; none moved.")
     return Dataset(tuple(labels), classes_of(labels), split, path)

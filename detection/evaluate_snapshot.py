@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.calibration import labels_hash
-from detection.dataset import read_labels, split_path
+from detection.dataset import SPLIT_NAME, read_labels, split_path
 from detection.evaluation import Evaluation, evaluate_detections, write_evaluation
 from detection.prediction import Detector, predict_all
 from detection.snapshots import snapshot_settings
@@ -40,6 +40,7 @@ class EvaluationRequest:
         output: Folder for the results; beside the snapshot where left out.
         unlabelled: Images without XML: `skip` or `normal`; as in training where left out.
         one_based: True for VOC-devkit files; as in training where left out.
+        prevalence: Share of defective parts in production; with it escapes are given in PPM.
     """
 
     snapshot: Path
@@ -52,6 +53,7 @@ class EvaluationRequest:
     output: Path | None = None
     unlabelled: str | None = None
     one_based: bool | None = None
+    prevalence: float | None = None
 
 
 def evaluate_snapshot(
@@ -77,24 +79,27 @@ def evaluate_snapshot(
             f"{request.snapshot}: there is no such snapshot; train one with train_retinanet.py."
         )
     stored = snapshot_settings(request.snapshot)["preprocessing"]
-    annotations = request.annotations or Path(stored.get("annotations", "annotations"))
-    images = request.images or Path(stored.get("images", "images_900"))
-    elsewhere = request.csv is not None or _differs(request.annotations, stored, "annotations")
-    elsewhere = elsewhere or _differs(request.images, stored, "images")
+    digest = file_hash(request.snapshot)  # of what is loaded: a training may replace it
+    annotations = request.annotations or training_folder(stored, "annotations", "annotations")
+    images = request.images or training_folder(stored, "images", "images_900")
+    trained = _run_split(request.snapshot, stored)
+    elsewhere = request.csv is not None or not _is_training_s(annotations, stored, trained)
     part = request.split or ("all" if elsewhere else "test")
     if part not in PARTS:
         raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
-    if part == "all" and not elsewhere:
-        say("Note: --split all includes the images that the model was trained on.")
     one_based = stored.get("one_based", False) if request.one_based is None else request.one_based
     unlabelled = request.unlabelled or stored.get("unlabelled", "skip")
     if request.csv is not None:
         labels = read_table(request.csv, images_dir=images)
     else:
         labels = read_labels(annotations, images, one_based, unlabelled, say)
-    chosen, split = _select(request, labels, annotations, stored, part)
+    chosen, split = _select(request, labels, annotations, stored, trained, part, say)
     if not chosen:
         raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
+    output = request.output or request.snapshot.with_name(
+        f"{request.snapshot.stem}_evaluation_{part}"
+    )
+    output.mkdir(parents=True, exist_ok=True)  # better refused before the work than after
     detector = Detector.load(request.snapshot)
     _check_classes(chosen, detector, request.csv or annotations)
 
@@ -113,21 +118,29 @@ def evaluate_snapshot(
         detector.operating_point,
         request.iou,
         groups=split.groups if split is not None else None,
-    )
-    output = request.output or request.snapshot.with_name(
-        f"{request.snapshot.stem}_evaluation_{part}"
+        prevalence=request.prevalence,
     )
     report = write_evaluation(
         evaluation,
         output,
         lambda name: read_image(images / name, detector.bits),
-        _record(request, annotations, images, part, chosen, seconds, detector),
+        _record(request, digest, annotations, images, part, chosen, seconds, detector),
     )
     return evaluation, report
 
 
-def _differs(given: Path | None, stored: dict[str, Any], name: str) -> bool:
-    return given is not None and given.resolve() != Path(stored.get(name, "")).resolve()
+def training_folder(stored: dict[str, Any], name: str, usual: str) -> Path:
+    """A folder of the training; the usual one here where that is gone, as after a move."""
+    path = Path(stored.get(name, usual))
+    return path if path.is_dir() else Path(usual) if Path(usual).is_dir() else path
+
+
+def _is_training_s(annotations: Path, stored: dict[str, Any], trained: Split | None) -> bool:
+    """Whether a folder holds the labels of the training, here or copied elsewhere."""
+    if annotations.resolve() == Path(stored.get("annotations", "annotations")).resolve():
+        return True
+    path = annotations / SPLIT_NAME
+    return trained is not None and path.is_file() and load_split(path).hash == trained.hash
 
 
 def _select(
@@ -135,11 +148,19 @@ def _select(
     labels: list[ImageLabels],
     annotations: Path,
     stored: dict[str, Any],
+    trained: Split | None,
     part: str,
+    say: Callable[[str], None],
 ) -> tuple[list[ImageLabels], Split | None]:
     """The labels of the part, after a look whether the model has trained on any of them."""
-    trained = _run_split(request.snapshot, stored)
+    known = trained.assignments if trained is not None else {}
     if part == "all":
+        seen = sum(known.get(item.image) == "train" for item in labels)
+        if seen:
+            say(
+                f"Note: {seen} of these {len(labels)} images have names that the model was "
+                "trained on; unless they are other pictures, take --split test."
+            )
         return labels, None
     path = split_path(annotations, _snapshots_folder(request.snapshot, stored))
     split = load_split(path) if path.is_file() else trained
@@ -148,14 +169,22 @@ def _select(
             f"{annotations}: has no stored split and the run of {request.snapshot} is gone; make "
             "one with `python -m detection split`, or evaluate everything with --split all."
         )
-    chosen = split.select(labels, part)
-    if part != "train" and trained is not None:
-        seen = [item.image for item in chosen if trained.assignments.get(item.image) == "train"]
+    placed = [item for item in labels if item.image in split.assignments]
+    if len(placed) < len(labels):
+        say(
+            f"{len(labels) - len(placed)} images joined since the split was made and are left "
+            "out; `python -m detection split` gives them a place."
+        )
+    chosen = split.select(placed, part)
+    if part != "train":
+        # What chose the best epoch and the threshold must not be in the test part either.
+        used = ("train", "val") if part == "test" else ("train",)
+        seen = [item.image for item in chosen if known.get(item.image) in used]
         if seen:
             raise InputError(
-                f"{len(seen)} images of the part {part} were trained on ({', '.join(seen[:3])}, "
-                f"...): {path} is not the split of this run. Use the split.csv of the run's "
-                "folder, or train again."
+                f"{len(seen)} images of the part {part} were trained or tuned on "
+                f"({', '.join(seen[:3])}, ...): {path} is not the split of this run. Use the "
+                "split.csv of the run's folder, or train again."
             )
     return chosen, split
 
@@ -181,6 +210,7 @@ def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -
 
 def _record(
     request: EvaluationRequest,
+    digest: str,
     annotations: Path,
     images: Path,
     part: str,
@@ -190,7 +220,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "snapshot": str(request.snapshot),
-        "snapshot_sha256": file_hash(request.snapshot),
+        "snapshot_sha256": digest,
         "run": detector.model.settings["preprocessing"].get("run"),
         "epoch": detector.model.settings["preprocessing"].get("epoch"),
         "annotations": str(request.csv or annotations),

@@ -60,7 +60,17 @@ def print_tables(evaluation: Evaluation, console: Any) -> None:
     # Tight enough for 80 columns, which is what a log file gets.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     table.add_column("class", overflow="fold", min_width=12)
-    for name in ("images", "boxes", "AP@.5", "COCO.5", ".75", ".5:.95", "prec.", "rec.", "F1"):
+    for name in (
+        "images",
+        "boxes",
+        evaluation.ap_name,
+        "COCO.5",
+        ".75",
+        ".5:.95",
+        "prec.",
+        "rec.",
+        "F1",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for label, *figures in table_rows(evaluation):
         table.add_row(Text(label), *figures)
@@ -307,7 +317,7 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     point = evaluation.operating_point
     return [
         {
-            "name": "mAP@.5 (VOC)",
+            "name": f"m{evaluation.ap_name} (VOC)",
             "value": figure_text(evaluation.mean_ap, 4),
             "hint": f"mean over {sum(1 for e in evaluation.classes if e.boxes)} classes",
         },

@@ -149,6 +149,11 @@ class Evaluation:
         """Class names."""
         return tuple(entry.label for entry in self.classes)
 
+    @property
+    def ap_name(self) -> str:
+        """The name of its AP column: `AP@.5` for the usual IoU."""
+        return f"AP@{f'{self.iou:g}'.lstrip('0')}"
+
     def to_dict(self) -> dict[str, Any]:
         """All figures, without pictures, curves and per-image rows; ready for JSON."""
         return {

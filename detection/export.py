@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from detection.dataset import read_labels, split_path
+from detection.evaluate_snapshot import training_folder
 from detection.exported import (
     METADATA_KEY,
     ExportedDetector,
@@ -118,7 +119,9 @@ def export(
     _check_options(output, format, int8, calibration, calibration_labels, check_images)
     metadata = metadata_of(detector)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=output.parent) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=".export.", dir=output.parent, ignore_cleanup_errors=True
+    ) as folder:
         temporary = Path(folder) / output.name
         write_graph(detector, temporary, metadata)
         exported = ExportedDetector.load(temporary)
@@ -301,8 +304,8 @@ def validation_part(
         InputError: The folders or the split are gone.
     """
     stored = detector.model.settings["preprocessing"]
-    annotations = annotations or Path(stored.get("annotations", "annotations"))
-    images = images or Path(stored.get("images", "images_900"))
+    annotations = annotations or training_folder(stored, "annotations", "annotations")
+    images = images or training_folder(stored, "images", "images_900")
     labels = read_labels(
         annotations, images, stored.get("one_based", False), stored.get("unlabelled", "skip"), say
     )

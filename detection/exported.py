@@ -73,7 +73,8 @@ class Metadata:
         """
         if not isinstance(picture, np.ndarray):
             picture = read_image(picture, self.bits)
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
+        if not right or 0 in picture.shape:
             raise InputError(
                 f"a picture given as an array must be (H, W, 3) uint8 RGB, not "
                 f"{picture.shape} {picture.dtype}; inspection.images.read_image returns that."

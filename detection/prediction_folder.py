@@ -193,7 +193,8 @@ def refuse_annotations(folder: Path) -> None:
 
 
 def _sign_of_annotations(folder: Path, output: Path) -> Path | None:
-    for name in (LABELS_NAME, SPLIT_NAME):
+    run = (folder / "record.json").is_file()  # a training keeps a copy of its split
+    for name in (LABELS_NAME,) if run else (LABELS_NAME, SPLIT_NAME):
         if (folder / name).is_file():
             return folder / name
     # Farther up, a stray XML file says nothing; right above, whoever reads it reads ours too.

@@ -12,7 +12,6 @@ from inspection.errors import InputError
 from inspection.runs import write_text_atomic
 
 Positive = Annotated[int, Field(ge=1)]
-_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class TrainSettings(BaseModel):

@@ -138,6 +138,9 @@ class RunFolder:
             variable.assign(value)
 
     def _remove_superseded(self, state: RunState) -> None:
+        for kind in ("epoch_", "interrupted_", "best."):  # left by a kill in the midst of writing
+            for path in self.path.glob(f".{kind}*"):
+                path.unlink()
         for path in self.path.glob("*.optimizer.npz"):
             if path.name != state.optimizer:
                 path.unlink()

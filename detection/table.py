@@ -32,7 +32,7 @@ from detection.rows import (
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.images import image_size
-from inspection.runs import write_text_atomic
+from inspection.runs import may_write, write_text_atomic
 
 __all__ = [
     "HEADER",
@@ -260,6 +260,7 @@ def _converted(
 ) -> list[ImageLabels]:
     """The XML files' labels and a table's rows of other origin, stored where possible."""
     notes: list[str] = []
+    newest = max(file.stat().st_mtime_ns for file in list_annotations(path.parent))
     labels = {
         item.image: item
         for item in read_annotations(path.parent, index.folder, one_based, "skip", notes)
@@ -275,9 +276,11 @@ def _converted(
     result = [labels[image] for image in sorted(labels)]
     # The table does not say how it was read, so only the usual reading is stored. The mode is
     # asked as well, because root may write into folders that are marked read-only.
-    if not one_based and path.parent.stat().st_mode & 0o222:
+    if not one_based and may_write(path.parent):
         with contextlib.suppress(OSError):
             write_table(path, result)
+            # As old as what it was made from: an XML saved meanwhile is newer and read again.
+            os.utime(path, ns=(newest, newest))
     report(notes, warnings)
     return result
 

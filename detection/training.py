@@ -18,7 +18,7 @@ from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.settings import TrainSettings
 from detection.training_log import TrainingLog
-from detection.training_setup import Run, prepare
+from detection.training_setup import Run, prepare, replaced_line
 from inspection.errors import InputError
 from inspection.interrupt import Interrupted, InterruptGuard
 
@@ -63,7 +63,7 @@ def _fit(run: Run) -> None:
     batches = ahead(run.batches, state.step, run.steps * settings.epochs)
     log.start(run.steps, settings.epochs, settings.batch_size, state.epoch, state.step)
     try:
-        with InterruptGuard(log.say) as guard:
+        with InterruptGuard() as guard:
             while state.epoch < settings.epochs:
                 if state.step < (state.epoch + 1) * run.steps:
                     _step(run, batches)
@@ -71,6 +71,11 @@ def _fit(run: Run) -> None:
                     _finish_epoch(run, guard)
                 guard.check()
     except Interrupted:
+        _save_interrupted(run)
+        raise
+    except TrainingStopped:
+        raise
+    except InputError:  # a picture that cannot be read: what was learnt so far is good
         _save_interrupted(run)
         raise
     except KeyboardInterrupt:
@@ -98,10 +103,16 @@ def _step(run: Run, batches: Iterator[Batch]) -> None:
     run.model.reset_metrics()
     told = run.model.train_on_batch({"images": batch.images}, batch.targets, return_dict=True)
     losses = {name: float(told[name]) for name in ("loss", "classification_loss", "box_loss")}
-    if not all(math.isfinite(value) for value in losses.values()):
+    # A finite loss of an epoch's last step may still have left weights that are not.
+    last = (run.state.step + 1) % run.steps == 0
+    finite = all(math.isfinite(value) for value in losses.values())
+    if not finite or (last and not _weights_are_finite(run.model)):
         kept = run.folder.path / run.state.snapshot if run.state.snapshot else "none yet"
+        what = (
+            "the weights are not finite after" if finite else f"the loss became {losses['loss']} in"
+        )
         raise TrainingStopped(
-            f"the loss became {losses['loss']} in step {run.state.step + 1}, on the images "
+            f"{what} step {run.state.step + 1}, on the images "
             f"{', '.join(sorted(set(batch.names)))}. Look at them, or lower --lr (now "
             f"{run.settings.lr:g}); the last good snapshot: {kept}."
         )
@@ -109,6 +120,10 @@ def _step(run: Run, batches: Iterator[Batch]) -> None:
     for name, value in losses.items():
         run.state.sums[name] = run.state.sums.get(name, 0.0) + value
     run.log.step(losses, _learning_rate(run.model), waited, time.perf_counter() - began)
+
+
+def _weights_are_finite(model: RetinaNet) -> bool:
+    return all(np.isfinite(np.asarray(value)).all() for value in model.trainable_variables)
 
 
 def _learning_rate(model: RetinaNet) -> float:
@@ -137,7 +152,7 @@ def _finish_epoch(run: Run, guard: InterruptGuard) -> None:
         )
         replaced = run.folder.promote(path) if is_best else None
     if replaced:
-        log.say(f"{run.folder.path.parent / 'best.keras'} was of run {replaced}; now of this.")
+        log.say(replaced_line(run.folder, replaced))
 
 
 def _validate(run: Run, guard: InterruptGuard) -> tuple[float, dict[str, float]]:

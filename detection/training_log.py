@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,9 +39,15 @@ class TrainingLog:
         self.console.print(text, markup=False, soft_wrap=True)
 
     @staticmethod
-    def memory_mb() -> float:
-        """Peak memory of this process so far in MB."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    def memory() -> str:
+        """Peak memory of this process so far, in words."""
+        try:
+            import resource
+        except ImportError:  # Windows has none
+            return "memory is not known here"
+        unit = 1e6 if sys.platform == "darwin" else 1e3
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return f"memory in use now: {peak:.0f} MB"
 
     def open(self, folder: Path, resume_after: int | None = None) -> None:
         """Starts the files of a run; on a resume, rows after the resumed epoch are dropped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +18,8 @@ from detection.batches import Batches, FittedImages
 from detection.dataset import Dataset, boxes_per_class, fitted_boxes, open_dataset
 from detection.model import RetinaNet
 from detection.prediction import Detector
-from detection.settings import TrainSettings, save_settings
-from detection.snapshots import RunFolder, RunState
+from detection.settings import TrainSettings, load_settings, save_settings
+from detection.snapshots import RunFolder, RunState, snapshot_settings
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
@@ -109,10 +110,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     _compile(model, settings, steps)
     if resume:
         folder.restore_optimizer(model, state)
-        best = folder.path / f"epoch_{state.best_epoch:03d}.keras"
-        # The disk may have been full when it was copied, or the power gone.
-        if best.is_file() and not _equal(best, folder.path / "best.keras"):
-            folder.promote(best)
+        _promote_again(folder, state, log)
     folder.path.mkdir(parents=True, exist_ok=True)
     log.open(folder.path, resume_after=state.epoch if resume else None)
     run = Run(settings, dataset, batches, model, folder, state, log, steps)
@@ -121,8 +119,24 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     return run
 
 
+def _promote_again(folder: RunFolder, state: RunState, log: TrainingLog) -> None:
+    """Makes both `best.keras` this run's: the disk may have been full, or another run there."""
+    best = folder.path / f"epoch_{state.best_epoch:03d}.keras"
+    best = best if best.is_file() else folder.path / "best.keras"
+    copies = (folder.path / "best.keras", folder.path.parent / "best.keras")
+    if best.is_file() and not all(_equal(best, copy) for copy in copies):
+        replaced = folder.promote(best)
+        if replaced:
+            log.say(replaced_line(folder, replaced))
+
+
+def replaced_line(folder: RunFolder, run: str) -> str:
+    """The sentence for a `snapshots/best.keras` that was another run's."""
+    return f"{folder.path.parent / 'best.keras'} was of run {run}; now of this."
+
+
 def _equal(first: Path, second: Path) -> bool:
-    return second.is_file() and file_hash(first) == file_hash(second)
+    return second.is_file() and (first == second or file_hash(first) == file_hash(second))
 
 
 def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[RunState, RetinaNet]:
@@ -135,8 +149,12 @@ def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[R
             f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
             "labels have now; start a new run."
         )
-    record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
-    if record["data_hash"] != dataset.hash or record["split_hash"] != dataset.split.hash:
+    try:
+        record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = {}
+    now = {"data_hash": dataset.hash, "split_hash": dataset.split.hash}
+    if any(record.get(name) != value for name, value in now.items()):
         log.say("Note: labels or split have changed since this run began; it goes on with them.")
     return state, model
 
@@ -165,8 +183,8 @@ def _new_model(
             "fit": settings.fit,
             "bits": settings.bits,
             "run": settings.run,
-            "annotations": str(settings.annotations),
-            "images": str(settings.images),
+            "annotations": str(settings.annotations.resolve()),
+            "images": str(settings.images.resolve()),
             "unlabelled": settings.unlabelled,
             "one_based": settings.one_based,
         },
@@ -188,6 +206,9 @@ def _filled(settings: TrainSettings) -> TrainSettings:
     if settings.norm == "auto":
         small = update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
         update["norm"] = "frozen" if pretrained else "group" if small else "batch"
+        if settings.weights.endswith(".keras"):  # what GroupNorm learnt fits no other norm
+            stored = snapshot_settings(settings.weights).get("norm")
+            update["norm"] = "group" if stored == "group" else "frozen"
     return settings.model_copy(update=update)
 
 
@@ -227,6 +248,8 @@ def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
     )
     # Decay pulls norms and biases towards zero without making the network any simpler.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if settings.precision == "float16":  # small gradients would become 0
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, jit_compile=settings.jit)
 
 
@@ -258,8 +281,9 @@ def _announce(run: Run) -> None:
     seconds = _seconds_per_step(run)
     validation = _seconds_per_image(run) * len(run.dataset.part("val"))
     epoch = seconds * run.steps + validation
-    left = settings.epochs - run.state.epoch
+    left = max(0, settings.epochs - run.state.epoch)
     snapshot = run.model.count_params() * 4 / 1e6
+    free = shutil.disk_usage(run.folder.path).free
     kept = min(settings.keep or settings.epochs, settings.epochs)
     log.say(
         f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
@@ -268,7 +292,7 @@ def _announce(run: Run) -> None:
     )
     log.say(
         f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
-        f"all; memory in use now: {log.memory_mb():.0f} MB. Run folder: {run.folder.path}"
+        f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}"
     )
 
 
@@ -306,8 +330,6 @@ def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSett
     Raises:
         InputError: There is no run to resume.
     """
-    import yaml
-
     runs = [path.parent for path in settings.snapshots.glob("*/state.json")]
     if settings.run is None:
         if not runs:
@@ -318,7 +340,18 @@ def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSett
     path = folder / "settings.yaml"
     if not path.is_file():
         raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
-    stored = TrainSettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    stored = load_settings(path, {})
+    ignored = [
+        f"--{key.replace('_', '-')} {value}: this run was started with {getattr(stored, key)}, "
+        "and --resume changes only --epochs and --keep; leave it out, or start a new run."
+        for key, value in given.items()
+        if value is not None
+        and value != "auto"  # stored is what it came to
+        and key not in ("epochs", "keep", "run", "snapshots")
+        and getattr(settings, key) != getattr(stored, key)
+    ]
+    if ignored:
+        raise InputError(ignored)
     changes = {key: given[key] for key in ("epochs", "keep") if given.get(key) is not None}
     return stored.model_copy(
         update={"snapshots": settings.snapshots, "run": folder.name, **changes}

@@ -18,7 +18,7 @@ stderr = Console(stderr=True, highlight=False)
 
 
 def reports_errors(command: Callable[..., Any]) -> Callable[..., None]:
-    """Turns InputError into one line per problem and exit status 2, Ctrl-C into 130."""
+    """Turns InputError and OSError into one line per problem and status 2, Ctrl-C into 130."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -27,6 +27,14 @@ def reports_errors(command: Callable[..., Any]) -> Callable[..., None]:
         except InputError as error:
             for problem in error.problems:
                 stderr.print(f"Error: {problem}", markup=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            stderr.print(
+                f"Error: {error.filename or 'a file'}: cannot be read or written "
+                f"({error.strerror or error}); check its place, permissions and the room left.",
+                markup=False,
+                soft_wrap=True,
+            )
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

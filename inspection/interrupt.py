@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -22,12 +24,12 @@ class InterruptGuard:
     background job), nothing is changed.
 
     Args:
-        say: Told once, when Ctrl-C arrived, what happens now.
-        doing: What is finished first, for that sentence.
+        doing: What is finished first, for the sentence at the first Ctrl-C.
+        say: Told that sentence; standard error where left out. It runs in a signal handler.
     """
 
-    def __init__(self, say: Callable[[str], None], doing: str = "this step") -> None:
-        self._say = say
+    def __init__(self, doing: str = "this step", say: Callable[[str], None] | None = None) -> None:
+        self._say = say or _to_stderr
         self._doing = doing
         self._before: Any = None
         self.wanted = False
@@ -55,3 +57,9 @@ class InterruptGuard:
             raise KeyboardInterrupt
         self.wanted = True
         self._say(f"Ctrl-C: finishing {self._doing}; once more stops at once.")
+
+
+def _to_stderr(text: str) -> None:
+    # Not print: a handler may come in the midst of one, which Python's buffers do not bear.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())

@@ -110,3 +110,22 @@ def test_a_part_without_defects_asks_for_the_rule_that_needs_none():
 def test_a_model_that_finds_nothing_is_said():
     with pytest.raises(InputError, match="found no box"):
         choose_operating_point([defective()], [NOTHING])
+
+
+def test_a_defect_without_any_box_does_not_make_every_part_ng():
+    """No threshold catches it; 0 would, by rejecting everything."""
+    labels = [defective(f"{i}.png") for i in range(10)] + [NORMAL] * 5
+    detections = [found(0.9)] * 9 + [NOTHING] + [NOTHING] * 4 + [found(0.2)]
+    point = choose_operating_point(labels, detections)
+    assert 0.2 < point.threshold <= 0.9
+    assert (point.miss.count, point.miss.total, point.overkill.count) == (1, 10, 0)
+    assert "1 of 10" in point.notes[0]
+    with pytest.raises(InputError, match="found no box"):
+        choose_operating_point([defective(), NORMAL], [NOTHING, found(0.3)])
+
+
+def test_a_blind_defect_within_the_target_changes_nothing():
+    labels = [defective(f"{i}.png") for i in range(10)] + [NORMAL]
+    point = choose_operating_point(labels, [found(0.9)] * 9 + [NOTHING] * 2, target=0.1)
+    assert point.threshold > 0
+    assert (point.miss.count, point.miss.total) == (1, 10)

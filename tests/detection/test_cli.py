@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,15 +70,41 @@ def test_labels_to_csv_and_back(small_set, tmp_path):
         assert read_voc(tmp_path / "다시" / path.name).objects == read_voc(path).objects
 
 
+def test_rows_by_hand_survive_and_are_not_overwritten(small_set):
+    typed("convert", *folders(small_set))
+    table = small_set.annotations / "annotations.csv"
+    (small_set.annotations / "train_00.xml").unlink()
+    lines = table.read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if "train_00" not in line] + ["train_00.png,1,2,30,40,dot,0,"]
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    status, text = typed("convert", *folders(small_set))
+    assert status == 0, text
+    assert "train_00.png,1,2,30,40,dot,0," in table.read_text(encoding="utf-8")
+    before = table.read_bytes()
+    for flags in (["--csv", table], ["--one-based"]):
+        status, text = typed("convert", *folders(small_set), *flags)
+        assert (status, "--output" in text) == (2, True), text
+    assert table.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_a_sentence(small_set):
+    status, text = typed("convert", *folders(small_set), "--output", "/dev/null/x.csv")
+    assert status == 2
+    assert "/dev/null" in text
+
+
 def test_check_exits_2_only_when_something_is_wrong(small_set):
     status, text = typed("check", *folders(small_set))
     assert (status, "0 problems" in text) == (0, True), text
+    half = small_set.images / "train_01.png"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     broken = next(small_set.annotations.glob("train_00.xml"))
     broken.write_text(broken.read_text(encoding="utf-8").replace("<name>dot", "<name> Dot"))
     next(small_set.images.glob("val_*")).unlink()
     status, text = typed("check", *folders(small_set))
     assert status == 2
     assert "train_00.xml" in text
+    assert "train_01.png" in text
     assert "val_08" in text
 
 
@@ -154,6 +181,19 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     assert status == 0, text
     for name in CLASSES:
         assert f"instances of class {name} with average precision: " in text
+    assert "images have names that the model was trained on" in text
+    # A copy of the training's folder is still the training's, and new labels are left out.
+    copy = SmallSet(tmp_path / "a", tmp_path / "i", tmp_path / "s")
+    shutil.copytree(small_set.annotations, copy.annotations)
+    shutil.copytree(small_set.images, copy.images)
+    shutil.copy(copy.images / "train_00.png", copy.images / "new.png")
+    xml = (copy.annotations / "train_00.xml").read_text(encoding="utf-8")
+    (copy.annotations / "new.xml").write_text(xml.replace("train_00", "new"), encoding="utf-8")
+    status, text = typed("evaluate", best, *folders(copy), "--iou", 0.75)
+    assert status == 0, text
+    assert "1 images joined since the split was made" in text
+    assert "AP@.75" in text
+    assert "AP@.5 " not in text
     broken = small_set.images / "broken.png"
     broken.write_bytes(b"no picture")
     out = tmp_path / "결과"

@@ -99,6 +99,19 @@ def test_read_only_labels_keep_their_split_elsewhere(small_set):
         small_set.annotations.chmod(0o755)
 
 
+def test_a_split_counts_wherever_it_was_stored_first(small_set):
+    """Making a folder read-only, or writable again, must not move an image."""
+    inside = opened(small_set)
+    small_set.annotations.chmod(0o555)
+    try:
+        assert opened(small_set, seed=9).split == inside.split
+        (small_set.annotations / "split.csv").unlink()
+        outside = opened(small_set, seed=3)
+    finally:
+        small_set.annotations.chmod(0o755)
+    assert opened(small_set, seed=9).split == outside.split
+
+
 def test_two_read_only_folders_do_not_share_a_split(tmp_path):
     paths = []
     for parent in ("a", "b"):

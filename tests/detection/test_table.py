@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detection import table
 from detection.table import (
     classes_of,
     labels_for,
@@ -334,10 +335,25 @@ def test_a_fresh_table_is_taken_without_parsing(folder):
     folder.image("a.png")
     path = folder.xml("a", (1, 1, 2, 2))
     before = folder.labels()
-    stamp = path.stat().st_mtime
+    stamp = path.stat().st_mtime_ns
     path.write_text("no XML any more")
-    os.utime(path, (stamp, stamp))
+    os.utime(path, ns=(stamp, stamp))
     assert folder.labels() == before
+
+
+def test_an_xml_saved_while_the_table_is_made_is_read_again(folder, monkeypatch):
+    folder.image("a.png")
+    age(folder.xml("a", (1, 1, 2, 2)), -10)
+    write = table.write_table
+
+    def saved_meanwhile(path, labels):
+        folder.xml("a", (3, 3, 9, 9))
+        write(path, labels)
+
+    monkeypatch.setattr(table, "write_table", saved_meanwhile)
+    folder.labels()
+    monkeypatch.undo()
+    assert folder.labels()[0].xyxy.tolist() == [[3, 3, 9, 9]]
 
 
 def test_rows_without_xml_survive_a_conversion(folder):

@@ -472,6 +472,63 @@ def test_nan_stops_with_the_names_of_the_images(light, data, tmp_path):
     assert not list(tmp_path.rglob("*.keras"))
 
 
+def test_weights_that_are_not_finite_are_no_snapshot(light, data, tmp_path, monkeypatch):
+    """The loss of an epoch's last step may be finite, and its gradient not."""
+    step = keras.Model.train_on_batch
+
+    def spoil(model, *arguments, **options):
+        told = step(model, *arguments, **options)
+        weight = model.trainable_variables[0]
+        weight.assign(np.full(weight.shape, np.nan))
+        return told
+
+    monkeypatch.setattr(training_setup, "_seconds_per_step", lambda run: 0.1)
+    monkeypatch.setattr(keras.Model, "train_on_batch", spoil)
+    with pytest.raises(TrainingStopped, match="weights are not finite after step 1"):
+        train(settings_for(data, tmp_path, steps=1, epochs=1), log=Recorder())
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_an_image_that_cannot_be_read_costs_no_step(light, data, tmp_path):
+    copy = SmallSet(data.annotations, tmp_path / "i", tmp_path / "s")
+    shutil.copytree(data.images, copy.images)
+    settings = settings_for(copy, copy.snapshots, epochs=1)
+    path = next(copy.images.glob("val_*"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    log = Recorder()
+    with pytest.raises(InputError, match=path.name):
+        train(settings, log=log)
+    assert len(log.losses) == STEPS
+    path.write_bytes(whole)
+    assert resumed(copy.snapshots) == []
+    assert RunFolder(copy.snapshots / "run").load_state().epoch == 1
+
+
+def test_resume_refuses_what_it_would_not_heed(unbroken):
+    folder, _ = unbroken
+    settings = TrainSettings(snapshots=folder.parent, lr=0.5)
+    with pytest.raises(InputError, match=r"--lr 0\.5"):
+        resume_settings(settings, {"lr": 0.5, "weights": "auto"})
+    (folder / "settings.yaml").rename(folder / "kept.yaml")
+    try:
+        (folder / "settings.yaml").write_text("- nothing", encoding="utf-8")
+        with pytest.raises(InputError, match=r"settings\.yaml"):
+            resume_settings(settings, {})
+    finally:
+        (folder / "kept.yaml").replace(folder / "settings.yaml")
+
+
+def test_float16_scales_its_loss(light, data, tmp_path):
+    best = train(settings_for(data, tmp_path, steps=1, epochs=1, precision="float16"))
+    assert best.is_file()
+    assert keras.config.dtype_policy().name == "float32"
+    model = RetinaNet("resnet18", CLASSES)
+    settings = TrainSettings(precision="float16", lr=1e-3)
+    training_setup._compile(model, settings, 1)
+    assert model.optimizer.scale_loss(2.0) > 2.0
+
+
 def test_resume_keeps_the_length_of_an_epoch_when_images_join(light, data, tmp_path):
     """Else the epochs of the rest begin and end at other steps than the count says."""
     copy = SmallSet(tmp_path / "a", tmp_path / "i", tmp_path / "s")

@@ -20,7 +20,7 @@ def listening():
 
 def test_first_waits_for_a_check_and_second_does_not():
     said = []
-    with InterruptGuard(said.append, "this picture") as guard:
+    with InterruptGuard("this picture", said.append) as guard:
         guard.check()
         signal.raise_signal(signal.SIGINT)
         assert guard.wanted
@@ -34,14 +34,14 @@ def test_first_waits_for_a_check_and_second_does_not():
 
 
 def test_handler_is_put_back_after_an_error():
-    with pytest.raises(ValueError), InterruptGuard(print):
+    with pytest.raises(ValueError), InterruptGuard():
         raise ValueError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ignored_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with InterruptGuard(print) as guard:
+    with InterruptGuard() as guard:
         signal.raise_signal(signal.SIGINT)
     assert not guard.wanted
 
@@ -50,7 +50,7 @@ def test_other_threads_change_no_handler():
     seen = []
 
     def work():
-        with InterruptGuard(print):
+        with InterruptGuard():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

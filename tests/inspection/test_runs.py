@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,8 @@ def test_writer_that_removes_and_recreates_the_file_works(tmp_path):
 
 
 def test_permissions_follow_the_umask(tmp_path):
-    before = os.umask(0o027)
-    try:
-        write_text_atomic(tmp_path / "a.txt", "a")
-    finally:
-        os.umask(before)
+    script = "import sys; from inspection.runs import *; write_text_atomic(sys.argv[1], 'a')"
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.txt"], umask=0o027, check=True)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
 
 
