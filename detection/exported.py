@@ -13,8 +13,8 @@ import numpy as np
 
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE
 from inspection.boxes import Detections
-from inspection.errors import InputError
-from inspection.images import Fit, FitMode, fit_for, read_image
+from inspection.errors import InputError, first_line
+from inspection.images import Fit, FitMode, fitted_picture
 from inspection.operating_point import OperatingPoint
 
 Picture = str | Path | np.ndarray
@@ -71,16 +71,7 @@ class Metadata:
         Raises:
             InputError: The file cannot be read, or the array is no RGB picture.
         """
-        if not isinstance(picture, np.ndarray):
-            picture = read_image(picture, self.bits)
-        right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
-        if not right or 0 in picture.shape:
-            raise InputError(
-                f"a picture given as an array must be (H, W, 3) uint8 RGB, not "
-                f"{picture.shape} {picture.dtype}; inspection.images.read_image returns that."
-            )
-        fit = fit_for(picture.shape[1], picture.shape[0], self.size, self.fit)
-        return fit.apply(picture), fit
+        return fitted_picture(picture, self.size, self.fit, self.bits)
 
 
 class ExportedDetector:
@@ -125,7 +116,7 @@ class ExportedDetector:
             raise InputError(f"{path}: needs the package {package}; install it.") from error
         except Exception as error:  # each runtime raises its own kinds
             raise InputError(
-                f"{path}: cannot be loaded as an exported model ({_first_line(error)}). Export it "
+                f"{path}: cannot be loaded as an exported model ({first_line(error)}). Export it "
                 "again with `python -m detection export`."
             ) from error
         return cls(metadata, run)
@@ -214,8 +205,3 @@ def _load_onnx(path: Path) -> tuple[str, Run]:
         return boxes, score, label
 
     return text, run
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

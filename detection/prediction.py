@@ -12,8 +12,8 @@ from detection.anchors import anchor_boxes, level_lengths
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.model import RetinaNet
 from inspection.boxes import Detections
-from inspection.errors import InputError
-from inspection.images import Fit, fit_for, read_image
+from inspection.errors import InputError, first_line
+from inspection.images import Fit, fitted_picture
 from inspection.operating_point import OperatingPoint
 
 Picture = str | Path | np.ndarray
@@ -56,7 +56,7 @@ class Detector:
             model = keras.saving.load_model(path, compile=False)
         except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
             raise InputError(
-                f"{path}: cannot be loaded as a snapshot ({_first_line(error)}). Give a .keras "
+                f"{path}: cannot be loaded as a snapshot ({first_line(error)}). Give a .keras "
                 "file that train_retinanet.py wrote."
             ) from error
         if not isinstance(model, RetinaNet):
@@ -106,7 +106,7 @@ class Detector:
             return []
         fitted, fits = [], []
         for picture in pictures:
-            image, fit = self._fitted(picture)
+            image, fit = fitted_picture(picture, self.size, self.fit, self.bits)
             fitted.append(image)
             fits.append(fit)
         outputs = self.forward(np.stack(fitted))
@@ -157,22 +157,6 @@ class Detector:
         names = tuple(self.classes[index] for index in label[real])
         return Detections(boxes[real], score[real], names)
 
-    def _fitted(self, picture: Picture) -> tuple[np.ndarray, Fit]:
-        if not isinstance(picture, np.ndarray):
-            picture = read_image(picture, self.bits)
-        if (
-            picture.ndim != 3
-            or picture.shape[2] != 3
-            or picture.dtype != np.uint8
-            or 0 in picture.shape
-        ):
-            raise InputError(
-                f"a picture given as an array must be (H, W, 3) uint8 RGB, not "
-                f"{picture.shape} {picture.dtype}; inspection.images.read_image returns that."
-            )
-        fit = fit_for(picture.shape[1], picture.shape[0], self.size, self.fit)
-        return fit.apply(picture), fit
-
 
 def predict_all(
     detector: Detector,
@@ -210,8 +194,3 @@ def predict_all(
             flush()
     flush()
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

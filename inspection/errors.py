@@ -18,3 +18,9 @@ class InputError(Exception):
             (problems,) if isinstance(problems, str) else tuple(problems)
         )
         super().__init__("\n".join(self.problems))
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough to stand inside a sentence."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -25,6 +25,7 @@ __all__ = [
     "Image8",
     "encode_image",
     "fit_for",
+    "fitted_picture",
     "image_size",
     "list_images",
     "read_image",
@@ -315,3 +316,32 @@ def _check_pixels(path: Path, width: int, height: int) -> None:
             f"{path}: has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; "
             "cut it into tiles first"
         )
+
+
+def fitted_picture(
+    picture: str | Path | Image8, size: int, mode: FitMode, bits: int = 16
+) -> tuple[Image8, Fit]:
+    """A picture as a network wants it.
+
+    Args:
+        picture: A file, or (H, W, 3) uint8 RGB.
+        size: Side of the result in pixels.
+        mode: `letterbox` or `stretch`.
+        bits: Bits per sample of 16-bit files.
+
+    Returns:
+        (size, size, 3) uint8 RGB and how it was fitted.
+
+    Raises:
+        InputError: The file cannot be read, or the array is no RGB picture.
+    """
+    if not isinstance(picture, np.ndarray):
+        picture = read_image(picture, bits)
+    right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
+    if not right or 0 in picture.shape:
+        raise InputError(
+            f"a picture given as an array must be (H, W, 3) uint8 RGB, not {picture.shape} "
+            f"{picture.dtype}; inspection.images.read_image returns that."
+        )
+    fit = fit_for(picture.shape[1], picture.shape[0], size, mode)
+    return fit.apply(picture), fit
