@@ -261,6 +261,8 @@ def export_snapshot(
     Raises:
         InputError: As `export`, or the validation part cannot be read.
     """
+    if format not in _SUFFIX:
+        raise InputError(f"--format is openvino or onnx, not {format!r}.")
     detector = Detector.load(snapshot)
     labels, folder = validation_part(detector, snapshot, annotations, images, say)
     pictures = [folder / item.image for item in labels]

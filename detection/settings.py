@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,11 +91,17 @@ def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:
         origin = f"{config} or a flag" if config else "a flag"
         raise InputError(
             [
-                f"{origin}, {'.'.join(str(part) for part in item['loc'])}: {item['msg']} "
-                f"(given: {item['input']!r})"
+                f"{origin}, {'.'.join(str(part) for part in item['loc'])}: {_sentence(item)}"
                 for item in error.errors()
             ]
         ) from error
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] != "extra_forbidden":
+        return f"{error['msg']} (given: {error['input']!r})"
+    near = difflib.get_close_matches(str(error["loc"][-1]), TrainSettings.model_fields, 1)
+    return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -282,6 +282,8 @@ def _announce(run: Run) -> None:
     validation = _seconds_per_image(run) * len(run.dataset.part("val"))
     epoch = seconds * run.steps + validation
     left = max(0, settings.epochs - run.state.epoch)
+    if not left:
+        log.say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
     snapshot = run.model.count_params() * 4 / 1e6
     free = shutil.disk_usage(run.folder.path).free
     kept = min(settings.keep or settings.epochs, settings.epochs)
