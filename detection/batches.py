@@ -132,10 +132,12 @@ def cut_window(sample: Sample, box: int, crop: int, rng: np.random.Generator) ->
         left = _start(sample.boxes[box, 0], sample.boxes[box, 2], crop, width, rng)
         top = _start(sample.boxes[box, 1], sample.boxes[box, 3], crop, height, rng)
     offset = np.array([left, top, left, top], np.float32)
-    boxes = np.clip(sample.boxes - offset, 0, crop)
+    moved = sample.boxes - offset
+    boxes = np.clip(moved, 0, crop)
     whole = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1)
     shown = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    inside = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+    # A sliver of less than a pixel is nothing to learn; a box that nothing was cut from stays.
+    inside = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1) | (boxes == moved).all(axis=1)
     classes = np.where(shown >= _VISIBLE * whole, sample.classes, -1)
     image = sample.image[top : top + crop, left : left + crop]
     return Sample(image, boxes[inside], classes[inside])

@@ -124,6 +124,12 @@ def test_the_box_that_a_window_is_for_is_whole_where_it_fits(picture):
         )
 
 
+def test_a_pixel_wide_box_is_not_lost_to_rounding():
+    box = np.array([[0, 3.6662095, 1, 4.666209]], np.float32)
+    sample = Sample(np.zeros((96, 96, 3), np.uint8), box, np.array([0]))
+    assert len(cut_window(sample, 0, 16, np.random.default_rng(0)).boxes) == 1
+
+
 def test_windows_around_a_box_differ():
     sample = Sample(
         np.zeros((96, 96, 3), np.uint8), np.array([[40, 40, 60, 60]], np.float32), np.array([0])
