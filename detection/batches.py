@@ -22,7 +22,6 @@ from inspection.images import FitMode, fit_for, read_image
 
 # A box of which less than this is left in a window is neither learnt nor held against it.
 _VISIBLE = 0.5
-_BACKGROUND_WINDOWS = 0.2
 _PASTE_PROBABILITY = 0.5
 _CACHE_BYTES = 3 * 2**30
 
@@ -94,11 +93,11 @@ class Window:
     box: int
 
 
-def plan_windows(images: FittedImages, crop: int | None) -> list[Window]:
+def plan_windows(images: FittedImages, crop: int | None, background: float = 0.2) -> list[Window]:
     """One entry per picture of an epoch, not yet in random order.
 
-    Whole images: one each. With crops: one window around every box, and a fifth as many again
-    anywhere, spread over all images, so that background is learnt too.
+    Whole images: one each. With crops: one window around every box, and `background` times as
+    many anywhere, spread over all images and at least one in each.
     """
     if crop is None:
         return [Window(index, -1) for index in range(len(images))]
@@ -107,9 +106,8 @@ def plan_windows(images: FittedImages, crop: int | None) -> list[Window]:
         for index, labels in enumerate(images.labels)
         for box in range(len(labels.xyxy))
     ]
-    background = max(len(images), round(_BACKGROUND_WINDOWS * len(windows))) if windows else 0
-    anywhere = [Window(index % len(images), -1) for index in range(background or len(images))]
-    return windows + anywhere
+    anywhere = max(len(images), round(background * len(windows)))
+    return windows + [Window(index % len(images), -1) for index in range(anywhere)]
 
 
 def cut_window(sample: Sample, box: int, crop: int, rng: np.random.Generator) -> Sample:
@@ -177,6 +175,7 @@ class Batches:
         crop: Side of the training windows; None trains on whole images.
         augment: Recipe; `heavy` also pastes defects.
         seed: Decides order, windows and augmentation.
+        background: Windows anywhere, for each window around a box.
     """
 
     def __init__(
@@ -187,12 +186,13 @@ class Batches:
         crop: int | None = None,
         augment: Recipe = "basic",
         seed: int = 0,
+        background: float = 0.2,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.crop = None if crop is None or crop >= images.size else crop
         self.seed = seed
-        self.windows = plan_windows(images, self.crop)
+        self.windows = plan_windows(images, self.crop, background)
         side = self.crop or images.size
         self._anchors = anchor_boxes(anchors, side, side)
         self._augmenter = Augmenter(augment)

@@ -102,7 +102,13 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         settings.bits,
     )
     batches = Batches(
-        images, model.anchors, settings.batch_size, settings.crop, settings.augment, settings.seed
+        images,
+        model.anchors,
+        settings.batch_size,
+        settings.crop,
+        settings.augment,
+        settings.seed,
+        settings.background,
     )
     # Stored, so that an epoch keeps its length when images join before a resume.
     settings = settings.model_copy(update={"steps": settings.steps or batches.steps})

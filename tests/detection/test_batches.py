@@ -156,6 +156,16 @@ def test_plan_shows_every_box_and_every_image(small_set):
     assert {window.image for window in windows if window.box < 0} == set(range(len(images)))
 
 
+def test_plan_shows_as_much_background_as_asked(small_set):
+    images = fitted_images(small_set)
+    around = sum(len(labels.xyxy) for labels in images.labels)
+    windows = plan_windows(images, 48, 5.0)
+    assert sum(window.box < 0 for window in windows) == 5 * around
+    shown = [window.image for window in windows if window.box < 0]
+    assert max(map(shown.count, shown)) - min(map(shown.count, shown)) <= 1
+    assert len(make_batches(small_set, crop=48, background=5.0).windows) == 6 * around
+
+
 def test_plan_for_normal_images_only(tmp_path):
     images = FittedImages([ImageLabels("a.png", [], ())], tmp_path, CLASSES, 96)
     assert plan_windows(images, 48) == [Window(0, -1)]
