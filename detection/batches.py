@@ -93,7 +93,7 @@ class Window:
     box: int
 
 
-def plan_windows(images: FittedImages, crop: int | None, background: float = 0.2) -> list[Window]:
+def plan_windows(images: FittedImages, crop: int | None, background: float = 1.0) -> list[Window]:
     """One entry per picture of an epoch, not yet in random order.
 
     Whole images: one each. With crops: one window around every box, and `background` times as
@@ -186,7 +186,7 @@ class Batches:
         crop: int | None = None,
         augment: Recipe = "basic",
         seed: int = 0,
-        background: float = 0.2,
+        background: float = 1.0,
     ) -> None:
         self.images = images
         self.batch_size = batch_size

@@ -21,7 +21,7 @@ def train(
     size: Annotated[int | None, typer.Option(help="Side that images are fitted to.")] = None,
     crop: Annotated[int | None, typer.Option(help="Train on windows of this side.")] = None,
     background: Annotated[
-        float | None, typer.Option(help="Windows anywhere, for each window around a box; 0.2.")
+        float | None, typer.Option(help="Windows anywhere, for each window around a box; 1.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="auto, imagenet, none, or a path (.h5 or .keras).")

@@ -79,7 +79,7 @@ def demo_settings(folder: Path) -> TrainSettings:
         crop=160,
         batch_size=16,
         epochs=5,
-        steps=115,
+        steps=120,
         lr=1e-3,
         keep=2,
         fractions=(0.78, 0.08, 0.14),

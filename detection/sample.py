@@ -328,7 +328,7 @@ def _stain(rng: np.random.Generator, light_angle: float) -> np.ndarray:
 def _draw_dust(rng: np.random.Generator, scene: Scene) -> None:
     """Puts particles and fibres on the chuck, drawn exactly as on the wafer: no defects there."""
     corners = iter(rng.integers(0, scene.geometry.size - _PATCH, (400, 2)))
-    wanted = int(rng.integers(3, 10))
+    wanted = int(rng.integers(2, 7))
     for x, y in corners:
         if wanted == 0:
             break

@@ -40,7 +40,7 @@ class TrainSettings(BaseModel):
     fit: Literal["letterbox", "stretch"] = "letterbox"
     bits: Annotated[int, Field(ge=8, le=16)] = 16
     crop: Annotated[int, Field(ge=64)] | None = None
-    background: Annotated[float, Field(ge=0)] = 0.2
+    background: Annotated[float, Field(ge=0)] = 1.0
     augment: Literal["none", "basic", "heavy"] = "basic"
 
     epochs: Positive = 30
