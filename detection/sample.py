@@ -2,8 +2,9 @@
 
 Pictures and labelImg XML come from one seed. Picture k depends on the seed and k alone, so a
 larger set contains the smaller one. The set is made to be hard for a threshold and fair to an
-eye: most defects stand out by only a few times the noise around them; dust beside the wafer,
-reflections, film edges and alignment marks look alike and are not labelled.
+eye: most defects stand out by only a few times the noise around them; dust on the chuck beside
+the wafer, a little out of focus, reflections, film edges and alignment marks look alike and are
+not labelled.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _PATCH = 72  # pixels, the side of the square that a defect is drawn on
 # defects. A line of two pixels gives an eye less to add up than a disc of thirty.
 _WEAK_CONTRAST, _STRONG_CONTRAST, _STRONG = (2.5, 3.7), (3.7, 6.0), 0.35
 _FINENESS = {"particle": 1.2, "scratch": 1.6, "stain": 1.2}
+_CHUCK_BLUR = 2.5  # pixels, the defocus of what lies on the chuck
 _GAP = 14  # pixels between boxes, so that no two defects merge into one
 
 
@@ -326,7 +328,10 @@ def _stain(rng: np.random.Generator, light_angle: float) -> np.ndarray:
 
 
 def _draw_dust(rng: np.random.Generator, scene: Scene) -> None:
-    """Puts particles and fibres on the chuck, drawn exactly as on the wafer: no defects there."""
+    """Puts particles and fibres on the chuck, as on the wafer but out of focus: no defects there.
+
+    The camera is focused on the wafer's face, and the chuck lies a wafer's thickness deeper.
+    """
     corners = iter(rng.integers(0, scene.geometry.size - _PATCH, (400, 2)))
     wanted = int(rng.integers(2, 7))
     for x, y in corners:
@@ -335,9 +340,10 @@ def _draw_dust(rng: np.random.Generator, scene: Scene) -> None:
         if scene.geometry.inside[y : y + _PATCH, x : x + _PATCH].max() > 0:
             continue
         name = "particle" if rng.random() < 0.75 else "scratch"
-        mark = _draw_mark(rng, scene, name)
+        change = cv2.GaussianBlur(_draw_mark(rng, scene, name).change, (0, 0), _CHUCK_BLUR)
+        change /= np.abs(change).max()
         window = scene.image[y : y + _PATCH, x : x + _PATCH]
-        window += np.float32(_contrast(rng, name, window, scene)) * mark.change
+        window += np.float32(_contrast(rng, name, window, scene)) * change
         wanted -= 1
 
 
