@@ -64,6 +64,8 @@ class TrainingLog:
         self._epoch, self._step, self._first = epoch, step, step
         self._began = self._shown = time.perf_counter()
         self._waited = self._worked = self._validated = 0.0
+        # A resumed run counts on from its last finished epoch.
+        self._minutes_before = float(self._rows[-1]["minutes"]) if self._rows else 0.0
         self._average: dict[str, float] = {}
         if self.console.is_terminal:
             self._bar = Progress(
@@ -132,7 +134,7 @@ class TrainingLog:
         values = values | {
             "images_per_second": done * self._batch_size / worked,
             "waiting_for_data": self._waited / worked,
-            "minutes": (time.perf_counter() - self._began) / 60,
+            "minutes": self._minutes_before + (time.perf_counter() - self._began) / 60,
         }
         row = {"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in values.items()}
         row |= {f"ap_{name}": f"{value:.4f}" for name, value in per_class.items()}

@@ -155,6 +155,8 @@ def assert_complete(folder: Path) -> None:
     """What a run leaves behind, also after it was resumed."""
     assert [int(row["epoch"]) for row in log_rows(folder)] == list(range(1, EPOCHS + 1))
     assert all(row["val_map"] for row in log_rows(folder))
+    minutes = [float(row["minutes"]) for row in log_rows(folder)]
+    assert minutes == sorted(minutes)
     state = RunFolder(folder).load_state()
     assert (state.epoch, state.step) == (EPOCHS, EPOCHS * STEPS)
     best = snapshot_settings(folder / "best.keras")["preprocessing"]
