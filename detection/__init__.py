@@ -16,6 +16,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from inspection.quiet import without_notices
+
 if TYPE_CHECKING:
     from detection.prediction import Detector
     from detection.settings import TrainSettings
@@ -79,8 +81,9 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
             execute = spec.loader.exec_module
 
             def execute_and_register(module: Any) -> None:
-                execute(module)
-                importlib.import_module("detection.model")
+                with without_notices():
+                    execute(module)
+                    importlib.import_module("detection.model")
 
             spec.loader.exec_module = execute_and_register
         return spec

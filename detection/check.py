@@ -73,9 +73,14 @@ def check(
         without `repaired`.
 
     Raises:
-        InputError: One of the folders does not exist.
+        InputError: One of the folders does not exist, or there is nothing to look at.
     """
     survey = _Survey(Path(annotations_dir), ImageIndex(images_dir), classes, one_based)
+    if not survey.index.images and not list_annotations(survey.folder):
+        raise InputError(
+            f"{annotations_dir} and {images_dir}: hold neither XML nor an image; bring pictures "
+            "there with `python -m detection resize`, then label them"
+        )
     survey.read()
     survey.compare_classes()
     survey.compare_images()
@@ -151,6 +156,15 @@ class _Survey:
         self.labelled.setdefault(image, voc.path)
         self._stale(voc, image)
         stated, size = (voc.width, voc.height), self.sizes.get(image)
+        if size is not None and not all(stated):
+            self.add(
+                voc.path,
+                "size",
+                "image size",
+                f"states {stated[0]} x {stated[1]} pixels; those of {image} are taken, "
+                f"{size[0]} x {size[1]}",
+                repaired=True,
+            )
         if size is not None and all(stated) and stated != size:
             self.add(
                 voc.path,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from inspection.console import console, progress, reports_errors, say
+from inspection.console import console, counted, progress, reports_errors, say
 from inspection.errors import InputError
 
 Annotations = Annotated[Path, typer.Option(help="Folder of labelImg XML files.")]
@@ -81,8 +81,9 @@ def resize(
             on_progress,
         )
     say(
-        f"{result.written} images written to {images}, {result.unchanged} were up to date; "
-        f"{result.annotations} XML files carried along, {result.kept} of yours left as they are."
+        f"{counted(result.written, 'image')} written to {images}, {result.unchanged} up to date; "
+        f"{counted(result.annotations, 'XML file')} carried along, {result.kept} of yours left as "
+        "they are."
     )
     if result.problems:
         raise InputError(result.problems)
@@ -104,6 +105,7 @@ def convert(
     one_based: OneBased = False,
 ) -> None:
     """Turns labelImg XML into a CSV with one row per box, or a CSV into XML."""
+    from detection.dataset import similar_classes
     from detection.table import (
         CSV_NAME,
         labels_for,
@@ -114,10 +116,13 @@ def convert(
     )
 
     usual = annotations / CSV_NAME
+    if csv is not None and not csv.is_file():
+        raise InputError(f"--csv {csv}: there is no such file; correct the path.")
     if output is None and xml is None and (one_based or (csv is not None and usual.exists())):
         flag = "--one-based" if one_based else "--csv"
         raise InputError(
-            f"{flag}: name the file to write by --output; {usual} is what training reads."
+            f"{flag}: name the file to write by --output, or a folder for XML by --xml; {usual} is "
+            "what training reads."
         )
     if unlabelled not in ("skip", "normal"):
         raise InputError(f"--unlabelled {unlabelled}: must be skip or normal.")
@@ -128,16 +133,16 @@ def convert(
         # As training reads them: rows of the usual table that no XML stands behind are labels.
         read = labels_for if output is None and not one_based else read_annotations
         labels = read(annotations, images, one_based, unlabelled, notes)
-    for note in notes:
+    for note in (*notes, *similar_classes(labels)):
         say(note)
     boxes = sum(len(item.xyxy) for item in labels)
     if xml is not None:
         to_voc(labels, images, xml)
-        say(f"{len(labels)} XML files with {boxes} boxes written to {xml}.")
+        say(f"{counted(len(labels), 'XML file')} with {counted(boxes, 'box')} written to {xml}.")
     if xml is None or output is not None:
         path = output or usual
         write_table(path, labels)
-        say(f"{boxes} boxes in {len(labels)} images written to {path}.")
+        say(f"{counted(boxes, 'box')} in {counted(len(labels), 'image')} written to {path}.")
 
 
 @reports_errors
@@ -154,7 +159,7 @@ def check(
 
     names = [name.strip() for name in classes.split(",")] if classes else None
     problems = look(annotations, images, names, one_based)
-    table = Table(title=f"{len(problems)} findings")
+    table = Table(title=counted(len(problems), "finding"))
     for name in ("kind", "file", "where", "what, and the mend"):
         table.add_column(name, overflow="fold")
     for item in sorted(problems, key=lambda problem: problem.repaired):
@@ -163,7 +168,9 @@ def check(
     errors = sum(not item.repaired for item in problems)
     if problems:
         console.print(table)
-    say(f"{errors} problems, {len(problems) - errors} repaired by themselves.")
+    repaired = len(problems) - errors
+    told = "; those marked repaired are put right whenever the files are read" if repaired else ""
+    say(f"{counted(errors, 'problem')} to mend, {repaired} repaired{told}.")
     if errors:
         raise typer.Exit(2)
 

@@ -8,53 +8,106 @@ from typing import Annotated
 import typer
 
 from detection.cli_labels import Config, GroupBy, three_fractions
-from inspection.console import console, progress, reports_errors, say
+from inspection.console import console, counted, progress, reports_errors, say
 from inspection.errors import InputError
+from inspection.split import PARTS
 
 
 @reports_errors
 def train(
-    backbone: Annotated[str | None, typer.Option(help="resnet18, 34, 50, 101 or 152.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side that images are fitted to.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Train on windows of this side.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="resnet18, 34, 50, 101 or 152.", show_default="resnet50")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", show_default="30")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pictures per step.", show_default="2 at 900 pixels, up to 16 for small windows"
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate.", show_default="0.001 from scratch, 0.0002 pretrained"
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side that images are fitted to.", show_default="900")
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(help="Train on windows of this side.", show_default="whole pictures"),
+    ] = None,
     background: Annotated[
-        float | None, typer.Option(help="Windows anywhere, for each window around a box; 1.")
+        float | None,
+        typer.Option(help="Windows anywhere, for each window around a box.", show_default="1"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="auto, imagenet, none, or a path (.h5 or .keras).")
+        str | None,
+        typer.Option(help="auto, imagenet, none, or a path (.h5 or .keras).", show_default="auto"),
     ] = None,
     freeze: Annotated[
         bool | None, typer.Option("--freeze", help="Keep the backbone fixed.")
     ] = None,
     anchors: Annotated[
-        str | None, typer.Option(help="auto fits them to the labels; default.")
+        str | None,
+        typer.Option(help="auto fits them to the labels; or default.", show_default="auto"),
     ] = None,
-    augment: Annotated[str | None, typer.Option(help="none, basic or heavy.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Folder of labelImg XML.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
-    snapshots: Annotated[Path | None, typer.Option(help="Folder of the runs.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="none, basic or heavy.", show_default="basic")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides everything random.", show_default="0")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run's folder.", show_default="date and backbone")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder of labelImg XML.", show_default="annotations")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images.", show_default="images_900")
+    ] = None,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Folder of the runs.", show_default="snapshots")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
     config: Config = None,
-    steps: Annotated[int | None, typer.Option(help="Steps per epoch; all pictures once.")] = None,
-    channels: Annotated[int | None, typer.Option(help="Width of pyramid and heads.")] = None,
-    norm: Annotated[str | None, typer.Option(help="auto, batch, frozen or group.")] = None,
-    fit: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
-    bits: Annotated[int | None, typer.Option(help="Bits that a 16-bit camera fills.")] = None,
-    target_miss: Annotated[
-        float | None, typer.Option(help="Miss rate that the threshold is chosen for.")
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps per epoch.", show_default="every picture or window once"),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Width of pyramid and heads.", show_default="256")
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="auto, batch, frozen or group.", show_default="auto")
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="letterbox or stretch.", show_default="letterbox")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Bits that a 16-bit camera fills.", show_default="16")
+    ] = None,
+    target_miss: Annotated[
+        float | None,
+        typer.Option(help="Miss rate that the threshold is chosen for.", show_default="0.005"),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")
+    ] = None,
     jit: Annotated[bool | None, typer.Option("--jit", help="Compile with XLA.")] = None,
-    keep: Annotated[int | None, typer.Option(help="Epoch snapshots that stay; all.")] = None,
-    fractions: Annotated[str | None, typer.Option(help="Shares of a new split.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Epoch snapshots that stay.", show_default="all")
+    ] = None,
+    fractions: Annotated[
+        str | None, typer.Option(help="Shares of a new split.", show_default="0.7,0.15,0.15")
+    ] = None,
     group_by: GroupBy = None,
     unlabelled: Annotated[
-        str | None, typer.Option(help="Images without XML: skip, normal.")
+        str | None, typer.Option(help="Images without XML: skip, normal.", show_default="skip")
     ] = None,
     one_based: Annotated[bool | None, typer.Option("--one-based", help="VOC-devkit XML.")] = None,
 ) -> None:
@@ -77,6 +130,20 @@ def train(
     best = start(settings, resume)
     say(f"Best snapshot: {best}, also {settings.snapshots / 'best.keras'}. Measure it with:")
     say(f"  python evaluate_map.py {settings.snapshots / 'best.keras'}")
+
+
+def _must_exist(snapshot: Path, split: str | None = None) -> None:
+    """A mistyped name is told at once, not after TensorFlow has been loaded."""
+    problems = []
+    if not snapshot.exists():
+        problems.append(
+            f"{snapshot}: there is no such snapshot; train one with train_retinanet.py, or give "
+            "the path of a .keras file."
+        )
+    if split not in (None, *PARTS, "all"):
+        problems.append(f"--split {split}: must be {', '.join(PARTS)} or all.")
+    if problems:
+        raise InputError(problems)
 
 
 @reports_errors
@@ -105,6 +172,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
+    _must_exist(snapshot, split)
     from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
     from detection.evaluation import print_evaluation
 
@@ -126,12 +194,17 @@ def predict(
     ),
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     threshold: Annotated[
-        float | None, typer.Option(help="Lower scores are not written; the operating point's.")
+        float | None,
+        typer.Option(
+            help="Boxes of lower scores are not written; there are none under 0.05.",
+            show_default="the model's operating point",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
     restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
+    _must_exist(model)
     from detection.export import load_any
     from detection.predict_files import predict_files
     from inspection.runs import file_hash
@@ -148,7 +221,14 @@ def predict(
             on_progress=on_progress,
             model_hash=file_hash(model),
         )
-    say(f"{result.done} images done, {result.skipped} were done before; results in {output}.")
+    done, before = counted(result.done, "image"), result.skipped
+    say(f"{done} done, {before} were done before; results in {output}.")
+    if threshold is None and detector.operating_point is None:
+        say(
+            "Warning: this model has no calibrated threshold; OK and NG were decided at "
+            f"{result.threshold:g}, which nobody chose on pictures. Train longer, or give "
+            "--threshold."
+        )
     if result.problems:
         raise InputError(result.problems)
 
@@ -163,6 +243,7 @@ def export(
     images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
 ) -> None:
     """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
+    _must_exist(snapshot)
     from detection.export import export_snapshot
 
     report = export_snapshot(snapshot, output, format, int8, say, annotations, images)

@@ -13,10 +13,18 @@ import numpy as np
 from detection.calibration import labels_hash
 from detection.table import classes_of, labels_for
 from inspection.boxes import ImageLabels
+from inspection.console import counted
 from inspection.errors import InputError
 from inspection.images import FitMode, fit_for, image_size
 from inspection.runs import may_write
-from inspection.split import Split, extend_split, load_split, make_split, save_split
+from inspection.split import (
+    Split,
+    check_grouping,
+    extend_split,
+    load_split,
+    make_split,
+    save_split,
+)
 
 SPLIT_NAME = "split.csv"
 
@@ -100,14 +108,25 @@ def open_dataset(
         say(f"There was no split: made one, {_counts(split)}, stored in {path}.")
     else:
         split = load_split(path)
+        if group_by is not None:
+            check_grouping(split, group_by)
         new = [item for item in labels if item.image not in split.assignments]
         if new:
             split = extend_split(split, labels, **options)
             if not may_write(path.parent):
                 path = _outside(annotations, snapshots)
             save_split(split, path)
-            say(f"{len(new)} new images joined the split, now {_counts(split)}; none moved.")
-    return Dataset(tuple(labels), classes_of(labels), split, path)
+            joined = counted(len(new), "new image")
+            say(f"{joined} joined the split, now {_counts(split)}; none moved.")
+        if _far_from(split, fractions):
+            say(
+                f"The stored split stays, {_counts(split)}: --fractions decide about new images "
+                f"only. For another split delete {path}."
+            )
+    dataset = Dataset(tuple(labels), classes_of(labels), split, path)
+    for line in _gaps(dataset):
+        say(line)
+    return dataset
 
 
 def read_labels(
@@ -124,11 +143,25 @@ def read_labels(
         raise InputError(f"--unlabelled {unlabelled}: must be skip or normal.")
     notes: list[str] = []
     labels = labels_for(annotations, images, one_based, unlabelled, warnings=notes)
+    notes += similar_classes(labels)
     for note in notes[:5]:
         say(note)
     if len(notes) > 5:
         say(f"... and {len(notes) - 5} more such notes; `python -m detection check` lists all.")
     return labels
+
+
+def similar_classes(labels: Sequence[ImageLabels]) -> list[str]:
+    """One sentence for each class name that is written in several ways."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes_of(labels):
+        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [
+        f"Warning: {', '.join(map(repr, names))} differ only in case or space and count as "
+        f"{len(names)} classes; `python -m detection check` names the files."
+        for names in spellings.values()
+        if len(names) > 1
+    ]
 
 
 def boxes_per_class(labels: Sequence[ImageLabels]) -> Counter[str]:
@@ -156,6 +189,30 @@ def fitted_boxes(
             width, height = image_size(Path(images) / item.image)
             fitted.append(fit_for(width, height, size, fit).to_fitted(item.xyxy))
     return np.concatenate(fitted)
+
+
+def _far_from(split: Split, fractions: Sequence[float]) -> bool:
+    """Whether a split was surely not made with these fractions."""
+    total = sum(split.parts.values())
+    room = max(0.1, 2 / total)
+    shares = (count / total for count in split.parts.values())
+    return any(abs(share - wanted) > room for share, wanted in zip(shares, fractions, strict=True))
+
+
+def _gaps(dataset: Dataset) -> list[str]:
+    """What a split cannot serve for, one sentence each."""
+    missing = []
+    for part, purpose in (("val", "choose the best snapshot"), ("test", "measure the result")):
+        if not dataset.part(part):
+            missing.append(f"Warning: the {part} part is empty; nothing is left to {purpose} on.")
+    trained = boxes_per_class(dataset.part("train"))
+    unseen = [name for name in dataset.classes if not trained[name]]
+    if unseen:
+        missing.append(
+            f"Warning: the train part holds no box of {', '.join(unseen)}, which cannot be learnt; "
+            "label more, or group less coarsely."
+        )
+    return missing
 
 
 def _counts(split: Split) -> str:

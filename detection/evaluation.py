@@ -241,8 +241,8 @@ def _notes(
     notes = []
     if assumed:
         notes.append(
-            "No operating point was given: .5 is assumed, which nobody calibrated. "
-            "Choose one on the validation part."
+            "The snapshot holds no threshold, since the model found nothing on the validation "
+            "part; .5 is assumed, which says nothing about miss and overkill; train longer."
         )
     if point.data_hash and point.data_hash == data_hash:
         notes.append(

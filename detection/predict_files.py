@@ -88,7 +88,7 @@ def predict_files(
         paths: Image files, and folders that are searched recursively.
         output: Folder of the results, made where missing, of nothing else.
         threshold: Boxes of lower scores are not written. The model's operating point where left
-            out, else 0.5. The detector's own lowest score still holds.
+            out, else 0.5. The detector itself keeps nothing under 0.05.
         formats: Some of `FORMATS`. `detections.jsonl` is always written: a resume reads it.
         batch_size: Pictures per forward pass.
         resume: False does everything in `output` again, which a changed model or threshold needs.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import struct
@@ -25,7 +27,7 @@ from inspection.images import (
     list_images,
     read_image,
 )
-from inspection.runs import atomic_path
+from inspection.runs import atomic_path, file_hash
 from inspection.voc import is_sealed, read_voc, seal, whole_boxes, write_voc
 
 _RECORD = b"inspection-fit"
@@ -165,6 +167,8 @@ def _sources(src: Path, images_dir: Path) -> list[Path]:
         if results != src.resolve():
             # Results below the source folder are no sources of the next run.
             sources = [path for path in sources if results not in path.resolve().parents]
+    elif not src.exists():
+        raise InputError(f"{src}: there is no such file or folder; correct the path")
     elif src.is_file() and src.suffix.lower() in IMAGE_SUFFIXES:
         sources = [src]
     else:
@@ -240,7 +244,7 @@ def _fit_one(job: _Job) -> _Done:
     fit = fit_for(*image_size(job.source), job.size, job.mode)
     record = _record(job, fit)
     before = _read_record(job.image)
-    fresh = before == record and not job.force
+    fresh = _same(before, record) and not job.force
     in_place = job.image.exists() and job.image.samefile(job.source)
     if in_place or job.source.resolve().parent == job.image.resolve().parent:
         if not in_place or fit.source != (job.size, job.size):
@@ -251,15 +255,21 @@ def _fit_one(job: _Job) -> _Done:
         fresh = True
     elif not fresh:
         _may_replace(job, before, record)
+    problems: tuple[str, ...] = ()
+    try:
+        carried = _carried(job, fit)
+    except InputError as error:
+        # A picture that is there and its boxes change together or not at all.
+        if job.image.exists() and not fresh:
+            raise
+        problems, carried = error.problems, _Carried()
     if not fresh:
         content = encode_image(fit.apply(read_image(job.source, job.bits)), ".png")
         with atomic_path(job.image) as temporary:
             temporary.write_bytes(_with_record(content, record))
-    try:
-        annotated, kept = _carry(job, fit)
-    except InputError as error:
-        return _Done(written=not fresh, problems=error.problems)
-    return _Done(written=not fresh, annotated=annotated, kept=kept)
+    if carried.write is not None:
+        carried.write()
+    return _Done(not fresh, carried.write is not None, carried.kept, problems)
 
 
 def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, object]) -> None:
@@ -271,8 +281,15 @@ def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, 
             f"{job.source}: {job.image} exists and was not made by resize; remove it, or replace "
             "it with --force"
         )
-    geometry = ("source", "size", "mode")
-    moved = before is not None and any(before.get(key) != record[key] for key in geometry)
+    if before is None:
+        return
+    if any(before.get(key, record[key]) != record[key] for key in ("file", "folder")):
+        raise InputError(
+            f"{job.source}: {job.image} was made from another file of that name; give one of them "
+            "another name, or replace it with --force"
+        )
+    decisive = ("source", "size", "mode", "sha256")
+    moved = any(before.get(key) != record[key] for key in decisive)
     if not moved or job.xml is None or not job.xml.exists():
         return
     if job.source_xml is None or not is_sealed(job.xml, _DATABASE):
@@ -282,15 +299,23 @@ def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, 
         )
 
 
-def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
-    """Writes the transformed XML; returns (written, a human's was kept)."""
+@dataclass(frozen=True)
+class _Carried:
+    """What is to be done about an XML: write the transformed one, or keep a human's."""
+
+    write: Callable[[], None] | None = None
+    kept: bool = False
+
+
+def _carried(job: _Job, fit: Fit) -> _Carried:
+    """Reads and transforms the XML; nothing is written yet."""
     if job.xml is None or job.source_xml is None:
-        return False, False
+        return _Carried()
     if job.xml.exists():
         if job.xml.samefile(job.source_xml):
-            return False, True
+            return _Carried(kept=True)
         if not job.force and not is_sealed(job.xml, _DATABASE):
-            return False, True
+            return _Carried(kept=True)
     voc = read_voc(job.source_xml, job.one_based)
     stated = (voc.width, voc.height)
     if all(stated) and stated != fit.source:
@@ -309,8 +334,9 @@ def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
     difficult = [item.difficult for item in voc.objects]
     database = seal(_DATABASE, edges, label, difficult)
     if job.xml.exists() and not job.force and read_voc(job.xml).database == database:
-        return False, False
-    write_voc(
+        return _Carried()
+    write = functools.partial(
+        write_voc,
         job.xml,
         job.image.name,
         (job.size, job.size, 3),
@@ -321,21 +347,26 @@ def _carry(job: _Job, fit: Fit) -> tuple[bool, bool]:
         image_path=job.image.resolve(),
         database=database,
     )
-    return True, False
+    return _Carried(write)
 
 
 def _record(job: _Job, fit: Fit) -> dict[str, object]:
     """What decides the pixels of the result."""
-    state = job.source.stat()
     return {
         "file": job.source.name,
-        "bytes": state.st_size,
-        "modified": state.st_mtime_ns,
+        "folder": hashlib.sha256(str(job.source.resolve().parent).encode()).hexdigest()[:12],
+        "sha256": file_hash(job.source),
         "source": list(fit.source),
         "size": fit.size,
         "mode": fit.mode,
         "bits": job.bits,
     }
+
+
+def _same(before: dict[str, object] | None, record: dict[str, object]) -> bool:
+    """Whether an image was made from this content by these settings, wherever it lay."""
+    decisive = ("sha256", "source", "size", "mode", "bits")
+    return before is not None and all(before.get(key) == record[key] for key in decisive)
 
 
 def _with_record(png: bytes, record: dict[str, object]) -> bytes:

@@ -89,13 +89,17 @@ def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:
     try:
         return TrainSettings(**values)
     except ValidationError as error:
-        origin = f"{config} or a flag" if config else "a flag"
         raise InputError(
-            [
-                f"{origin}, {'.'.join(str(part) for part in item['loc'])}: {_sentence(item)}"
-                for item in error.errors()
-            ]
+            [f"{_place(item, config, given)}: {_sentence(item)}" for item in error.errors()]
         ) from error
+
+
+def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) -> str:
+    """The flag as typed, or the file and its field."""
+    names = [str(part) for part in error["loc"]]
+    if given.get(names[0]) is not None or config is None:
+        return f"--{names[0].replace('_', '-')}"
+    return f"{config}, {'.'.join(names)}"
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +80,7 @@ def _fit(run: Run) -> None:
         _save_interrupted(run)
         raise
     except KeyboardInterrupt:
-        log.say(f"Stopped at once. Go on from the last save with: --run {settings.run} --resume")
+        log.say(f"Stopped at once. Go on from the last save with: {_resume_command(settings)}")
         raise
     finally:
         batches.close()
@@ -93,7 +94,14 @@ def _save_interrupted(run: Run) -> None:
     if state.step > state.epoch * run.steps:  # else the epoch's end has just been saved
         with log.uninterrupted():
             _save(run, interrupted=True)
-    log.say(f"Interrupted and saved. Go on with: --run {run.settings.run} --resume")
+    log.say(f"Interrupted and saved. Go on with: {_resume_command(run.settings)}")
+
+
+def _resume_command(settings: TrainSettings) -> str:
+    command = ["python", "train_retinanet.py", "--run", str(settings.run), "--resume"]
+    if settings.snapshots != TrainSettings().snapshots:
+        command += ["--snapshots", str(settings.snapshots)]
+    return shlex.join(command)
 
 
 def _step(run: Run, batches: Iterator[Batch]) -> None:
@@ -191,6 +199,5 @@ def _reported(run: Run) -> Iterator[None]:
     except OSError as error:
         raise TrainingStopped(
             f"{run.folder.path}: could not be written to ({error.strerror or error}). Earlier "
-            "snapshots are unharmed; make room, then go on with "
-            f"--run {run.settings.run} --resume."
+            f"snapshots are unharmed; make room, then go on with: {_resume_command(run.settings)}"
         ) from error

@@ -284,6 +284,7 @@ def _announce(run: Run) -> None:
         counts = ", ".join(f"{name} {n}" for name, n in sorted(boxes_per_class(labels).items()))
         normal = sum(not len(item.xyxy) for item in labels)
         log.say(f"{part}: {len(labels)} images, {normal} normal; boxes: {counts or 'none'}")
+    log.say("Measuring how long a step takes (the first one also builds the graph) ...")
     seconds = _seconds_per_step(run)
     validation = _seconds_per_image(run) * len(run.dataset.part("val"))
     epoch = seconds * run.steps + validation
@@ -296,12 +297,16 @@ def _announce(run: Run) -> None:
     log.say(
         f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
         f"{seconds:.1f} s each; an epoch takes about {epoch / 60:.1f} min with {validation:.0f} s "
-        f"of validation, the run about {epoch * left / 3600:.1f} h."
+        f"of validation, the run about {_duration(epoch * left)}."
     )
     log.say(
         f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
         f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}"
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _seconds_per_step(run: Run) -> float:
@@ -328,6 +333,11 @@ def _seconds_per_image(run: Run) -> float:
     return time.perf_counter() - began
 
 
+def _started(stored: TrainSettings, key: str) -> str:
+    value = getattr(stored, key)
+    return "without it" if value is None else f"with {value}"
+
+
 def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
     """The stored settings of the run to resume; only the number of epochs may be changed.
 
@@ -350,8 +360,8 @@ def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSett
         raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
     stored = load_settings(path, {})
     ignored = [
-        f"--{key.replace('_', '-')} {value}: this run was started with {getattr(stored, key)}, "
-        "and --resume changes only --epochs and --keep; leave it out, or start a new run."
+        f"--{key.replace('_', '-')} {value}: this run was started {_started(stored, key)}, and "
+        "--resume changes only --epochs and --keep; leave it out, or start a new run."
         for key, value in given.items()
         if value is not None
         and value != "auto"  # stored is what it came to

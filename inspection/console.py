@@ -59,6 +59,12 @@ def progress(text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 image`, `2 images`, `3 boxes`."""
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def say(text: str) -> None:
     """Prints one line as it is."""
     console.print(text, markup=False, soft_wrap=True)

@@ -97,11 +97,8 @@ def make_split(
     shares = _shares(fractions)
     grouping = _grouping(group_by)
     groups = {item.image: grouping(item.image) for item in labels}
-    if group_by is not None and labels and all(grouping(i) == i for i in groups):
-        raise InputError(
-            f"--group-by {group_by}: names the group of no image (the first is "
-            f"{min(groups)!r}); correct the expression or the file"
-        )
+    if group_by is not None:
+        _check_named(group_by, grouping, groups)
     count, needed = len(set(groups.values())), len(shares)
     if count < needed:
         raise InputError(
@@ -173,6 +170,28 @@ def extend_split(
     return Split(assignments, groups)
 
 
+def check_grouping(split: Split, group_by: str | Path) -> None:
+    """Whether a stored split keeps together what a grouping names.
+
+    Raises:
+        InputError: `group_by` cannot be used or names the group of no image, or one of its
+            groups stands in two parts.
+    """
+    grouping = _grouping(group_by)
+    _check_named(group_by, grouping, split.assignments)
+    sides: dict[str, dict[str, str]] = defaultdict(dict)
+    for image, part in sorted(split.assignments.items()):
+        sides[grouping(image)].setdefault(part, image)
+    torn = {group: found for group, found in sides.items() if len(found) > 1}
+    if torn:
+        group, found = min(torn.items())
+        raise InputError(
+            f"--group-by {group_by}: the stored split was made without it and tears {len(torn)} "
+            f"groups apart, such as {group!r} ({_few(found.values())}); delete the split's file "
+            "for a new split, and train anew"
+        )
+
+
 def save_split(split: Split, path: str | Path) -> None:
     """Writes a split atomically as CSV `image,group,part`, sorted by image."""
     write_text_atomic(path, _text(split))
@@ -192,7 +211,9 @@ def load_split(path: str | Path) -> Split:
     problems: list[str] = []
     rows = _read_csv(path)
     if not rows or tuple(rows[0][1]) != HEADER:
-        raise InputError(f"{path}, line 1: must read {','.join(HEADER)}; make the split again")
+        raise InputError(
+            f"{path}, line 1: must read {','.join(HEADER)}; delete the file for a new split"
+        )
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
         if len(cells) != 3 or not cells[0] or not cells[1] or cells[2] not in PARTS:
@@ -232,7 +253,8 @@ def leakage(split: Split, images_dir: str | Path) -> list[str]:
     for image, part in split.assignments.items():
         sides[split.groups[image]].add(part)
     found.extend(
-        f"the group {group!r} stands in {' and '.join(sorted(parts))}; make the split again"
+        f"the group {group!r} stands in {' and '.join(sorted(parts))}; delete the split's file "
+        "for a new one"
         for group, parts in sorted(sides.items())
         if len(parts) > 1
     )
@@ -360,6 +382,17 @@ def _text(split: Split) -> str:
     for image in sorted(split.assignments):
         writer.writerow([image, split.groups[image], split.assignments[image]])
     return text.getvalue()
+
+
+def _check_named(
+    group_by: str | Path, grouping: Callable[[str], str], images: Iterable[str]
+) -> None:
+    images = sorted(images)
+    if images and all(grouping(image) == image for image in images):
+        raise InputError(
+            f"--group-by {group_by}: names the group of no image (the first is {images[0]!r}); "
+            "correct the expression or the file"
+        )
 
 
 def _check_labels(labels: Sequence[ImageLabels]) -> None:

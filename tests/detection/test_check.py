@@ -52,6 +52,11 @@ def only(problems):
     return problem
 
 
+def test_nothing_at_all_is_no_success(folder):
+    with pytest.raises(InputError, match="neither XML nor an image"):
+        folder.check()
+
+
 def test_a_clean_set_has_no_problems(folder):
     folder.add("a", (0, 0, 40, 30), (1, 1, 5, 5))
     folder.add("웨이퍼", label="찍힘")
@@ -98,7 +103,9 @@ def test_another_size(folder):
 
 def test_boxes_outside_are_held_against_the_file_not_the_xml(folder):
     folder.add("a", (1, 1, 41, 5), size=(0, 0, 0))
-    assert only(folder.check()).kind == "box outside"
+    found = folder.check()
+    assert only([item for item in found if not item.repaired]).kind == "box outside"
+    assert only([item for item in found if item.repaired]).kind == "image size"
 
 
 def test_a_box_that_starts_below_zero(folder):

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from detection.cli import app
+from detection.settings import TrainSettings
 from inspection.voc import read_voc
 from tests.conftest import CLASSES, SmallSet
 
@@ -134,11 +136,13 @@ def test_anchors_table_and_page(small_set, tmp_path):
     ("arguments", "words"),
     [
         (["train", "--images", "absent", "--annotations", "absent"], "absent"),
-        (["train", "--backbone", "resnet19"], "backbone"),
-        (["train", "--size", "8", "--augment", "much"], "augment"),
+        (["train", "--backbone", "resnet19"], "--backbone"),
+        (["train", "--size", "8", "--augment", "much"], "--augment"),
+        (["train", "--batch-size", "0"], "--batch-size"),
         (["train", "--fractions", "1,2"], "--fractions"),
         (["train", "--resume", "--snapshots", "absent"], "absent"),
         (["evaluate", "absent.keras"], "absent.keras"),
+        (["evaluate", "absent.keras", "--split", "tset"], "--split tset"),
         (["predict", "absent.png", "--model", "absent.keras"], "absent.keras"),
         (["export", "absent.keras"], "absent.keras"),
         (["resize", "absent"], "absent"),
@@ -157,6 +161,23 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monk
     assert words in text
     assert "Traceback" not in text
     assert not list(tmp_path.rglob("*")), "a refused command leaves nothing behind"
+
+
+def test_help_tells_the_settings_own_defaults():
+    """The texts stand in the command line, since importing the settings takes a while."""
+    defaults = TrainSettings().model_dump(mode="json")
+    for parameter in get_command(app).commands["train"].params:
+        shown, value = parameter.show_default, defaults.get(parameter.name)
+        if parameter.name in ("resume", "config", "group_by"):
+            continue
+        if isinstance(value, bool):
+            assert value is False
+        elif value is None:
+            assert isinstance(shown, str)
+        elif isinstance(value, list):
+            assert shown == ",".join(map(str, value))
+        else:
+            assert shown == f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def test_from_labels_to_report_and_predictions(small_set, tmp_path):

@@ -65,7 +65,48 @@ def test_split_is_made_once_stored_and_said(small_set):
     said.clear()
     second = opened(small_set, said, seed=99, fractions=(0.2, 0.4, 0.4))
     assert second.split == first.split
+    assert [str(path) in text and "--fractions" in text for text in said] == [True]
+    said.clear()
+    assert opened(small_set, said).split == first.split
     assert not said
+
+
+@pytest.mark.parametrize(
+    ("group_by", "said"),
+    [(r"\w+_(\d)\d", "tears"), ("(", "regular expression"), ("x(y)z", "group of no image")],
+)
+def test_a_grouping_that_the_stored_split_does_not_keep_is_refused(small_set, group_by, said):
+    with pytest.raises(InputError, match=said):
+        opened(small_set, group_by=group_by)
+
+
+def test_a_grouping_that_the_stored_split_keeps_is_fine(small_set):
+    opened(small_set, group_by=r"^(train|val|test)_")
+
+
+def test_parts_and_classes_that_are_missing_are_said(small_set):
+    path = small_set.annotations / "split.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace(",test\n", ",val\n"), encoding="utf-8")
+    add_image(small_set, "val_99.png")
+    xml = small_set.annotations / "val_99.xml"
+    xml.write_text(xml.read_text(encoding="utf-8").replace(CLASSES[0], "rare"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8") + "val_99.png,val_99.png,val\n", encoding="utf-8"
+    )
+    said: list[str] = []
+    opened(small_set, said)
+    assert any("test part is empty" in text for text in said)
+    assert any("no box of rare" in text for text in said)
+
+
+def test_names_that_differ_in_case_or_space_are_said(small_set):
+    xml = next(small_set.annotations.glob("train_00.xml"))
+    text = xml.read_text(encoding="utf-8")
+    name = next(name for name in CLASSES if name in text)
+    xml.write_text(text.replace(f">{name}<", f">{name.upper()} <"), encoding="utf-8")
+    said: list[str] = []
+    opened(small_set, said)
+    assert any(repr(f"{name.upper()} ") in text and "case or space" in text for text in said)
 
 
 def test_new_images_join_and_none_moves(small_set):

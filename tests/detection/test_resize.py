@@ -175,6 +175,51 @@ def test_a_picture_does_not_change_under_a_humans_boxes(folder):
     assert (folder.images / "a.png").read_bytes() == before
 
 
+def test_another_picture_of_the_same_name_does_not_come_under_a_humans_boxes(folder):
+    folder.image("a.png")
+    folder.resize()
+    human_edit(folder)
+    before = (folder.images / "a.png").read_bytes()
+    folder.image("a.png")  # taken again: other pixels, the same size
+    (problem,) = folder.resize().problems
+    assert "would not fit" in problem
+    assert (folder.images / "a.png").read_bytes() == before
+    assert folder.resize(force=True).written == 1
+
+
+def test_a_file_of_another_folder_does_not_take_a_name_that_is_taken(folder, tmp_path):
+    folder.image("a.png")
+    folder.resize()
+    before = (folder.images / "a.png").read_bytes()
+    other = tmp_path / "camera B"
+    other.mkdir()
+    write_image(other / "a.png", np.zeros((40, 80, 3), np.uint8))
+    (problem,) = resize(other, folder.images, folder.annotations, size=160).problems
+    assert "another file" in problem
+    assert (folder.images / "a.png").read_bytes() == before
+
+
+def test_a_moved_and_touched_source_is_up_to_date(folder, tmp_path):
+    folder.image("a.png")
+    folder.resize()
+    human_edit(folder)
+    moved = folder.src.rename(tmp_path / "elsewhere")
+    age(moved / "a.png", 100)
+    result = resize(moved, folder.images, folder.annotations, size=160)
+    assert (result.unchanged, result.written, result.problems) == (1, 0, ())
+
+
+def test_a_picture_and_its_boxes_change_together_or_not_at_all(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15))
+    folder.resize()
+    before = (folder.images / "a.png").read_bytes(), folder.boxes("a")
+    folder.xml("a", (10, 5, 20, 15), size=(160, 120))
+    (problem,) = folder.resize(mode="stretch").problems
+    assert "correct <size>" in problem
+    assert ((folder.images / "a.png").read_bytes(), folder.boxes("a")) == before
+
+
 def test_a_picture_of_other_origin_stays(folder):
     folder.image("a.png")
     write_image(folder.images / "a.png", np.zeros((160, 160, 3), np.uint8))
@@ -270,8 +315,11 @@ def test_sources_are_never_overwritten(folder):
 
 
 def test_nothing_to_do_is_an_input_error(folder, tmp_path):
-    for source in (folder.src, tmp_path / "none"):
-        with pytest.raises(InputError, match="PNG, JPEG, BMP or TIFF"):
+    for source, said in (
+        (folder.src, "PNG, JPEG, BMP or TIFF"),
+        (tmp_path / "none", "there is no such file or folder"),
+    ):
+        with pytest.raises(InputError, match=said):
             resize(source, folder.images)
     with pytest.raises(ValueError, match="letterbox or stretch"):
         folder.resize(mode="crop")

@@ -92,7 +92,8 @@ def test_every_mistake_is_named_at_once(tmp_path):
     problems = problems_of(path, {"batch_size": 0})
     assert len(problems) == 6
     for field in ("epoch", "backbone", "size", "fit", "lr", "batch_size"):
-        assert any(f" {field}:" in problem or f", {field}:" in problem for problem in problems)
+        typed = "--batch-size:" if field == "batch_size" else f"wrong.yaml, {field}:"
+        assert any(typed in problem for problem in problems)
     assert all(str(path) in problem for problem in problems)
     assert any("resnet17" in problem and "resnet18" in problem for problem in problems)
 
