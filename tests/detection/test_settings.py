@@ -94,7 +94,7 @@ def test_every_mistake_is_named_at_once(tmp_path):
     for field in ("epoch", "backbone", "size", "fit", "lr", "batch_size"):
         typed = "--batch-size:" if field == "batch_size" else f"wrong.yaml, {field}:"
         assert any(typed in problem for problem in problems)
-    assert all(str(path) in problem for problem in problems)
+    assert sum(str(path) in problem for problem in problems) == 5
     assert any("resnet17" in problem and "resnet18" in problem for problem in problems)
 
 
