@@ -242,7 +242,7 @@ def _notes(
     if assumed:
         notes.append(
             "The snapshot holds no threshold, since the model found nothing on the validation "
-            "part; .5 is assumed, which says nothing about miss and overkill; train longer."
+            "part; .5 is assumed, which nobody calibrated. Train longer, and evaluate again."
         )
     if point.data_hash and point.data_hash == data_hash:
         notes.append(
