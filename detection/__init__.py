@@ -10,13 +10,10 @@ Example:
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.util
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import without_notices
+from inspection.quiet import register_with_keras
 
 if TYPE_CHECKING:
     from detection.prediction import Detector
@@ -65,31 +62,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'detection' has no attribute {name!r}")
 
 
-class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
-    """Registers our layers as soon as Keras is imported, by whomever.
-
-    `keras.models.load_model("snapshots/best.keras")` must work after `import detection` alone,
-    but importing Keras here would cost every verb that only reads labels several seconds.
-    """
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("keras")
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module: Any) -> None:
-                with without_notices():
-                    execute(module)
-                    importlib.import_module("detection.model")
-
-            spec.loader.exec_module = execute_and_register
-        return spec
-
-
-if "keras" in sys.modules:
-    importlib.import_module("detection.model")
-else:
-    sys.meta_path.insert(0, _RegisterAfterKeras())
+register_with_keras("detection.model")

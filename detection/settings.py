@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from inspection.errors import InputError
-from inspection.runs import write_text_atomic
+from inspection.settings import read_settings
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -70,58 +67,9 @@ class TrainSettings(BaseModel):
 
 
 def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:
-    """Settings from a YAML file and from flags, which win.
-
-    Args:
-        config: YAML file of `TrainSettings` fields, or None.
-        given: Flags; None means not given.
-
-    Returns:
-        Complete settings.
+    """Settings from a YAML file and from flags, which win; see `inspection.settings`.
 
     Raises:
         InputError: The file cannot be read or a value does not fit; names every field.
     """
-    values: dict[str, Any] = {}
-    if config is not None:
-        values.update(_read_yaml(config))
-    values.update({key: value for key, value in given.items() if value is not None})
-    try:
-        return TrainSettings(**values)
-    except ValidationError as error:
-        raise InputError(
-            [f"{_place(item, config, given)}: {_sentence(item)}" for item in error.errors()]
-        ) from error
-
-
-def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) -> str:
-    """The flag as typed, or the file and its field."""
-    names = [str(part) for part in error["loc"]]
-    if given.get(names[0]) is not None or config is None:
-        return f"--{names[0].replace('_', '-')}"
-    return f"{config}, {'.'.join(names)}"
-
-
-def _sentence(error: dict[str, Any]) -> str:
-    if error["type"] != "extra_forbidden":
-        return f"{error['msg']} (given: {error['input']!r})"
-    near = difflib.get_close_matches(str(error["loc"][-1]), TrainSettings.model_fields, 1)
-    return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error}).") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold lines like `epochs: 30`, one field each.")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def save_settings(settings: TrainSettings, path: Path) -> None:
-    """Writes the complete settings as YAML that `--config` reads back."""
-    values = settings.model_dump(mode="json")
-    write_text_atomic(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return read_settings(TrainSettings, config, given)

@@ -18,7 +18,7 @@ from detection.batches import Batches, FittedImages
 from detection.dataset import Dataset, boxes_per_class, fitted_boxes, open_dataset
 from detection.model import RetinaNet
 from detection.prediction import Detector
-from detection.settings import TrainSettings, load_settings, save_settings
+from detection.settings import TrainSettings, load_settings
 from detection.snapshots import RunFolder, RunState, snapshot_settings
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
@@ -26,6 +26,7 @@ from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic
+from inspection.settings import save_settings
 
 _FINAL_LR = 0.01
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.

@@ -1,12 +1,16 @@
-"""TensorFlow's notices at import, kept off the screen that a user reads."""
+"""Importing Keras late, and without TensorFlow's notices on the screen that a user reads."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.abc
+import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Printed before any log level counts; none of them asks the user to do anything.
 _NOTICES = (
@@ -41,3 +45,46 @@ def without_notices() -> Iterator[None]:
             for line in held.read().splitlines(keepends=True):
                 if not any(notice.encode() in line for notice in _NOTICES):
                     os.write(2, line)
+
+
+class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
+    """Imports our modules as soon as Keras is imported, by whomever."""
+
+    modules: tuple[str, ...] = ()
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: Any) -> None:
+                with without_notices():
+                    execute(module)
+                    for name in self.modules:
+                        importlib.import_module(name)
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+_FINDER = _RegisterAfterKeras()
+
+
+def register_with_keras(module: str) -> None:
+    """Imports a module that registers layers once Keras is there, which may be now.
+
+    `keras.models.load_model(...)` must work after the package alone was imported, but importing
+    Keras at once would cost every verb that only reads labels several seconds.
+
+    Args:
+        module: Its full name.
+    """
+    if "keras" in sys.modules:
+        importlib.import_module(module)
+        return
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    _FINDER.modules += (module,)

@@ -5,19 +5,33 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from inspection.boxes import ImageLabels
 from inspection.errors import InputError
+from inspection.grouping import grouping_by, read_csv_rows
 from inspection.runs import file_hash, write_text_atomic
 from inspection.stratify import NORMAL, Stratum, distribute
 
 PARTS = ("train", "val", "test")
 HEADER = ("image", "group", "part")
+
+
+class Labelled(Protocol):
+    """What a split must know of an image: its name, and its classes, none where it is normal."""
+
+    @property
+    def image(self) -> str: ...
+
+    @property
+    def label(self) -> Sequence[str]: ...
+
+
+Allowed = Callable[[Labelled], Collection[str]]
+_Item = TypeVar("_Item", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Split:
         """The images of one part, sorted."""
         return tuple(sorted(name for name, side in self.assignments.items() if side == part))
 
-    def select(self, labels: Sequence[ImageLabels], part: str) -> list[ImageLabels]:
+    def select(self, labels: Sequence[_Item], part: str) -> list[_Item]:
         """The labels of one part, in their order.
 
         Raises:
@@ -63,10 +77,11 @@ class Split:
 
 
 def make_split(
-    labels: Sequence[ImageLabels],
+    labels: Sequence[Labelled],
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     group_by: str | Path | None = None,
+    allowed: Allowed | None = None,
 ) -> Split:
     """Divides images into train, val and test.
 
@@ -82,6 +97,9 @@ def make_split(
             capture group, searched in the file name, then in the path; or a CSV file with the
             columns `image` and `group` (another name will do). An image it does not name is a
             group of its own.
+        allowed: The parts that an image may stand in, out of `PARTS`; all where left out. A
+            group stands where each of its images may. The fractions then divide what may
+            stand in the same parts.
 
     Returns:
         The split.
@@ -95,7 +113,7 @@ def make_split(
     """
     _check_labels(labels)
     shares = _shares(fractions)
-    grouping = _grouping(group_by)
+    grouping = grouping_by(group_by)
     groups = {item.image: grouping(item.image) for item in labels}
     if group_by is not None:
         _check_named(group_by, grouping, groups)
@@ -105,16 +123,17 @@ def make_split(
             f"a split into {', '.join(shares)} needs at least {needed} groups of images, here are "
             f"{count}; add images, or group less coarsely"
         )
-    placed = distribute(_strata(labels, groups), shares, seed, {})
+    placed = _distribute(labels, groups, shares, seed, {}, allowed)
     return Split({image: placed[group] for image, group in groups.items()}, groups)
 
 
 def extend_split(
     split: Split,
-    labels: Sequence[ImageLabels],
+    labels: Sequence[Labelled],
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     group_by: str | Path | None = None,
+    allowed: Allowed | None = None,
 ) -> Split:
     """Finds a part for the images that have none; no image that has one moves.
 
@@ -127,6 +146,7 @@ def extend_split(
         fractions: As for `make_split`.
         seed: As for `make_split`.
         group_by: As for `make_split`.
+        allowed: As for `make_split`.
 
     Returns:
         A split that contains the old one.
@@ -136,7 +156,7 @@ def extend_split(
     """
     _check_labels(labels)
     shares = _shares(fractions)
-    grouping = _grouping(group_by)
+    grouping = grouping_by(group_by)
     new = {item.image for item in labels if item.image not in split.assignments}
     joined = next((f"{g!r} ({i})" for i, g in sorted(split.groups.items()) if g != i), "")
     if new and joined and group_by is None:
@@ -165,7 +185,7 @@ def extend_split(
     # Old images count where they stand, whatever their group is called now.
     names = {i.image: current[i.image] if i.image in new else f"\0{i.image}" for i in labels}
     standing = {f"\0{image}": part for image, part in split.assignments.items()}
-    placed = distribute(_strata(labels, names), shares, seed, standing | fixed)
+    placed = _distribute(labels, names, shares, seed, standing | fixed, allowed)
     assignments = dict(split.assignments) | {image: placed[current[image]] for image in new}
     return Split(assignments, groups)
 
@@ -177,7 +197,7 @@ def check_grouping(split: Split, group_by: str | Path) -> None:
         InputError: `group_by` cannot be used or names the group of no image, or one of its
             groups stands in two parts.
     """
-    grouping = _grouping(group_by)
+    grouping = grouping_by(group_by)
     _check_named(group_by, grouping, split.assignments)
     sides: dict[str, dict[str, str]] = defaultdict(dict)
     for image, part in sorted(split.assignments.items()):
@@ -209,7 +229,7 @@ def load_split(path: str | Path) -> Split:
     groups: dict[str, str] = {}
     sides: dict[str, str] = {}
     problems: list[str] = []
-    rows = _read_csv(path)
+    rows = read_csv_rows(path)
     if not rows or tuple(rows[0][1]) != HEADER:
         raise InputError(
             f"{path}, line 1: must read {','.join(HEADER)}; delete the file for a new split"
@@ -287,7 +307,40 @@ def equal_files(paths: Mapping[str, Path]) -> list[tuple[str, ...]]:
     return sorted(tuple(sorted(names)) for names in by_content.values() if len(names) > 1)
 
 
-def _strata(labels: Sequence[ImageLabels], groups: Mapping[str, str]) -> dict[str, Stratum]:
+def _distribute(
+    labels: Sequence[Labelled],
+    groups: Mapping[str, str],
+    shares: Mapping[str, float],
+    seed: int,
+    fixed: Mapping[str, str],
+    allowed: Allowed | None,
+) -> dict[str, str]:
+    """Group to part; groups that may stand in the same parts are divided among themselves."""
+    strata = _strata(labels, groups)
+    if allowed is None:
+        return distribute(strata, shares, seed, fixed)
+    parts = dict.fromkeys(strata, frozenset(shares))
+    for item in labels:
+        parts[groups[item.image]] &= frozenset(allowed(item))
+    nowhere = [group for group, here in parts.items() if not here and group not in fixed]
+    if nowhere:
+        raise InputError(
+            [
+                f"the group {group!r} holds images that may not stand in the same part, or in no "
+                "part whose share is over 0; group otherwise, or give other fractions"
+                for group in sorted(nowhere)
+            ]
+        )
+    placed: dict[str, str] = {}
+    for here in sorted(set(parts.values()), key=sorted):
+        total = sum(shares[part] for part in here)
+        within = {part: share / total for part, share in shares.items() if part in here}
+        chosen = {group: strata[group] for group in strata if parts[group] == here}
+        placed |= distribute(chosen, within or dict(shares), seed, fixed)
+    return placed
+
+
+def _strata(labels: Sequence[Labelled], groups: Mapping[str, str]) -> dict[str, Stratum]:
     """Images and boxes per class of every group."""
     strata: dict[str, Stratum] = {}
     for item in labels:
@@ -305,74 +358,6 @@ def _shares(fractions: Sequence[float]) -> dict[str, float]:
             "of at least 0 (train, val, test) that sum to 1"
         )
     return {part: value for part, value in zip(PARTS, values, strict=True) if value > 0}
-
-
-def _grouping(group_by: str | Path | None) -> Callable[[str], str]:
-    """From an image to the name of its group, its own name where it has none."""
-    if group_by is None:
-        return lambda image: image
-    if isinstance(group_by, Path) or group_by.lower().endswith(".csv"):
-        return _grouping_by_table(Path(group_by))
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise InputError(
-            f"--group-by {group_by!r}: is no regular expression ({error}); an example that takes "
-            r"all before the last underscore is '(.+)_\d+'"
-        ) from error
-    if pattern.groups != 1:
-        raise InputError(
-            f"--group-by {group_by!r}: has {pattern.groups} capture groups and needs one; put "
-            "round brackets around the part's name, and (?:...) around anything else"
-        )
-
-    def group(image: str) -> str:
-        found = pattern.search(PurePosixPath(image).name) or pattern.search(image)
-        return (found.group(1) if found else None) or image
-
-    return group
-
-
-def _grouping_by_table(path: Path) -> Callable[[str], str]:
-    rows = _read_csv(path)
-    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
-    others = [name for name in header if name != "image"]
-    if header.count("image") != 1 or ("group" not in others and len(others) != 1):
-        raise InputError(
-            f"{path}, line 1: must name the columns image and group (or one other column)"
-        )
-    key, value = header.index("image"), header.index("group" if "group" in others else others[0])
-    groups: dict[str, str] = {}
-    problems: list[str] = []
-    for line, cells in rows[1:]:
-        where = f"{path}, line {line}"
-        if len(cells) != len(header) or not cells[key].strip() or not cells[value].strip():
-            problems.append(f"{where}: must hold an image and its group; complete the line")
-            continue
-        image, group = cells[key].strip().replace("\\", "/"), cells[value].strip()
-        if groups.setdefault(image, group) != group:
-            problems.append(
-                f"{where}: puts {image} into the group {group!r}, a line above into "
-                f"{groups[image]!r}; keep one"
-            )
-    if problems:
-        raise InputError(problems)
-    return lambda image: groups.get(image) or groups.get(PurePosixPath(image).name) or image
-
-
-def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(cells)]
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8; save the file as CSV UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
 
 
 def _text(split: Split) -> str:
@@ -395,7 +380,7 @@ def _check_named(
         )
 
 
-def _check_labels(labels: Sequence[ImageLabels]) -> None:
+def _check_labels(labels: Sequence[Labelled]) -> None:
     twice = [image for image, count in Counter(i.image for i in labels).items() if count > 1]
     if twice:
         raise InputError([f"{image}: occurs twice among the labels" for image in sorted(twice)])

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.settings import TrainSettings, load_settings, save_settings
+from detection.settings import TrainSettings, load_settings
 from inspection.errors import InputError
+from inspection.settings import save_settings
 
 
 def problems_of(config: Path | None, given_flags: dict) -> tuple[str, ...]:

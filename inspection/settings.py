@@ -1,0 +1,74 @@
+"""Settings of a run: from flags and a YAML file, and back into the run's folder."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inspection.errors import InputError
+from inspection.runs import write_text_atomic
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+def read_settings(kind: type[_Settings], config: Path | None, given: dict[str, Any]) -> _Settings:
+    """Settings from a YAML file and from flags, which win.
+
+    Args:
+        kind: The settings' class.
+        config: YAML file of its fields, or None.
+        given: Flags; None means not given.
+
+    Returns:
+        Complete settings.
+
+    Raises:
+        InputError: The file cannot be read or a value does not fit; names every field.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        values.update(_read_yaml(config))
+    values.update({key: value for key, value in given.items() if value is not None})
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InputError(
+            [f"{_place(item, config, given)}: {_sentence(kind, item)}" for item in error.errors()]
+        ) from error
+
+
+def save_settings(settings: BaseModel, path: Path) -> None:
+    """Writes the complete settings as YAML that `read_settings` reads back."""
+    values = settings.model_dump(mode="json")
+    write_text_atomic(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) -> str:
+    """The flag as typed, or the file and its field."""
+    names = [str(part) for part in error["loc"]]
+    if given.get(names[0]) is not None or config is None:
+        return f"--{names[0].replace('_', '-')}"
+    return f"{config}, {'.'.join(names)}"
+
+
+def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
+    if error["type"] != "extra_forbidden":
+        return f"{error['msg']} (given: {error['input']!r})"
+    near = difflib.get_close_matches(str(error["loc"][-1]), kind.model_fields, 1)
+    return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error}).") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold lines like `epochs: 30`, one field each.")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
