@@ -1,0 +1,57 @@
+"""Normal pictures only: a score, a heat map and a decision with known miss and overkill.
+
+Example:
+    >>> import anomaly
+    >>> model = anomaly.load("runs/tiles/model.anomaly")     # doctest: +SKIP
+    >>> found = model.predict("part.png")                    # doctest: +SKIP
+    >>> found.score, found.decision, found.score_map         # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from inspection.quiet import register_with_keras
+
+if TYPE_CHECKING:
+    from anomaly.model import AnomalyModel, Finding
+    from anomaly.settings import AnomalySettings
+    from anomaly.training import train
+
+# Read by TensorFlow once, when it is imported; as in `detection`.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+_MODULES = {
+    "AnomalyModel": "anomaly.model",
+    "AnomalySettings": "anomaly.settings",
+    "Finding": "anomaly.model",
+    "train": "anomaly.training",
+}
+
+__all__ = ["AnomalyModel", "AnomalySettings", "Finding", "load", "train"]
+
+
+def load(path: str) -> AnomalyModel:
+    """Loads a model, ready to predict.
+
+    Args:
+        path: A `.anomaly` file that training wrote.
+
+    Raises:
+        InputError: The file is missing or no model of ours.
+    """
+    from anomaly.model import AnomalyModel
+
+    return AnomalyModel.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
+
+
+register_with_keras("inspection.backbones")

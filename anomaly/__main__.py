@@ -1,0 +1,6 @@
+"""`python -m anomaly`: the verbs."""
+
+from anomaly.cli import app
+
+if __name__ == "__main__":
+    app()

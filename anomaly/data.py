@@ -1,0 +1,159 @@
+"""Pictures with their stored split: the same sides for every method and every run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anomaly.pictures import NORMAL, Picture, Pictures, open_pictures
+from inspection.console import counted
+from inspection.errors import InputError
+from inspection.runs import file_hash
+from inspection.split import (
+    PARTS,
+    Split,
+    check_grouping,
+    extend_split,
+    load_split,
+    make_split,
+    save_split,
+)
+
+CALIBRATION = "val"
+"""The part that thresholds and aggregations are chosen on."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pictures and which part each one belongs to.
+
+    Args:
+        pictures: All of them.
+        split: Its parts are `train` (normal pictures only are learnt), `val` (calibration)
+            and `test`.
+        split_path: Where the split is stored.
+    """
+
+    pictures: Pictures
+    split: Split
+    split_path: Path
+
+    def part(self, name: str) -> list[Picture]:
+        """The pictures of a part."""
+        return self.split.select(self.pictures.items, name)
+
+    @property
+    def normals(self) -> list[Picture]:
+        """What is learnt: the normal pictures of the train part.
+
+        A defect may stand there only because its group does, which joined it before.
+        """
+        return [item for item in self.part("train") if not item.is_defect]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over names, kinds and contents."""
+        digest = hashlib.sha256()
+        for item in self.pictures.items:
+            content = file_hash(self.pictures.path(item))
+            mask = file_hash(self.pictures.root / item.mask) if item.mask else ""
+            digest.update(f"{item.image}\0{item.kind}\0{content}\0{mask}\n".encode())
+        return digest.hexdigest()
+
+
+def open_data(
+    source: Path,
+    runs: Path,
+    *,
+    fractions: Sequence[float] = (0.6, 0.15, 0.25),
+    seed: int = 0,
+    group_by: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Data:
+    """Finds the pictures, and makes or extends their split.
+
+    Normal pictures are divided by all three fractions, defects by the last two; a group with a
+    defect in it is never trained on.
+
+    Args:
+        source: See `anomaly.pictures.open_pictures`.
+        runs: The split is stored below, by a name made from the source's path.
+        fractions: Shares of train, calibration and test for a new split.
+        seed: Decides a new split.
+        group_by: Regex or CSV that keeps the pictures of one part together.
+        say: Told what was made.
+
+    Raises:
+        InputError: Pictures or split cannot be used, or too few are left to learn from.
+    """
+    pictures = open_pictures(source)
+    path = split_path(source, runs)
+    options = {
+        "fractions": fractions,
+        "seed": seed,
+        "group_by": group_by,
+        "allowed": lambda item: item.parts,
+    }
+    if not path.is_file():
+        split = make_split(pictures.items, **options)
+        save_split(split, path)
+        say(f"There was no split: made one, {_counts(split)}, stored in {path}.")
+    else:
+        split = load_split(path)
+        if group_by is not None:
+            check_grouping(split, group_by)
+        new = [item for item in pictures.items if item.image not in split.assignments]
+        if new:
+            split = extend_split(split, pictures.items, **options)
+            save_split(split, path)
+            joined = counted(len(new), "new picture")
+            say(f"{joined} joined the split, now {_counts(split)}; none moved.")
+    data = Data(pictures, split, path)
+    if len(data.normals) < 2:
+        raise InputError(
+            f"{source}: only {counted(len(data.normals), 'normal picture')} to learn from; add "
+            "normal pictures, or give the train part a larger share (--fractions)"
+        )
+    for line in _gaps(data):
+        say(line)
+    return data
+
+
+def split_path(source: Path, runs: Path) -> Path:
+    """Where the split of a source is stored."""
+    place = source.resolve()
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+    return runs / "splits" / f"{place.stem}-{digest}.csv"
+
+
+def _gaps(data: Data) -> list[str]:
+    lines = []
+    for part, name in ((CALIBRATION, "calibration"), ("test", "test")):
+        items = data.part(part)
+        kinds = (
+            ("normal picture", not all(item.is_defect for item in items)),
+            (
+                "defect",
+                any(item.is_defect for item in items),
+            ),
+        )
+        lines += [f"Note: the {name} part holds no {kind}." for kind, there in kinds if not there]
+    return lines
+
+
+def _counts(split: Split) -> str:
+    names = {"train": "train", CALIBRATION: "calibration", "test": "test"}
+    return ", ".join(f"{names[part]} {split.parts[part]}" for part in PARTS)
+
+
+def describe(data: Data) -> list[str]:
+    """One line for each part: pictures of each kind."""
+    lines = []
+    for part in PARTS:
+        items = data.part(part)
+        kinds = sorted({item.kind for item in items}, key=lambda kind: (kind != NORMAL, kind))
+        text = ", ".join(f"{kind} {sum(item.kind == kind for item in items)}" for kind in kinds)
+        lines.append(f"{part}: {counted(len(items), 'picture')}; {text or 'none'}")
+    return lines

@@ -1,0 +1,199 @@
+"""A trained method with everything a decision needs, in one file."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from anomaly.features import Source
+from anomaly.methods.base import Method, State, smooth
+from anomaly.preparation import Preparation, Prepared
+from anomaly.scores import AGGREGATIONS
+from inspection.errors import InputError, first_line
+from inspection.operating_point import OperatingPoint
+from inspection.runs import atomic_path
+
+VERSION = 1
+SUFFIX = ".anomaly"
+_METHODS = {
+    "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
+    "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),
+}
+METHODS = tuple(_METHODS)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What a model says of a picture.
+
+    Args:
+        score: Higher is less normal; comparable between pictures of one model only.
+        decision: `OK`, `review` or `NG`; empty where the model has no threshold.
+        score_map: (H, W) float32 in the picture's own pixels; the lowest score off the region
+            of interest.
+    """
+
+    score: float
+    decision: str
+    score_map: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class AnomalyModel:
+    """A fitted method, what comes before it and what comes after.
+
+    Args:
+        method: Fitted.
+        preparation: How pictures are cut and scaled.
+        aggregation: A name of `anomaly.scores.AGGREGATIONS`.
+        normal: Median and upper end (`anomaly.scores.LEVEL_QUANTILE`) of the cells of normal
+            pictures.
+        operating_point: Where OK ends; None while it has not been chosen.
+    """
+
+    method: Method
+    preparation: Preparation
+    aggregation: str = "max"
+    normal: tuple[float, float] = (0.0, 1.0)
+    operating_point: OperatingPoint | None = None
+
+    @property
+    def level(self) -> float:
+        """What the aggregation `area` counts cells over."""
+        return self.normal[1]
+
+    def predict(self, picture: str | Path | np.ndarray) -> Finding:
+        """Looks at one picture.
+
+        Args:
+            picture: A file, or (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: The file cannot be read or does not fit the preparation.
+        """
+        if isinstance(picture, np.ndarray):
+            prepared = self.preparation.apply(picture)
+        else:
+            prepared = self.preparation.read(picture)
+        merged = self.merged_map(prepared, self.method.score_views(prepared.views))
+        score = self.score_of(merged)
+        decision = self.operating_point.decide(score) if self.operating_point else ""
+        return Finding(score, decision, prepared.on_picture(merged, float(merged.min())))
+
+    def score_map(self, source: Source, index: int) -> tuple[Prepared, np.ndarray]:
+        """A picture of a source and its merged map; its features come from the cache."""
+        prepared = source.prepared(index)
+        return prepared, self.merged_map(prepared, self.method.score(source, index))
+
+    def merged_map(self, prepared: Prepared, maps: np.ndarray) -> np.ndarray:
+        """Smoothed maps of the views as one map of the region, float32."""
+        return prepared.merge(smooth(maps, self.preparation.size))
+
+    def score_of(self, merged: np.ndarray) -> float:
+        """The picture's score, from its merged map."""
+        cells = np.asarray(merged, np.float64).ravel()
+        return AGGREGATIONS[self.aggregation](cells, self.level)
+
+    def with_operating_point(self, point: OperatingPoint | None) -> AnomalyModel:
+        """The same model with another threshold."""
+        return replace(self, operating_point=point)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model atomically."""
+        state = self.method.state()
+        header = {
+            "version": VERSION,
+            "method": self.method.name,
+            "settings": state.settings,
+            "networks": sorted(state.networks),
+            "preparation": self.preparation.to_dict(),
+            "aggregation": self.aggregation,
+            "normal": self.normal,
+            "operating_point": self.operating_point and self.operating_point.to_dict(),
+        }
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+            file.writestr("model.json", json.dumps(header, ensure_ascii=False, indent=2))
+            arrays = io.BytesIO()
+            np.savez(arrays, **state.arrays)
+            file.writestr("arrays.npz", arrays.getvalue())
+            for name, network in state.networks.items():
+                file.writestr(f"{name}.keras", _network_bytes(network))
+
+    @classmethod
+    def load(cls, path: str | Path) -> AnomalyModel:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: The file is missing, damaged, no model, or of another version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such model; train one, or correct the path")
+        try:
+            with zipfile.ZipFile(path) as file:
+                header = json.loads(file.read("model.json"))
+                _check_version(header, path)
+                kind = method_class(header["method"])  # also registers its layers
+                with np.load(io.BytesIO(file.read("arrays.npz")), allow_pickle=False) as stored:
+                    arrays = {name: stored[name] for name in stored.files}
+                networks = {
+                    name: _network_from(file.read(f"{name}.keras")) for name in header["networks"]
+                }
+            point = header["operating_point"]
+            return cls(
+                kind.from_state(State(header["settings"], arrays, networks)),
+                Preparation.from_dict(header["preparation"]),
+                header["aggregation"],
+                tuple(float(value) for value in header["normal"]),
+                OperatingPoint.from_dict(point) if point else None,
+            )
+        except InputError:
+            raise
+        except Exception as error:  # zip, JSON, NumPy and Keras each raise their own
+            raise InputError(
+                f"{path}: cannot be read as a model ({first_line(error)}); give a {SUFFIX} file "
+                "that `python -m anomaly train` wrote"
+            ) from error
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    if name not in _METHODS:
+        raise InputError(f"method '{name}' is unknown; take one of {', '.join(METHODS)}")
+    module, attribute = _METHODS[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_version(header: dict[str, Any], path: Path) -> None:
+    if header.get("version") != VERSION:
+        raise InputError(
+            f"{path}: is a model of version {header.get('version')}, this program reads version "
+            f"{VERSION}; train it again, or use the program that wrote it"
+        )
+
+
+def _network_bytes(network: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        network.save(path)
+        return path.read_bytes()
+
+
+def _network_from(content: bytes) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        path.write_bytes(content)
+        return keras.saving.load_model(path, compile=False)

@@ -1,0 +1,266 @@
+"""Which pictures there are, of what kind, with which masks: from a folder or a CSV."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inspection.errors import InputError
+from inspection.grouping import read_csv_rows
+from inspection.images import IMAGE_SUFFIXES, image_size, list_images, read_image
+from inspection.split import PARTS
+
+NORMAL = "normal"
+_NORMAL_FOLDERS = ("normal", "good")
+_MASK_FOLDERS = ("masks", "ground_truth")
+_ANYWHERE = frozenset(PARTS)
+_NOT_TRAINED = frozenset({"val", "test"})
+_NOT_TESTED = frozenset({"train", "val"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and what is known of it.
+
+    Args:
+        image: Its path from the data's root, with forward slashes.
+        kind: `normal`, or the name of its defect.
+        mask: Path from the root of a picture that is not black where the defect is, or None.
+        parts: The parts of a split that it may stand in: a defect is never trained on.
+    """
+
+    image: str
+    kind: str = NORMAL
+    mask: str | None = None
+    parts: frozenset[str] = _ANYWHERE
+
+    @property
+    def is_defect(self) -> bool:
+        return self.kind != NORMAL
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Its classes, as a split counts them: none where it is normal."""
+        return (self.kind,) if self.is_defect else ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one product.
+
+    Args:
+        root: What the paths in `items` start from.
+        items: The pictures, sorted by path.
+    """
+
+    root: Path
+    items: tuple[Picture, ...]
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """How many pictures of each kind there are."""
+        return Counter(item.kind for item in self.items)
+
+    def path(self, item: Picture) -> Path:
+        """The picture's file."""
+        return self.root / item.image
+
+    def mask(self, item: Picture) -> np.ndarray | None:
+        """Where the defect is: (H, W) bool in the picture's own pixels, None where not known.
+
+        A normal picture's mask is empty.
+
+        Raises:
+            InputError: The mask has another size than the picture, or more than two values.
+        """
+        if not item.is_defect:
+            width, height = image_size(self.path(item))
+            return np.zeros((height, width), bool)
+        if item.mask is None:
+            return None
+        return read_mask(self.root / item.mask, self.path(item))
+
+
+def open_pictures(source: str | Path) -> Pictures:
+    """Finds pictures in any of three layouts.
+
+    - A folder with `normal/` (or `good/`), any number of folders named after defects, and
+      `masks/`, where the mask of `crack/7.jpg` is `masks/crack/7.png`.
+    - MVTec AD's layout: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>`,
+      where masks may end in `_mask`. What stands in `train` is never tested on, what stands in
+      `test` never trained on.
+    - A CSV file with the columns `image`, `kind` (`normal` or a defect) and, if wanted, `mask`;
+      paths from the file's own folder.
+
+    Args:
+        source: The folder or the CSV file.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        InputError: There is no normal picture, or pictures, masks or lines cannot be used; all
+            of them are named.
+    """
+    source = Path(source)
+    if source.suffix.lower() == ".csv":
+        found = Pictures(source.parent, _from_csv(source))
+    elif not source.is_dir():
+        raise InputError(
+            f"{source}: there is no such folder or CSV file; give the folder that holds `normal/`"
+        )
+    elif any((source / "train" / name).is_dir() for name in _NORMAL_FOLDERS):
+        found = Pictures(source, _from_mvtec(source))
+    else:
+        found = Pictures(source, _from_folders(source))
+    _check(found, source)
+    return found
+
+
+def read_mask(path: Path, image: Path) -> np.ndarray:
+    """A mask as (H, W) bool.
+
+    Args:
+        path: The mask: two values, of which the darker means normal; all black is allowed.
+        image: The picture it belongs to.
+
+    Raises:
+        InputError: As `Pictures.mask`.
+    """
+    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    wanted = image_size(image)
+    if (grey.shape[1], grey.shape[0]) != wanted:
+        raise InputError(
+            f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its picture "
+            f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the picture's size"
+        )
+    values = np.unique(grey)
+    if len(values) > 2:
+        raise InputError(
+            f"{path}: the mask is not binary, it has {len(values)} grey levels; save it as PNG "
+            "with black for normal and white for the defect"
+        )
+    return grey > (values[0] if len(values) == 2 else 0)
+
+
+def _from_folders(root: Path) -> tuple[Picture, ...]:
+    normal = next((name for name in _NORMAL_FOLDERS if (root / name).is_dir()), None)
+    if normal is None:
+        here = sorted(path.name for path in root.iterdir() if path.is_dir())
+        raise InputError(
+            f"{root}: has no folder `normal` (found: {', '.join(here[:5]) or 'no folders'}); put "
+            "pictures of good parts into it, and those of each defect, if any, into a folder of "
+            "the defect's name"
+        )
+    masks = _masks(root)
+    items = [Picture(_relative(root, path)) for path in list_images(root / normal)]
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder.name in (normal, *_MASK_FOLDERS) or folder.name.startswith("."):
+            continue
+        items += _defects(root, folder, masks)
+    return tuple(sorted(items, key=lambda item: item.image))
+
+
+def _from_mvtec(root: Path) -> tuple[Picture, ...]:
+    masks = _masks(root)
+    items: list[Picture] = []
+    for part, parts in (("train", _NOT_TESTED), ("test", _NOT_TRAINED)):
+        if not (root / part).is_dir():
+            continue
+        for folder in sorted(path for path in (root / part).iterdir() if path.is_dir()):
+            if folder.name in _NORMAL_FOLDERS:
+                items += [
+                    Picture(_relative(root, path), parts=parts) for path in list_images(folder)
+                ]
+            elif part == "test":
+                items += _defects(root, folder, masks)
+            elif list_images(folder):
+                raise InputError(
+                    f"{folder}: defects in `train` would be learnt as normal; move the folder to "
+                    "`test`"
+                )
+    return tuple(sorted(items, key=lambda item: item.image))
+
+
+def _defects(root: Path, folder: Path, masks: dict[tuple[str, str], str]) -> list[Picture]:
+    return [
+        Picture(
+            _relative(root, path),
+            folder.name,
+            masks.get((folder.name, path.stem)) or masks.get(("", path.stem)),
+            _NOT_TRAINED,
+        )
+        for path in list_images(folder)
+    ]
+
+
+def _masks(root: Path) -> dict[tuple[str, str], str]:
+    """(defect, or "" for masks of all defects in one folder, stem of the picture) to mask."""
+    found: dict[tuple[str, str], str] = {}
+    for name in _MASK_FOLDERS:
+        folder = root / name
+        if not folder.is_dir():
+            continue
+        for path in list_images(folder):
+            kind = "" if path.parent == folder else path.parent.name
+            found[kind, path.stem.removesuffix("_mask")] = _relative(root, path)
+    return found
+
+
+def _from_csv(path: Path) -> tuple[Picture, ...]:
+    rows = read_csv_rows(path)
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if not {"image", "kind"} <= set(header):
+        raise InputError(f"{path}, line 1: must name the columns image, kind and, if any, mask")
+    items: list[Picture] = []
+    problems: list[str] = []
+    for line, cells in rows[1:]:
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+        if len(cells) != len(header) or not row["image"] or not row["kind"]:
+            problems.append(
+                f"{path}, line {line}: must hold {', '.join(header)}; complete the line"
+            )
+            continue
+        image, kind = row["image"].replace("\\", "/"), row["kind"]
+        kind = NORMAL if kind.lower() in _NORMAL_FOLDERS else kind
+        mask = row.get("mask", "").replace("\\", "/") or None
+        parts = _ANYWHERE if kind == NORMAL else _NOT_TRAINED
+        items.append(Picture(image, kind, mask, parts))
+        problems += [
+            f"{path}, line {line}: {name} is not there; correct the path"
+            for name in (image, mask)
+            if name and not (path.parent / name).is_file()
+        ]
+    twice = [name for name, count in Counter(item.image for item in items).items() if count > 1]
+    problems += [f"{path}: {name} occurs twice; remove one of the lines" for name in sorted(twice)]
+    if problems:
+        raise InputError(problems)
+    return tuple(sorted(items, key=lambda item: item.image))
+
+
+def _check(pictures: Pictures, source: Path) -> None:
+    """Headers alone, so that ten thousand pictures take seconds."""
+    problems: list[str] = []
+    for item in pictures.items:
+        try:
+            size = image_size(pictures.path(item))
+            if item.mask and image_size(pictures.root / item.mask) != size:
+                read_mask(pictures.root / item.mask, pictures.path(item))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    normals = pictures.kinds[NORMAL]
+    if not normals:
+        raise InputError(
+            f"{source}: holds no normal picture ({', '.join(sorted(IMAGE_SUFFIXES))}); put "
+            "pictures of good parts into `normal/`"
+        )
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()

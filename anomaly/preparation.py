@@ -1,0 +1,190 @@
+"""From a picture to what a method sees, and from its maps back to the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inspection.errors import InputError
+from inspection.fit import Fit, FitMode, Image8, fit_for
+from inspection.images import read_image
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture is cut and scaled; it travels with the model.
+
+    Args:
+        size: Side in pixels of what the network sees.
+        fit: How the picture (or region) is brought to a square; of no meaning with `tile`.
+        bits: Bits that a 16-bit camera fills.
+        roi: Region of interest as (x1, y1, x2, y2) in the picture's pixels; None is all of it.
+        tile: Side in pixels of overlapping tiles cut at native resolution, each brought to
+            `size`; None sees the whole picture at once.
+        overlap: Least share of a tile that its neighbour repeats.
+    """
+
+    size: int = 256
+    fit: FitMode = "stretch"
+    bits: int = 16
+    roi: tuple[int, int, int, int] | None = None
+    tile: int | None = None
+    overlap: float = 0.25
+
+    def read(self, path: str | Path) -> Prepared:
+        """Reads and prepares a file.
+
+        Raises:
+            InputError: The file cannot be read, or the region lies outside it.
+        """
+        return self.apply(read_image(path, self.bits), str(path))
+
+    def apply(self, rgb: Image8, name: str = "the picture") -> Prepared:
+        """Prepares a picture.
+
+        Args:
+            rgb: (H, W, 3).
+            name: What a message calls it.
+
+        Raises:
+            InputError: The region of interest lies outside.
+        """
+        height, width = rgb.shape[:2]
+        x1, y1, x2, y2 = self.roi or (0, 0, width, height)
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise InputError(
+                f"{name}: the region of interest {x1}, {y1}, {x2}, {y2} is not inside its "
+                f"{width} x {height} pixels; give x1 < x2 and y1 < y2 within them"
+            )
+        region = rgb[y1:y2, x1:x2]
+        if self.tile is None:
+            fit = fit_for(x2 - x1, y2 - y1, self.size, self.fit)
+            return Prepared((width, height), (x1, y1, x2, y2), fit.apply(region)[None], fit, ())
+        windows = tile_windows(x2 - x1, y2 - y1, self.tile, self.overlap)
+        tiles = [
+            cv2.resize(
+                region[top : top + self.tile, left : left + self.tile],
+                (self.size, self.size),
+                interpolation=cv2.INTER_AREA if self.tile > self.size else cv2.INTER_LINEAR,
+            )
+            for left, top in windows
+        ]
+        return Prepared(
+            (width, height), (x1, y1, x2, y2), np.stack(tiles), None, windows, self.tile
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the model file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preparation:
+        roi = values.get("roi")
+        return cls(**(values | {"roi": None if roi is None else tuple(roi)}))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture ready for a method.
+
+    Args:
+        source: (width, height) of the picture.
+        region: The region of interest, xyxy in its pixels.
+        views: (V, S, S, 3) uint8, what the network sees: the whole region, or its tiles.
+        fit: How the region became a view; None with tiles.
+        windows: Left and top of every tile in pixels of the region.
+        tile: Side of a tile in pixels.
+    """
+
+    source: tuple[int, int]
+    region: tuple[int, int, int, int]
+    views: np.ndarray
+    fit: Fit | None
+    windows: tuple[tuple[int, int], ...]
+    tile: int = 0
+
+    def merge(self, maps: np.ndarray) -> np.ndarray:
+        """Score maps of the views as one map of the region.
+
+        Args:
+            maps: (V, h, w) float32, of any size.
+
+        Returns:
+            float32. For a whole region (h', w') on the maps' own grid without the letterbox's
+            border; for tiles the region's own height and width, neighbours blended without
+            seams.
+        """
+        if self.fit is not None:
+            return _without_border(maps[0], self.fit)
+        x1, y1, x2, y2 = self.region
+        total = np.zeros((y2 - y1, x2 - x1), np.float32)
+        weight = np.zeros_like(total)
+        shade = _tent(self.tile)
+        for (left, top), one in zip(self.windows, maps, strict=True):
+            here = np.s_[top : top + self.tile, left : left + self.tile]
+            height, width = total[here].shape
+            large = cv2.resize(one, (self.tile, self.tile), interpolation=cv2.INTER_LINEAR)
+            total[here] += (shade * large)[:height, :width]
+            weight[here] += shade[:height, :width]
+        return total / weight
+
+    def on_picture(self, score_map: np.ndarray, outside: float = 0.0) -> np.ndarray:
+        """A merged map in the picture's own pixels: (H, W) float32, `outside` off the region."""
+        x1, y1, x2, y2 = self.region
+        full = np.full((self.source[1], self.source[0]), outside, np.float32)
+        full[y1:y2, x1:x2] = cv2.resize(
+            score_map, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR
+        )
+        return full
+
+
+def tile_windows(width: int, height: int, tile: int, overlap: float) -> tuple[tuple[int, int], ...]:
+    """Left and top of tiles that cover a region evenly, row by row.
+
+    Args:
+        width: Of the region in pixels.
+        height: Of the region in pixels.
+        tile: Side of a tile in pixels.
+        overlap: Least share that neighbours have in common, 0 to below 1.
+
+    Raises:
+        InputError: The region is smaller than a tile.
+    """
+    if tile > min(width, height):
+        raise InputError(
+            f"--tile {tile}: is larger than the region of {width} x {height} pixels; give at most "
+            f"{min(width, height)}"
+        )
+    return tuple(
+        (left, top)
+        for top in _starts(height, tile, overlap)
+        for left in _starts(width, tile, overlap)
+    )
+
+
+def _starts(length: int, tile: int, overlap: float) -> Sequence[int]:
+    step = max(1.0, tile * (1 - overlap))
+    count = 1 + int(np.ceil((length - tile) / step))
+    return np.linspace(0, length - tile, count).round().astype(int).tolist()
+
+
+def _tent(tile: int) -> np.ndarray:
+    """(tile, tile) weights that fall to nearly nothing at the border."""
+    ramp = 1 - np.abs(np.linspace(-1, 1, tile, dtype=np.float32)) * 0.99
+    return ramp[:, None] * ramp[None, :]
+
+
+def _without_border(one: np.ndarray, fit: Fit) -> np.ndarray:
+    """Cuts a letterbox's border off a map, to the nearest cell."""
+    height, width = one.shape
+    inner = np.array([fit.source[0] * fit.scale_x, fit.source[1] * fit.scale_y])
+    left, top = fit.offset_x * width / fit.size, fit.offset_y * height / fit.size
+    right, bottom = left + inner[0] * width / fit.size, top + inner[1] * height / fit.size
+    rows = slice(min(round(top), height - 1), max(round(bottom), round(top) + 1))
+    columns = slice(min(round(left), width - 1), max(round(right), round(left) + 1))
+    return one[rows, columns]

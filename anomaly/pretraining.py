@@ -1,0 +1,125 @@
+"""A small backbone trained on the user's own normal pictures, where no weights can be had.
+
+It learns to find disturbances (`anomaly.synthetic`) in every cell of its finer tap. What it must
+tell apart for that, a normal surface from whatever is not, is what the methods' features need.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from anomaly.features import Source
+from anomaly.methods.base import Progress, silent
+from anomaly.synthetic import disturb
+from inspection import backbones
+from inspection.errors import InputError
+
+TAPS = ("conv3_block2_out", "conv4_block2_out")
+_STRIDE = 8
+_LEAST_COVERED = 0.15  # of a cell, to count as disturbed
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How long and how fast the backbone is trained.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Pictures per step, half of them disturbed.
+        lr: Peak learning rate.
+    """
+
+    steps: int = 600
+    batch_size: int = 16
+    lr: float = 1e-3
+
+
+def pretrain(
+    source: Source,
+    settings: Pretraining | None = None,
+    seed: int = 0,
+    on_progress: Progress = silent,
+) -> keras.Model:
+    """Trains a ResNet18 up to its fourth stage.
+
+    Args:
+        source: Normal pictures only.
+        settings: How.
+        seed: Decides weights and disturbances.
+        on_progress: Called after every step.
+
+    Returns:
+        The backbone: (B, S, S, 3) RGB 0-255 to its last feature map; `TAPS` are its layers. Its
+        BatchNorm is fixed from then on.
+
+    Raises:
+        InputError: There are fewer than two views.
+    """
+    settings = settings or Pretraining()
+    keras.utils.set_random_seed(seed)
+    views = [view for index in range(len(source)) for view in source.prepared(index).views]
+    if len(views) < 2:
+        raise InputError("Pretraining needs at least two normal pictures or tiles; add some.")
+    network = _network()
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.lr * 0.05,
+        settings.steps,
+        alpha=0.01,
+        warmup_target=settings.lr,
+        warmup_steps=min(50, settings.steps // 10),
+    )
+    network.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0), loss=_balanced_loss
+    )
+    rng = np.random.default_rng(seed)
+    began, losses = time.perf_counter(), 0.0
+    for step in range(settings.steps):
+        images, wanted = _batch(views, settings.batch_size, rng)
+        losses = 0.95 * losses + 0.05 * float(network.train_on_batch(images, wanted))
+        text = f"training a backbone (loss {losses:.3f}, {time.perf_counter() - began:.0f} s)"
+        on_progress(text, step + 1, settings.steps)
+    backbone = keras.Model(network.input, network.get_layer(TAPS[-1]).output, name="resnet18")
+    backbone.trainable = False
+    return backbone
+
+
+def _network() -> keras.Model:
+    backbone = backbones.resnet("resnet18", "batch")
+    fine, coarse = (backbone.get_layer(tap).output for tap in TAPS)
+    coarse = layers.UpSampling2D(2, interpolation="bilinear")(coarse)
+    x = layers.Concatenate()([fine, coarse])
+    x = layers.Conv2D(64, 1, activation="relu", name="head_hidden")(x)
+    x = layers.Conv2D(1, 1, dtype="float32", name="head_logit")(x)
+    return keras.Model(backbone.input, x)
+
+
+def _balanced_loss(wanted, logits):
+    """Cross-entropy in which disturbed and other cells weigh the same, whatever their number."""
+    positive = ops.cast(wanted > _LEAST_COVERED, "float32")
+    loss = ops.softplus(-logits) * positive + ops.softplus(logits) * (1 - positive)
+    # Cells that are barely touched are neither.
+    counted = ops.cast((wanted > _LEAST_COVERED) | (wanted < 0.01), "float32")
+    total = ops.maximum(ops.sum(positive), 1.0)
+    rest = ops.maximum(ops.sum((1 - positive) * counted), 1.0)
+    return ops.sum(loss * positive) / total + ops.sum(loss * (1 - positive) * counted) / rest
+
+
+def _batch(views: list[np.ndarray], size: int, rng: np.random.Generator):
+    images, wanted = [], []
+    for number in range(size):
+        first, second = (views[int(rng.integers(len(views)))] for _ in range(2))
+        view, changed = first, np.zeros(first.shape[:2], np.float32)
+        if number % 2:
+            view, changed = disturb(first, second, rng)
+        flips = tuple(axis for axis in (0, 1) if rng.random() < 0.5)
+        view, changed = np.flip(view, flips), np.flip(changed, flips)
+        shade = np.float32(rng.uniform(0.85, 1.15))
+        images.append(np.clip(view * shade, 0, 255))
+        side = changed.shape[0] // _STRIDE
+        wanted.append(changed.reshape(side, _STRIDE, side, _STRIDE).mean(axis=(1, 3))[..., None])
+    return np.stack(images).astype(np.float32), np.stack(wanted).astype(np.float32)

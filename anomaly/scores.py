@@ -1,0 +1,139 @@
+"""From a score map to one number for the picture, and which way of doing so is best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspection.errors import InputError
+
+_DRAWS = 1000
+
+
+def _top(share: float) -> Callable[[np.ndarray, float], float]:
+    def mean_of_top(cells: np.ndarray, level: float) -> float:
+        count = max(1, round(share * cells.size))
+        return float(np.partition(cells, cells.size - count)[cells.size - count :].mean())
+
+    return mean_of_top
+
+
+# The first is taken where there is no defect to compare them on.
+AGGREGATIONS: dict[str, Callable[[np.ndarray, float], float]] = {
+    "max": lambda cells, level: float(cells.max()),
+    "top-0.5%": _top(0.005),
+    "top-2%": _top(0.02),
+    "top-10%": _top(0.1),
+    "std": lambda cells, level: float(cells.std()),
+    "mean": lambda cells, level: float(cells.mean()),
+    "area": lambda cells, level: float((cells > level).mean()),
+}
+LEVEL_QUANTILE = 0.995
+
+
+def aggregate(score_map: np.ndarray, level: float) -> dict[str, float]:
+    """Every aggregation of a map.
+
+    Args:
+        score_map: (h, w) float32.
+        level: What `area` counts cells over; `LEVEL_QUANTILE` of normal cells.
+
+    Returns:
+        One score by the name of each aggregation.
+    """
+    cells = np.asarray(score_map, np.float64).ravel()
+    return {name: function(cells, level) for name, function in AGGREGATIONS.items()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which aggregation was chosen, and what it was compared with.
+
+    Args:
+        name: The chosen one.
+        auroc: Of every aggregation on the calibration part; empty without defects there.
+        behind: By how much the AUROC of the chosen one is over that of each other, as a 95 %
+            interval from paired bootstrap.
+    """
+
+    name: str
+    auroc: Mapping[str, float]
+    behind: Mapping[str, tuple[float, float]]
+
+
+def choose_aggregation(
+    scores: Mapping[str, np.ndarray], is_defect: np.ndarray, seed: int = 0
+) -> Choice:
+    """The aggregation with the highest AUROC on the calibration part; of equals the first.
+
+    How far it is ahead of each other one, and whether that may be chance, is told with it.
+
+    Args:
+        scores: (N,) scores of the same pictures by aggregation.
+        is_defect: (N,) bool.
+        seed: Of the bootstrap.
+
+    Returns:
+        The choice; `max` where there is no defect, or no normal picture.
+    """
+    is_defect = np.asarray(is_defect, bool)
+    if is_defect.all() or not is_defect.any():
+        return Choice("max", {}, {})
+    area = {name: auroc(values, is_defect) for name, values in scores.items()}
+    draws = _bootstrap(scores, is_defect, seed)
+    best = max(AGGREGATIONS, key=lambda name: area[name])  # of equals the first
+    return Choice(best, area, _differences(draws, best))
+
+
+def _differences(draws: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[float, float]]:
+    return {
+        name: tuple(float(value) for value in np.quantile(draws[best] - values, [0.025, 0.975]))
+        for name, values in draws.items()
+        if name != best
+    }
+
+
+def _bootstrap(
+    scores: Mapping[str, np.ndarray], is_defect: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """AUROC of each aggregation on the same resampled pictures, (draws,) each."""
+    rng = np.random.default_rng(seed)
+    defects, normals = np.flatnonzero(is_defect), np.flatnonzero(~is_defect)
+    found: dict[str, list[float]] = {name: [] for name in scores}
+    truth = np.concatenate([np.ones(len(defects), bool), np.zeros(len(normals), bool)])
+    for _ in range(_DRAWS):
+        drawn = np.concatenate(
+            [rng.choice(defects, len(defects)), rng.choice(normals, len(normals))]
+        )
+        for name, values in scores.items():
+            found[name].append(auroc(values[drawn], truth))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def auroc(score: np.ndarray, is_defect: np.ndarray) -> float:
+    """Chance that a defect scores over a normal picture, ties counted half.
+
+    Args:
+        score: (N,).
+        is_defect: (N,) bool.
+
+    Returns:
+        0 to 1, NaN where one of the two is missing.
+
+    Raises:
+        InputError: A score is not a finite number.
+
+    Source: Mann and Whitney 1947, as in Hanley and McNeil 1982.
+    """
+    from scipy.stats import rankdata
+
+    score, is_defect = np.asarray(score, np.float64), np.asarray(is_defect, bool)
+    if not np.isfinite(score).all():
+        raise InputError(f"{np.count_nonzero(~np.isfinite(score))} scores are not finite numbers.")
+    defects, normals = np.count_nonzero(is_defect), np.count_nonzero(~is_defect)
+    if not defects or not normals:
+        return float("nan")
+    ranks = rankdata(score)[is_defect].sum()
+    return float((ranks - defects * (defects + 1) / 2) / (defects * normals))

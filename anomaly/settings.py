@@ -1,0 +1,61 @@
+"""What a run can be told, from flags or from a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from anomaly.preparation import Preparation
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class AnomalySettings(BaseModel):
+    """Complete settings of a run.
+
+    Raises:
+        pydantic.ValidationError: A value is out of range or a name is unknown.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path
+    runs: Path = Path("runs")
+    run: str | None = None
+
+    method: str = "patchcore"
+    options: dict[str, Any] = {}
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
+    weights: str = "auto"
+    pretrain_steps: Annotated[int, Field(ge=1)] = 600
+
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    fit: Literal["letterbox", "stretch"] = "stretch"
+    bits: Annotated[int, Field(ge=8, le=16)] = 16
+    roi: tuple[int, int, int, int] | None = None
+    tile: Annotated[int, Field(ge=32)] | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+
+    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
+    group_by: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    aggregation: str = "auto"
+    rule: str | None = None
+    target_miss: Share = 0.005
+    target_overkill: Share = 0.02
+
+    @field_validator("run")
+    @classmethod
+    def _one_folder(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value in (".", "..") or set(value) & set("/\\")):
+            raise ValueError("a run is the name of one folder, without / or \\")
+        return value
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures are cut and scaled."""
+        return Preparation(self.size, self.fit, self.bits, self.roi, self.tile, self.overlap)

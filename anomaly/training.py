@@ -1,0 +1,310 @@
+"""From pictures to a model with a threshold, in one run folder."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from anomaly.data import CALIBRATION, Data, describe, open_data
+from anomaly.features import Source
+from anomaly.methods.base import FeatureMethod, Method, Progress, silent
+from anomaly.model import SUFFIX, AnomalyModel, method_class
+from anomaly.pictures import Picture
+from anomaly.pretraining import TAPS, Pretraining, pretrain
+from anomaly.scores import (
+    AGGREGATIONS,
+    LEVEL_QUANTILE,
+    Choice,
+    aggregate,
+    choose_aggregation,
+)
+from anomaly.settings import AnomalySettings
+from inspection import backbones
+from inspection.errors import InputError
+from inspection.operating_point import choose_threshold
+from inspection.report import versions
+from inspection.runs import atomic_path, write_json_atomic
+from inspection.settings import save_settings
+
+MODEL = f"model{SUFFIX}"
+CACHE = "features"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of some pictures.
+
+    Args:
+        items: The pictures.
+        scores: By aggregation, (N,) each.
+        seconds: (N,) from file to score.
+    """
+
+    items: tuple[Picture, ...]
+    scores: dict[str, np.ndarray]
+    seconds: np.ndarray
+
+    @property
+    def is_defect(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([item.is_defect for item in self.items], bool)
+
+
+def train(settings: AnomalySettings, say: Say = print, on_progress: Progress = silent) -> Path:
+    """Learns normal pictures, chooses aggregation and threshold, and stores the model.
+
+    Args:
+        settings: Complete settings.
+        say: Told what happens.
+        on_progress: Called with what is being done, how far it is, and the whole.
+
+    Returns:
+        The run's folder: the model, `settings.yaml`, `record.json`, `split.csv` and
+        `calibration.csv`.
+
+    Raises:
+        InputError: Settings, pictures or weights cannot be used, or the run exists.
+    """
+    kind = method_class(settings.method)
+    if settings.aggregation not in ("auto", *AGGREGATIONS):
+        raise InputError(
+            f"--aggregation {settings.aggregation}: must be auto or one of "
+            f"{', '.join(AGGREGATIONS)}"
+        )
+    data = open_data(
+        settings.data,
+        settings.runs,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        say=say,
+    )
+    for line in describe(data):
+        say(line)
+    folder = _new_folder(settings)
+    began = time.perf_counter()
+    keras.utils.set_random_seed(settings.seed)
+    method = _new_method(kind, settings, data, say, on_progress)
+    normals = source_of(data, data.normals, settings)
+    try:
+        method.fit(normals, settings.seed, on_progress)
+    except MemoryError as error:
+        raise InputError(
+            f"{settings.method}: ran out of memory; give a smaller --size, or its own options"
+        ) from error
+    model = AnomalyModel(method, settings.preparation)
+    model = replace(model, normal=normal_cells(model, normals, settings.seed))
+    table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
+    model, choice = _decided(model, table, settings, data.hash)
+    minutes = (time.perf_counter() - began) / 60
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, settings, data, model, table, choice, minutes)
+    point = model.operating_point
+    say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
+    say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
+    for note in point.notes:
+        say(f"Note: {note}")
+    return folder
+
+
+def source_of(data: Data, items: Sequence[Picture], settings: AnomalySettings) -> Source:
+    """Pictures as the methods read them, features cached below the runs' folder."""
+    paths = tuple(data.pictures.path(item) for item in items)
+    return Source(paths, settings.preparation, settings.runs / CACHE)
+
+
+def score_pictures(
+    model: AnomalyModel,
+    data: Data,
+    items: Sequence[Picture],
+    settings: AnomalySettings,
+    on_progress: Progress = silent,
+) -> ScoreTable:
+    """Scores pictures by every aggregation.
+
+    Args:
+        model: Fitted, with its level.
+        data: What the pictures are of.
+        items: Which.
+        settings: Of the run.
+        on_progress: Called after each picture.
+    """
+    source = source_of(data, items, settings)
+    found: list[dict[str, float]] = []
+    seconds = []
+    for index in range(len(source)):
+        began = time.perf_counter()
+        _, merged = model.score_map(source, index)
+        found.append(aggregate(merged, model.level))
+        seconds.append(time.perf_counter() - began)
+        on_progress("scoring", index + 1, len(source))
+    scores = {name: np.array([row[name] for row in found]) for name in AGGREGATIONS}
+    return ScoreTable(tuple(items), scores, np.array(seconds))
+
+
+def normal_cells(
+    model: AnomalyModel, normals: Source, seed: int, most: int = 100
+) -> tuple[float, float]:
+    """Median and the quantile `LEVEL_QUANTILE` of the cells of up to `most` normal pictures."""
+    order = np.random.default_rng(seed).permutation(len(normals))[:most]
+    cells = [model.score_map(normals, int(index))[1].ravel() for index in order]
+    median, level = np.quantile(np.concatenate(cells), [0.5, LEVEL_QUANTILE])
+    return float(median), float(level)
+
+
+def _decided(
+    model: AnomalyModel, table: ScoreTable, settings: AnomalySettings, data_hash: str
+) -> tuple[AnomalyModel, Choice]:
+    """The model with its aggregation and threshold."""
+    is_defect = table.is_defect
+    if settings.aggregation == "auto":
+        choice = choose_aggregation(table.scores, is_defect, settings.seed)
+    else:
+        choice = Choice(settings.aggregation, {}, {})
+    rule = settings.rule or ("least-overkill" if is_defect.any() else "normal-quantile")
+    target = settings.target_miss if rule != "normal-quantile" else settings.target_overkill
+    target = settings.target_overkill if rule == "least-miss" else target
+    point = choose_threshold(
+        table.scores[choice.name],
+        is_defect,
+        rule,
+        target=target,
+        overkill_target=settings.target_overkill,
+        data_hash=data_hash,
+    )
+    return replace(model, aggregation=choice.name, operating_point=point), choice
+
+
+def _new_folder(settings: AnomalySettings) -> Path:
+    name = settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.method}"
+    folder = settings.runs / name
+    if (folder / MODEL).exists():
+        raise InputError(f"{folder}: this run exists already; give another --run")
+    return folder
+
+
+def _new_method(
+    kind: type[Method],
+    settings: AnomalySettings,
+    data: Data,
+    say: Say,
+    on_progress: Progress,
+) -> Method:
+    options = dict(settings.options)
+    if issubclass(kind, FeatureMethod):
+        backbone, taps = backbone_for(settings, data, say, on_progress)
+        options["extractor"] = kind.extractor_of(backbone, taps)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise InputError(f"--options: {settings.method} {error}") from error
+
+
+def backbone_for(
+    settings: AnomalySettings, data: Data, say: Say = print, on_progress: Progress = silent
+) -> tuple[keras.Model, tuple[str, ...]]:
+    """The backbone that the settings ask for, and its two middle stages.
+
+    `self` trains a small one on the normal pictures, and keeps it for the next run on the same
+    pictures.
+
+    Raises:
+        InputError: The weights cannot be reached or do not fit.
+    """
+    choice = settings.weights
+    if choice == "auto":
+        choice = _settled(settings, say)
+    if choice == "self":
+        if settings.backbone != "resnet18":
+            raise InputError("--weights self: trains a resnet18; leave --backbone out")
+        return _own_backbone(settings, data, say, on_progress), TAPS
+    backbone = backbones.resnet(settings.backbone, "frozen")
+    if choice == "imagenet":
+        backbones.load_weights_file(backbone, backbones.fetch_imagenet(settings.backbone))
+    elif choice == "none":
+        say("FEATURES OF A RANDOM NETWORK: --weights none is for comparison only.")
+    else:
+        backbones.load_weights_file(backbone, choice)
+    return backbone, tuple(backbone.pyramid_level_inputs[level] for level in ("P3", "P4"))
+
+
+def _settled(settings: AnomalySettings, say: Say) -> str:
+    if settings.backbone in backbones.IMAGENET_NAMES:
+        try:
+            backbones.fetch_imagenet(settings.backbone, backbones.AUTO_SECONDS)
+        except InputError as error:
+            raise InputError(
+                f"{error} Or give --backbone resnet18 --weights self, which trains a small "
+                "backbone on your normal pictures."
+            ) from error
+        return "imagenet"
+    say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal pictures first.")
+    return "self"
+
+
+def _own_backbone(
+    settings: AnomalySettings, data: Data, say: Say, on_progress: Progress
+) -> keras.Model:
+    steps, seed = settings.pretrain_steps, settings.seed
+    key = f"{data.split.hash[:12]}-{settings.size}-{steps}-{seed}"
+    path = settings.runs / "backbones" / f"{key}.keras"
+    if path.is_file():
+        say(f"Backbone trained before on these pictures: {path}.")
+        return keras.saving.load_model(path, compile=False)
+    source = source_of(data, data.normals, settings)
+    backbone = pretrain(source, Pretraining(steps), seed, on_progress)
+    with atomic_path(path) as temporary:
+        backbone.save(temporary)
+    return backbone
+
+
+def _write(
+    folder: Path,
+    settings: AnomalySettings,
+    data: Data,
+    model: AnomalyModel,
+    table: ScoreTable,
+    choice: Choice,
+    minutes: float,
+) -> None:
+    model.save(folder / MODEL)
+    save_settings(settings, folder / "settings.yaml")
+    write_scores(folder / "calibration.csv", table, model)
+    (folder / "split.csv").write_bytes(data.split_path.read_bytes())
+    record = {
+        "settings": settings.model_dump(mode="json"),
+        "versions": versions("tensorflow", "keras", "numpy", "scikit-learn"),
+        "backend": keras.backend.backend(),
+        "data_hash": data.hash,
+        "split_hash": data.split.hash,
+        "pictures": {part: len(data.part(part)) for part in ("train", CALIBRATION, "test")},
+        "minutes": minutes,
+        "aggregation": {
+            "chosen": choice.name,
+            "auroc": dict(choice.auroc),
+            "ahead_of": {name: list(bounds) for name, bounds in choice.behind.items()},
+        },
+        "operating_point": model.operating_point.to_dict(),
+        "seed": settings.seed,
+    }
+    write_json_atomic(folder / "record.json", record)
+
+
+def write_scores(path: Path, table: ScoreTable, model: AnomalyModel) -> None:
+    """One row per picture: kind, decision and every aggregation."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "kind", "decision", "score", *table.scores])
+        for index, item in enumerate(table.items):
+            score = float(table.scores[model.aggregation][index])
+            decision = model.operating_point.decide(score) if model.operating_point else ""
+            cells = (f"{values[index]:.9g}" for values in table.scores.values())
+            writer.writerow([item.image, item.kind, decision, f"{score:.9g}", *cells])

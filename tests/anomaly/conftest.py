@@ -1,0 +1,46 @@
+"""A small product: bright tiles with stripes; its defects are dark spots and scratches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from inspection.images import write_image
+
+
+def tile(rng: np.random.Generator, side: int = 64) -> np.ndarray:
+    stripes = 120 + 12 * np.sin(np.arange(side) / 3 + rng.uniform(0, 6))
+    grey = np.tile(stripes, (side, 1)) + rng.normal(0, 4, (side, side))
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def spoiled(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    centre = tuple(int(value) for value in rng.integers(12, rgb.shape[0] - 12, 2))
+    cv2.circle(mask, centre, 6, 255, -1)
+    return np.where(mask[..., None] > 0, np.uint8(50), rgb), mask
+
+
+def make_product(root: Path, normals: int = 12, defects: int = 6, side: int = 64) -> Path:
+    rng = np.random.default_rng(0)
+    for index in range(normals):
+        write_image(root / f"normal/{index:02d}.png", tile(rng, side))
+    for index in range(defects):
+        rgb, mask = spoiled(tile(rng, side), rng)
+        write_image(root / f"얼룩/{index:02d}.png", rgb)
+        write_image(root / f"masks/얼룩/{index:02d}.png", np.repeat(mask[..., None], 3, axis=2))
+    return root
+
+
+@pytest.fixture
+def product(tmp_path) -> Path:
+    return make_product(tmp_path / "제품")
+
+
+@pytest.fixture(scope="session")
+def shared_product(tmp_path_factory) -> Path:
+    """Read only."""
+    return make_product(tmp_path_factory.mktemp("제품"), normals=20, defects=10)

@@ -1,0 +1,114 @@
+"""Folders, MVTec's layout and CSV as one list of pictures; everything wrong is named."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from anomaly.pictures import NORMAL, open_pictures
+from inspection.errors import InputError
+from inspection.images import write_image
+from inspection.split import PARTS
+
+
+def grey(path, value, side=(64, 64)):
+    write_image(path, np.full((*side, 3), value, np.uint8))
+
+
+def test_a_folder_is_enough(product):
+    found = open_pictures(product)
+    assert found.kinds == {NORMAL: 12, "얼룩": 6}
+    assert all(item.parts == frozenset(PARTS) for item in found.items if not item.is_defect)
+    assert all("train" not in item.parts for item in found.items if item.is_defect)
+    spots = [item for item in found.items if item.is_defect]
+    assert all(found.mask(item).any() for item in spots)
+    assert not found.mask(found.items[0]).any()
+
+
+def test_normal_alone_and_good_for_normal(product, tmp_path):
+    shutil.copytree(product / "normal", tmp_path / "alone/good")
+    found = open_pictures(tmp_path / "alone")
+    assert found.kinds == {NORMAL: 12}
+
+
+def test_mvtec_layout_keeps_train_and_test_apart(product, tmp_path):
+    root = tmp_path / "bottle"
+    shutil.copytree(product / "normal", root / "train/good")
+    shutil.copytree(product / "얼룩", root / "test/broken")
+    (root / "test/good").mkdir()
+    shutil.copy(product / "normal/00.png", root / "test/good/00.png")
+    for path in (product / "masks/얼룩").iterdir():
+        target = root / "ground_truth/broken" / f"{path.stem}_mask.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    found = open_pictures(root)
+    assert found.kinds == {NORMAL: 13, "broken": 6}
+    parts = {item.image.split("/")[0]: item.parts for item in found.items}
+    assert parts == {"train": {"train", "val"}, "test": {"val", "test"}}
+    assert all(item.mask for item in found.items if item.is_defect)
+
+
+def test_a_table_with_masks(product):
+    lines = ["image,kind,mask", "normal/00.png,normal,", "normal/01.png,Good,"]
+    lines.append("얼룩/00.png,얼룩,masks/얼룩/00.png")
+    table = product / "표.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    found = open_pictures(table)
+    assert found.kinds == {NORMAL: 2, "얼룩": 1}
+    assert found.mask(found.items[-1]).any()
+
+
+def test_bad_lines_of_a_table_are_all_named(product):
+    table = product / "표.csv"
+    table.write_text("image,kind\nnormal/00.png,\nnormal/99.png,normal\nnormal/01.png,normal\n" * 1)
+    with pytest.raises(InputError) as caught:
+        open_pictures(table)
+    assert [", line 2:" in caught.value.problems[0], ", line 3:" in caught.value.problems[1]] == [
+        True,
+        True,
+    ]
+    table.write_text("file,label\n")
+    with pytest.raises(InputError, match="line 1: must name the columns"):
+        open_pictures(table)
+
+
+def test_what_is_wrong_is_named_at_once(product):
+    (product / "normal/03.png").write_bytes(b"no picture")
+    grey(product / "masks/얼룩/01.png", 0, (32, 32))
+    with pytest.raises(InputError) as caught:
+        open_pictures(product)
+    assert len(caught.value.problems) == 2
+    assert any("03.png" in problem for problem in caught.value.problems)
+    assert any("draw it at the picture's size" in problem for problem in caught.value.problems)
+
+
+def test_a_mask_of_many_greys_is_refused(product):
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    write_image(product / "masks/얼룩/01.png", ramp)
+    found = open_pictures(product)
+    item = next(item for item in found.items if item.image.endswith("얼룩/01.png"))
+    with pytest.raises(InputError, match="not binary, it has 64 grey levels"):
+        found.mask(item)
+
+
+@pytest.mark.parametrize("there", [(), ("scratch",), ("normal",)])
+def test_no_normal_picture_is_one_sentence(tmp_path, there):
+    for name in there:
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="normal") as caught:
+        open_pictures(tmp_path)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        open_pictures(tmp_path / "none")
+
+
+def test_defects_in_train_are_refused(product, tmp_path):
+    shutil.copytree(product / "normal", tmp_path / "a/train/good")
+    shutil.copytree(product / "얼룩", tmp_path / "a/train/broken")
+    with pytest.raises(InputError, match="would be learnt as normal"):
+        open_pictures(tmp_path / "a")

@@ -1,0 +1,142 @@
+"""From a folder to a run, its evaluation, and a model that says the same after reloading."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import anomaly
+from anomaly.cli import app
+from anomaly.data import open_data
+from inspection.errors import InputError
+from inspection.images import read_image
+from tests.anomaly.conftest import make_product
+
+SMALL = ["--size", "64", "--pretrain-steps", "4", "--fractions", "0.5,0.25,0.25"]
+
+
+def typed(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(item) for item in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def runs(shared_product, tmp_path_factory) -> Path:
+    """Both methods on one product; the second finds split, backbone and features."""
+    folder = tmp_path_factory.mktemp("결과")
+    for method, config in (("patchcore", "ratio: 0.1"), ("cs-flow", "epochs: 2")):
+        settings = folder / f"{method}.yaml"
+        settings.write_text(f"options:\n  {config}\n", encoding="utf-8")
+        status, text = typed(
+            *("train", shared_product, "--method", method, "--runs", folder, "--run", method),
+            *("--config", settings, *SMALL),
+        )
+        assert status == 0, text
+        assert "Threshold" in text
+    assert "Backbone trained before on these pictures" in text
+    return folder
+
+
+@pytest.mark.parametrize("method", ["patchcore", "cs-flow"])
+def test_a_run_leaves_what_it_did_and_can_be_measured(runs, method):
+    folder = runs / method
+    assert {"model.anomaly", "settings.yaml", "record.json", "split.csv", "calibration.csv"} <= {
+        path.name for path in folder.iterdir()
+    }
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    assert record["seed"] == 0
+    assert record["versions"]["keras"]
+    assert record["operating_point"]["data_hash"] == record["data_hash"]
+    status, text = typed("evaluate", folder)
+    assert status == 0, text
+    for word in ("miss", "overkill", "AUROC", "AUPRO", "p95"):
+        assert word in text
+    found = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+    with (folder / "test.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    defects = [row for row in rows if row["kind"] != "normal"]
+    assert found["miss"]["total"] == len(defects)
+    assert found["miss"]["count"] == sum(row["decision"] == "OK" for row in defects)
+    assert 0 <= found["aupro"] <= 1
+
+
+@pytest.mark.parametrize("method", ["patchcore", "cs-flow"])
+def test_a_reloaded_model_decides_as_the_run_did(runs, shared_product, method):
+    model = anomaly.load(runs / method / "model.anomaly")
+    with (runs / method / "calibration.csv").open(encoding="utf-8") as file:
+        for row in list(csv.DictReader(file))[:4]:
+            path = shared_product / row["image"]
+            found = model.predict(path)
+            assert found.score == pytest.approx(float(row["score"]), rel=1e-5)
+            assert found.decision == row["decision"]
+            assert found.score_map.shape == read_image(path).shape[:2]
+            assert np.isfinite(found.score_map).all()
+
+
+def test_what_is_learnt_is_normal_and_no_side_is_shared(runs, shared_product):
+    data = open_data(shared_product, runs, say=lambda text: None)
+    assert not any(item.is_defect for item in data.part("train"))
+    assert {item.is_defect for item in data.part("val")} == {True, False}
+
+
+def test_no_defects_at_all(tmp_path):
+    root = make_product(tmp_path / "a", normals=12, defects=0)
+    status, text = typed("train", root, "--runs", tmp_path / "r", "--run", "x", *SMALL)
+    assert status == 0, text
+    assert "quantile of normal scores" in text
+    status, text = typed("evaluate", tmp_path / "r/x")
+    assert status == 0, text
+    assert "not measurable (0 defects)" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "absent"], "absent"),
+        (["train", ".", "--method", "patchcor"], "patchcore"),
+        (["train", ".", "--size", "50"], "--size"),
+        (["train", ".", "--roi", "1,2,3"], "--roi 1,2,3"),
+        (["train", ".", "--aggregation", "most"], "--aggregation most"),
+        (["evaluate", "absent"], "absent"),
+        (["evaluate", ".", "--split", "tset"], "--split tset"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, text = typed(*arguments)
+    assert status == 2, text
+    assert words in text
+    assert text.count("Error:") == 1
+    assert not list(tmp_path.rglob("*")), "a refused command leaves nothing behind"
+
+
+def test_one_picture_is_too_few(tmp_path):
+    root = make_product(tmp_path / "a", normals=1, defects=0)
+    with pytest.raises(InputError, match="needs at least 3 groups"):
+        open_data(root, tmp_path / "r")
+
+
+def test_a_model_of_another_version_is_refused(runs, tmp_path):
+    import zipfile
+
+    path = tmp_path / "old.anomaly"
+    with (
+        zipfile.ZipFile(runs / "patchcore/model.anomaly") as old,
+        zipfile.ZipFile(path, "w") as new,
+    ):
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "model.json":
+                content = content.replace(b'"version": 1', b'"version": 99')
+            new.writestr(name, content)
+    with pytest.raises(InputError, match="version 99"):
+        anomaly.load(path)
+    path.write_bytes(b"no model")
+    with pytest.raises(InputError, match="cannot be read as a model"):
+        anomaly.load(path)
