@@ -131,5 +131,5 @@ def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
 @contextmanager
 def _stages():
     """One bar that changes its text from stage to stage."""
-    with progress("working") as bar:
-        yield lambda what, done, total: bar(done, total)
+    with progress("starting") as bar:
+        yield lambda what, done, total: bar(done, total, what)

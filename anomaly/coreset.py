@@ -26,7 +26,7 @@ def random_projection(vectors: np.ndarray, dimensions: int, rng: np.random.Gener
     width = vectors.shape[1]
     if dimensions >= width:
         return np.asarray(vectors, np.float32)
-    matrix = rng.standard_normal((width, dimensions)).astype(np.float32) / np.sqrt(dimensions)
+    matrix = rng.standard_normal((width, dimensions)) / np.sqrt(dimensions)
     return np.asarray(vectors, np.float32) @ matrix.astype(np.float32)
 
 

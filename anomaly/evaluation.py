@@ -11,19 +11,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anomaly.data import Data, open_data
+from anomaly.data import Data
 from anomaly.features import Source
 from anomaly.methods.base import Progress, silent
 from anomaly.model import AnomalyModel
-from anomaly.pictures import Picture
+from anomaly.pictures import Picture, open_pictures
 from anomaly.pixel_metrics import PixelMetrics
 from anomaly.scores import aggregate, auroc
 from anomaly.settings import AnomalySettings
-from anomaly.training import MODEL, Say, ScoreTable, write_scores
+from anomaly.training import MODEL, Say, ScoreTable, data_of, write_scores
 from inspection.errors import InputError
 from inspection.rates import Rate, grouped_interval, percent
-from inspection.runs import write_json_atomic
+from inspection.runs import peak_memory_mb, write_json_atomic
 from inspection.settings import read_settings
+from inspection.split import Split
 
 PARTS = ("train", "val", "test")
 _LARGEST_MAP = 512  # pixels of the longer side that places are compared at
@@ -133,20 +134,10 @@ def evaluate(
         raise InputError(f"--split {part}: must be {', '.join(PARTS)}")
     model, settings = open_run(run)
     if source is None:
-        data = open_data(
-            settings.data,
-            settings.runs,
-            fractions=settings.fractions,
-            seed=settings.seed,
-            group_by=settings.group_by,
-            say=say,
-        )
+        data = data_of(settings, say)
         items: Sequence[Picture] = data.part(part)
         name = part
     else:
-        from anomaly.pictures import open_pictures
-        from inspection.split import Split
-
         pictures = open_pictures(source)
         items = pictures.items
         name = f"{source.name}_all"
@@ -220,7 +211,7 @@ def measure(
         ms=tuple(float(value) for value in np.quantile(table.seconds[1:] * 1e3, [0.5, 0.95]))
         if len(items) > 1
         else (float(seconds[0] * 1e3),) * 2,
-        peak_mb=_peak_mb(),
+        peak_mb=peak_memory_mb(),
     )
 
 
@@ -253,17 +244,6 @@ def _by_kind(
         for kind in sorted(set(kinds[is_defect]))
         for chosen in [(kinds == kind) | ~is_defect]
     }
-
-
-def _peak_mb() -> float:
-    import sys
-
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return float("nan")
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def lines(found: Evaluation) -> list[str]:

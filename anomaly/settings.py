@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from anomaly.preparation import Preparation
+from inspection.settings import RunName
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -23,7 +24,7 @@ class AnomalySettings(BaseModel):
 
     data: Path
     runs: Path = Path("runs")
-    run: str | None = None
+    run: RunName | None = None
 
     method: str = "patchcore"
     options: dict[str, Any] = {}
@@ -47,13 +48,6 @@ class AnomalySettings(BaseModel):
     rule: str | None = None
     target_miss: Share = 0.005
     target_overkill: Share = 0.02
-
-    @field_validator("run")
-    @classmethod
-    def _one_folder(cls, value: str | None) -> str | None:
-        if value is not None and (not value or value in (".", "..") or set(value) & set("/\\")):
-            raise ValueError("a run is the name of one folder, without / or \\")
-        return value
 
     @property
     def preparation(self) -> Preparation:

@@ -79,14 +79,7 @@ def train(settings: AnomalySettings, say: Say = print, on_progress: Progress = s
             f"--aggregation {settings.aggregation}: must be auto or one of "
             f"{', '.join(AGGREGATIONS)}"
         )
-    data = open_data(
-        settings.data,
-        settings.runs,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        say=say,
-    )
+    data = data_of(settings, say)
     for line in describe(data):
         say(line)
     folder = _new_folder(settings)
@@ -113,6 +106,18 @@ def train(settings: AnomalySettings, say: Say = print, on_progress: Progress = s
     for note in point.notes:
         say(f"Note: {note}")
     return folder
+
+
+def data_of(settings: AnomalySettings, say: Say) -> Data:
+    """The pictures and the split that the settings name; see `anomaly.data.open_data`."""
+    return open_data(
+        settings.data,
+        settings.runs,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        say=say,
+    )
 
 
 def source_of(data: Data, items: Sequence[Picture], settings: AnomalySettings) -> Source:

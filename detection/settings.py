@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from inspection.settings import read_settings
+from inspection.settings import RunName, read_settings
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -24,7 +24,7 @@ class TrainSettings(BaseModel):
     annotations: Path = Path("annotations")
     images: Path = Path("images_900")
     snapshots: Path = Path("snapshots")
-    run: str | None = None
+    run: RunName | None = None
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
     weights: str = "auto"
@@ -57,13 +57,6 @@ class TrainSettings(BaseModel):
     unlabelled: Literal["skip", "normal"] = "skip"
     one_based: bool = False
     target_miss: Annotated[float, Field(gt=0, lt=1)] = 0.005
-
-    @field_validator("run")
-    @classmethod
-    def _one_folder(cls, value: str | None) -> str | None:
-        if value is not None and (not value or value in (".", "..") or set(value) & set("/\\")):
-            raise ValueError("a run is the name of one folder, without / or \\")
-        return value
 
 
 def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:

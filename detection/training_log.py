@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inspection.runs import atomic_path
+from inspection.runs import atomic_path, peak_memory_mb
 
 _LINE_SECONDS = 30.0
 
@@ -41,13 +40,10 @@ class TrainingLog:
     @staticmethod
     def memory() -> str:
         """Peak memory of this process so far, in words."""
-        try:
-            import resource
-        except ImportError:  # Windows has none
-            return "memory is not known here"
-        unit = 1e6 if sys.platform == "darwin" else 1e3
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-        return f"memory in use now: {peak:.0f} MB"
+        peak = peak_memory_mb()
+        return (
+            "memory is not known here" if math.isnan(peak) else f"memory in use now: {peak:.0f} MB"
+        )
 
     def open(self, folder: Path, resume_after: int | None = None) -> None:
         """Starts the files of a run; on a resume, rows after the resumed epoch are dropped."""

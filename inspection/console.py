@@ -45,10 +45,10 @@ def reports_errors(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with ETA on a terminal; a callback (done, total) feeds it."""
+def progress(text: str) -> Iterator[Callable[..., None]]:
+    """A bar with ETA on a terminal; a callback (done, total, text where it changes) feeds it."""
     with Progress(
-        TextColumn(text),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -56,7 +56,11 @@ def progress(text: str) -> Iterator[Callable[[int, int], None]]:
         disable=not stderr.is_terminal,
     ) as bar:
         task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(done: int, total: int, stage: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=stage)
+
+        yield update
 
 
 def counted(number: int, noun: str) -> str:

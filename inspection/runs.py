@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,16 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 def write_json_atomic(path: str | Path, value: Any) -> None:
     """Writes indented JSON atomically; non-ASCII stays readable, NaN and infinity become null."""
     write_text_atomic(path, json.dumps(_jsonable(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in 10^6 bytes; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return math.nan
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def file_hash(path: str | Path) -> str:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from inspection.errors import InputError
 from inspection.runs import write_text_atomic
 
+
+def _one_folder(value: str) -> str:
+    if not value or value in (".", "..") or set(value) & set("/\\"):
+        raise ValueError("a run is the name of one folder, without / or \\")
+    return value
+
+
+RunName = Annotated[str, AfterValidator(_one_folder)]
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
