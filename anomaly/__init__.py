@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # Read by TensorFlow once, when it is imported; as in `detection`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# A model for every method and size is a graph of its own; nobody can mend that notice here.
+logging.getLogger("tensorflow").addFilter(
+    lambda record: "triggered tf.function retracing" not in record.getMessage()
+)
 
 _MODULES = {
     "AnomalyModel": "anomaly.model",

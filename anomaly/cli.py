@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import progress, reports_errors, say
+from inspection.console import console, progress, reports_errors, say
 from inspection.errors import InputError
+
+if TYPE_CHECKING:
+    from anomaly.settings import AnomalySettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,81 +22,103 @@ app = typer.Typer(
 )
 
 
+Data = Annotated[Path, typer.Argument(help="Folder with normal/, MVTec layout, or a CSV.")]
+Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+Runs = Annotated[Path | None, typer.Option(help="Folder of the runs.", show_default="runs")]
+Config = Annotated[Path | None, typer.Option(help="YAML of settings; flags win.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="resnet18 to resnet152, efficientnet-b5.", show_default="resnet18"),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, imagenet, self (trained on your normal pictures), none, or a .h5.",
+        show_default="auto",
+    ),
+]
+PretrainSteps = Annotated[
+    int | None, typer.Option(help="Steps of --weights self.", show_default="1200")
+]
+Size = Annotated[int | None, typer.Option(help="Side the network sees.", show_default="256")]
+Fit = Annotated[str | None, typer.Option(help="letterbox or stretch.", show_default="stretch")]
+Bits = Annotated[
+    int | None, typer.Option(help="Bits that a 16-bit camera fills.", show_default="16")
+]
+Roi = Annotated[str | None, typer.Option(help="Region x1,y1,x2,y2 in pixels.")]
+RoiMask = Annotated[
+    Path | None, typer.Option(help="Picture of the same size, white where to inspect.")
+]
+Tile = Annotated[int | None, typer.Option(help="Side of overlapping tiles.")]
+Fractions = Annotated[
+    str | None,
+    typer.Option(help="Train, calibration, test.", show_default="0.6,0.15,0.25"),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(help="Regex with one group, or CSV image,group: pictures of one part."),
+]
+Seed = Annotated[int | None, typer.Option(help="Decides everything random.", show_default="0")]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        help="least-overkill, least-miss, least-cost, normal-quantile or review-band.",
+        show_default="least-overkill; without defects normal-quantile",
+    ),
+]
+TargetMiss = Annotated[float | None, typer.Option(help="Highest miss rate.", show_default="0.005")]
+TargetOverkill = Annotated[
+    float | None, typer.Option(help="Highest overkill rate.", show_default="0.02")
+]
+
+
 @app.command()
 @reports_errors
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with normal/, MVTec layout, or a CSV.")],
+    data: Data,
     method: Annotated[str | None, typer.Option(help="How.", show_default="patchcore")] = None,
     run: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="date and method")
     ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Folder of the runs.", show_default="runs")
+    runs: Runs = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    pretrain_steps: PretrainSteps = None,
+    size: Size = None,
+    fit: Fit = None,
+    bits: Bits = None,
+    roi: Roi = None,
+    roi_mask: RoiMask = None,
+    tile: Tile = None,
+    rotations: Annotated[
+        bool | None, typer.Option("--rotations", help="Learn normals turned by 90, 180, 270 too.")
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="resnet18 to resnet152.", show_default="resnet18")
+    noise: Annotated[
+        float | None, typer.Option(help="Grey levels of noise on changed copies.")
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, imagenet, self (trained on your normal pictures), none, or a .h5.",
-            show_default="auto",
-        ),
+    crops: Annotated[int | None, typer.Option(help="Random cuts of each normal.")] = None,
+    grid: Annotated[int | None, typer.Option(help="Regular cuts, so many a side.")] = None,
+    generated: Annotated[
+        Path | None, typer.Option(help="Folder of generated normals to learn too.")
     ] = None,
-    pretrain_steps: Annotated[
-        int | None, typer.Option(help="Steps of --weights self.", show_default="600")
+    generated_share: Annotated[
+        float | None, typer.Option(help="Their highest share.", show_default="0.5")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side the network sees.", show_default="256")
-    ] = None,
-    fit: Annotated[
-        str | None, typer.Option(help="letterbox or stretch.", show_default="stretch")
-    ] = None,
-    bits: Annotated[
-        int | None, typer.Option(help="Bits that a 16-bit camera fills.", show_default="16")
-    ] = None,
-    roi: Annotated[str | None, typer.Option(help="Region x1,y1,x2,y2 in pixels.")] = None,
-    tile: Annotated[int | None, typer.Option(help="Side of overlapping tiles.")] = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option(help="Train, calibration, test.", show_default="0.6,0.15,0.25"),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(help="Regex with one group, or CSV image,group: pictures of one part."),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides everything random.", show_default="0")
-    ] = None,
+    fractions: Fractions = None,
+    group_by: GroupBy = None,
+    seed: Seed = None,
     aggregation: Annotated[
         str | None, typer.Option(help="Map to score.", show_default="chosen on calibration")
     ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(
-            help="least-overkill, least-miss, least-cost, normal-quantile or review-band.",
-            show_default="least-overkill; without defects normal-quantile",
-        ),
-    ] = None,
-    target_miss: Annotated[
-        float | None, typer.Option(help="Highest miss rate.", show_default="0.005")
-    ] = None,
-    target_overkill: Annotated[
-        float | None, typer.Option(help="Highest overkill rate.", show_default="0.02")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML of settings; flags win.")] = None,
+    rule: Rule = None,
+    target_miss: TargetMiss = None,
+    target_overkill: TargetOverkill = None,
+    config: Config = None,
 ) -> None:
     """Learns normal pictures; chooses the threshold on the calibration part."""
-    given = {key: value for key, value in locals().items() if key != "config"}
-    for name, count in (("roi", 4), ("fractions", 3)):
-        if given[name] is not None:
-            given[name] = _numbers(name, given[name], count)
-    from anomaly.settings import AnomalySettings
-    from inspection.settings import read_settings
-
-    settings = read_settings(AnomalySettings, config, given)
     from anomaly.training import train as start
 
+    settings = _settings(config, locals(), "config", "start")
     with _stages() as on_progress:
         folder = start(settings, say, on_progress)
     say(f"Run: {folder}. Measure it with: python -m anomaly evaluate {folder}")
@@ -102,7 +127,7 @@ def train(
 @app.command()
 @reports_errors
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Run,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[
         Path | None, typer.Option(help="Other pictures, all of which are measured.")
@@ -116,6 +141,148 @@ def evaluate(
         found = measure(run, split, data, say, on_progress)
     for line in lines(found):
         say(line)
+
+
+@app.command()
+@reports_errors
+def predict(
+    run: Run,
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+    heat_maps: Annotated[bool, typer.Option(help="Write pictures with heat maps.")] = True,
+) -> None:
+    """Decides on new pictures: a CSV and heat maps."""
+    from anomaly.evaluation import open_run
+    from anomaly.predict_files import predict_files
+
+    model, _ = open_run(run)
+    with _stages() as on_progress:
+        found = predict_files(model, paths, output, heat_maps=heat_maps, on_progress=on_progress)
+    counts = ", ".join(f"{found.decisions[name]} {name}" for name in ("OK", "review", "NG"))
+    say(f"{found.table}: {counts}.")
+    if found.problems:
+        raise InputError(found.problems)
+
+
+@app.command()
+@reports_errors
+def compare(
+    data: Annotated[list[Path], typer.Argument(help="One or many data roots (products).")],
+    methods: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
+    profile: Annotated[str, typer.Option(help="cpu or paper: options of each method.")] = "cpu",
+    name: Annotated[str, typer.Option(help="Folder of the comparison.")] = "compare",
+    runs: Runs = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    pretrain_steps: PretrainSteps = None,
+    size: Size = None,
+    fit: Fit = None,
+    bits: Bits = None,
+    roi: Roi = None,
+    roi_mask: RoiMask = None,
+    tile: Tile = None,
+    fractions: Fractions = None,
+    group_by: GroupBy = None,
+    seed: Seed = None,
+    rule: Rule = None,
+    target_miss: TargetMiss = None,
+    target_overkill: TargetOverkill = None,
+    target_mb: Annotated[float | None, typer.Option(help="Largest model, 10^6 bytes.")] = None,
+    target_ms: Annotated[float | None, typer.Option(help="Longest p95, file to decision.")] = None,
+    config: Config = None,
+) -> None:
+    """Trains and measures several methods on one or many products; a table and a page."""
+    import shlex
+    import sys
+
+    from anomaly.compare import TABLE, Targets, write_table
+    from anomaly.compare import compare as run_all
+    from anomaly.compare_report import write_report
+    from anomaly.model import METHODS
+
+    given = {key: value for key, value in locals().items() if key in _SHARED}
+    settings = _settings(config, {**given, "data": data[0]})
+    chosen = METHODS if methods == "all" else [part.strip() for part in methods.split(",")]
+    with _stages() as on_progress:
+        rows = run_all(data, chosen, settings, profile, name, say=say, on_progress=on_progress)
+    targets = Targets(settings.target_miss, settings.target_overkill, target_mb, target_ms)
+    folder = settings.runs / name
+    write_table(rows, targets, folder / TABLE)
+    command = f"python -m anomaly {shlex.join(sys.argv[1:])}"
+    write_report(rows, targets, folder / "compare.html", command)
+    _print_rows(rows, targets)
+    say(f"Table: {folder / TABLE}. Page with curves and pictures: {folder / 'compare.html'}.")
+    if any(row.problems for row in rows):
+        raise InputError(
+            [f"{row.product}, {row.method}: {p}" for row in rows for p in row.problems]
+        )
+
+
+@app.command()
+@reports_errors
+def plan(
+    run: Annotated[Path | None, typer.Argument(help="A run whose test is looked at.")] = None,
+    target_miss: Annotated[float, typer.Option(help="Miss rate to show.")] = 0.005,
+    target_overkill: Annotated[float, typer.Option(help="Overkill rate to show.")] = 0.02,
+) -> None:
+    """How many pictures it takes to show a target, and how many are missing."""
+    from anomaly.plan import measured, plan_lines
+
+    for flag, value in (("--target-miss", target_miss), ("--target-overkill", target_overkill)):
+        if not 0 < value < 1:
+            raise InputError(f"{flag} {value:g}: must be between 0 and 1, without them")
+    miss, overkill = measured(run) if run else (None, None)
+    for line in plan_lines(target_miss, target_overkill, miss, overkill):
+        say(line)
+
+
+_SHARED = frozenset(
+    [
+        *("runs", "backbone", "weights", "pretrain_steps", "size", "fit", "bits", "roi"),
+        *("roi_mask", "tile", "fractions", "group_by", "seed", "rule", "target_miss"),
+        "target_overkill",
+    ]
+)
+
+
+def _print_rows(rows, targets) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("product", "method", "verdict", "miss", "overkill", "AUROC", "pixel", "AUPRO"):
+        table.add_column(title, no_wrap=title != "method")
+    for title in ("MB", "ms p50/p95", "peak MB", "min"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        verdict, _ = row.verdict(targets)
+        if row.problems:
+            table.add_row(row.product, row.method, verdict)
+            continue
+        rates = [row.rate(name) for name in ("miss", "overkill")]
+        table.add_row(
+            row.product,
+            row.method,
+            verdict,
+            *(f"{rate.count}/{rate.total}" for rate in rates),
+            *(f"{row.number(name):.3f}" for name in ("auroc", "pixel_auroc", "aupro")),
+            f"{row.number('model_mb'):.1f}",
+            f"{row.number('ms_p50'):.0f}/{row.number('ms_p95'):.0f}",
+            f"{row.number('peak_mb'):.0f}",
+            f"{row.minutes:.1f}",
+        )
+    console.print(table)
+
+
+def _settings(config: Path | None, given: dict[str, Any], *without: str) -> AnomalySettings:
+    """From a file and from flags, which win."""
+    from anomaly.settings import AnomalySettings
+    from inspection.settings import read_settings
+
+    given = {key: value for key, value in given.items() if key not in without}
+    for name, count in (("roi", 4), ("fractions", 3)):
+        if given.get(name) is not None:
+            given[name] = _numbers(name, given[name], count)
+    return read_settings(AnomalySettings, config, given)
 
 
 def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:

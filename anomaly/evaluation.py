@@ -176,7 +176,7 @@ def measure(
     for index, item in enumerate(items):
         began = time.perf_counter()
         prepared, merged = model.score_map(source, index)
-        row = aggregate(merged, model.level)
+        row = aggregate(prepared.cells(merged), model.level)
         seconds.append(time.perf_counter() - began)
         rows.append(row)
         mask = data.pictures.mask(item)

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
 
+from anomaly.augment import PLAIN, Augmentation
 from anomaly.preparation import Preparation, Prepared
 from inspection import backbones  # noqa: F401  registers its layers, which loading needs
+from inspection.images import read_image
 from inspection.runs import atomic_path, file_hash
 
 _BATCH = 8
 
 
 class FeatureExtractor:
-    """A backbone that ends at one or more of its layers.
+    """A backbone that ends at some of its layers.
 
     Args:
         backbone: Maps (B, S, S, 3) RGB 0-255 to feature maps.
-        taps: Names of the layers whose outputs are wanted, finest first.
+        taps: Names of the layers whose outputs are wanted, finest first; `name/2` is that layer
+            on the view at half its size.
+        also: Taps that other methods will want of the same pictures: what the cache lacks is
+            computed with these in one run of the backbone.
     """
 
-    def __init__(self, backbone: keras.Model, taps: Sequence[str]) -> None:
+    def __init__(
+        self, backbone: keras.Model, taps: Sequence[str], also: Iterable[str] = ()
+    ) -> None:
         self.taps = tuple(taps)
-        self.model = keras.Model(
-            backbone.inputs, [backbone.get_layer(tap).output for tap in self.taps]
-        )
-        self._run = _compiled(self.model)
+        self.together = tuple(dict.fromkeys([*self.taps, *also]))
+        self._backbone = backbone
+        self._runs: dict[tuple[str, ...], Callable] = {}
+        self.model = _ending_at(backbone, _layers(self.taps))
 
     @cached_property
     def key(self) -> str:
-        """Changes with the weights, the layers and nothing else."""
-        digest = hashlib.sha256("\n".join(self.taps).encode())
-        for weight in self.model.weights:
+        """Changes with the weights and nothing else."""
+        digest = hashlib.sha256()
+        for weight in self._backbone.weights:
             digest.update(np.ascontiguousarray(weight).tobytes())
         return digest.hexdigest()[:16]
 
@@ -52,49 +60,66 @@ class FeatureExtractor:
             One (V, h, w, c) array for each tap, float16: what is kept on disk and what is
             computed at prediction must be the same numbers.
         """
+        found = self.maps(views, self.taps)
+        return [found[tap] for tap in self.taps]
+
+    def maps(self, views: np.ndarray, taps: Sequence[str]) -> dict[str, np.ndarray]:
+        """As `__call__`, for any taps of the backbone, by name."""
+        found: dict[str, np.ndarray] = {}
+        names = _layers(taps)
+        side = views.shape[1]
+        for divisor in sorted({_divisor(tap) for tap in taps}):
+            small = views
+            if divisor > 1:
+                size = (side // divisor, side // divisor)
+                small = np.stack(
+                    [cv2.resize(view, size, interpolation=cv2.INTER_AREA) for view in views]
+                )
+            maps = dict(zip(names, self._run(small, names), strict=True))
+            found |= {tap: maps[_layer(tap)] for tap in taps if _divisor(tap) == divisor}
+        return found
+
+    def _run(self, views: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
+        if names not in self._runs:
+            model = self.model if names == _layers(self.taps) else _ending_at(self._backbone, names)
+            self._runs[names] = compiled(model)
         found: list[list[np.ndarray]] = []
         for start in range(0, len(views), _BATCH):
             batch = views[start : start + _BATCH].astype(np.float32)
-            maps = self._run(batch)
+            maps = self._runs[names](batch)
             maps = maps if isinstance(maps, list | tuple) else [maps]  # Keras unpacks a single one
             found.append([np.asarray(one, np.float16) for one in maps])
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
-def _compiled(model: keras.Model) -> Callable[[np.ndarray], list]:
+def _layer(tap: str) -> str:
+    return tap.partition("/")[0]
+
+
+def _divisor(tap: str) -> int:
+    return int(tap.partition("/")[2] or 1)
+
+
+def _layers(taps: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_layer(tap) for tap in taps))
+
+
+def _ending_at(backbone: keras.Model, names: Sequence[str]) -> keras.Model:
+    return keras.Model(backbone.inputs, [backbone.get_layer(name).output for name in names])
+
+
+def compiled(model: keras.Model) -> Callable[[Any], Any]:
+    """The model at inference, as a graph where the backend has one.
+
+    Its batch, height and width may change from call to call.
+    """
     if keras.backend.backend() != "tensorflow":
-        return lambda batch: model(batch, training=False)
+        return lambda inputs: model(inputs, training=False)
     import tensorflow as tf
 
-    shape = tf.TensorSpec((None, None, None, model.inputs[0].shape[-1]), tf.float32)
-    return tf.function(lambda batch: model(batch, training=False), [shape], autograph=False)
-
-
-class PyramidExtractor(FeatureExtractor):
-    """One tap of a backbone, on a view and on the same view at a half and a quarter of its size.
-
-    Args:
-        backbone: As for `FeatureExtractor`.
-        tap: Name of the layer.
-        scales: How many sizes.
-    """
-
-    def __init__(self, backbone: keras.Model, tap: str, scales: int = 3) -> None:
-        super().__init__(backbone, [tap])
-        self.scales = scales
-
-    @cached_property
-    def key(self) -> str:
-        return f"{super().key}-{self.scales}"
-
-    def __call__(self, views: np.ndarray) -> list[np.ndarray]:
-        side = views.shape[1]
-        found = []
-        for scale in range(self.scales):
-            size = (side >> scale, side >> scale)
-            small = [cv2.resize(view, size, interpolation=cv2.INTER_AREA) for view in views]
-            found += super().__call__(np.stack(small))
-        return found
+    specs = [tf.TensorSpec((None, *one.shape[1:]), tf.float32) for one in model.inputs]
+    signature = [specs if len(specs) > 1 else specs[0]]
+    return tf.function(lambda inputs: model(inputs, training=False), signature, autograph=False)
 
 
 @dataclass(frozen=True)
@@ -105,18 +130,34 @@ class Source:
         paths: The files.
         preparation: How they are prepared.
         cache: Folder of feature maps; None computes them each time.
+        augmentation: Changed copies that follow after the pictures themselves.
+        seed: Decides how they are changed.
     """
 
     paths: tuple[Path, ...]
     preparation: Preparation
     cache: Path | None = None
+    augmentation: Augmentation = PLAIN
+    seed: int = 0
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.paths) * (1 + self.augmentation.copies)
+
+    @property
+    def unchanged(self) -> Source:
+        """The same pictures without changed copies."""
+        return replace(self, augmentation=PLAIN)
 
     def prepared(self, index: int) -> Prepared:
         """The picture at a place."""
-        return self.preparation.read(self.paths[index])
+        copy, place = divmod(index, len(self.paths))
+        path = self.paths[place]
+        if not copy:
+            return self.preparation.read(path)
+        rgb, _ = self.preparation.region(read_image(path, self.preparation.bits), str(path))
+        rng = np.random.default_rng([self.seed, copy, place])
+        changed = self.augmentation.apply(rgb, copy, rng)
+        return self.preparation.everywhere().apply(changed, str(path))
 
     def features(self, index: int, extractor: FeatureExtractor) -> list[np.ndarray]:
         """Feature maps of the picture at a place, from the cache where they are there.
@@ -130,16 +171,27 @@ class Source:
         """
         if self.cache is None:
             return extractor(self.prepared(index).views)
-        path = self.cache / extractor.key / f"{self._name(index)}.npz"
-        if path.is_file():
-            with np.load(path) as stored:
-                return [stored[name] for name in stored.files]
-        found = extractor(self.prepared(index).views)
-        with atomic_path(path) as temporary:
-            np.savez(temporary, *found)
-        return found
+        folder, name = self.cache / extractor.key, self._name(index)
+        files = {tap: folder / tap.replace("/", "@") / f"{name}.npy" for tap in extractor.together}
+        if not all(files[tap].is_file() for tap in extractor.taps):
+            missing = [tap for tap, file in files.items() if not file.is_file()]
+            for tap, one in extractor.maps(self.prepared(index).views, missing).items():
+                with atomic_path(files[tap]) as temporary, temporary.open("wb") as file:
+                    np.save(file, one)
+        return [np.load(files[tap]) for tap in extractor.taps]
+
+    @property
+    def hash(self) -> str:
+        """Changes with the pictures' contents and how they are prepared."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update(self._name(index).encode())
+        return digest.hexdigest()
 
     def _name(self, index: int) -> str:
         """By content: a picture that was replaced under its name is another picture."""
-        text = f"{file_hash(self.paths[index])} {self.preparation}"
+        copy, place = divmod(index, len(self.paths))
+        text = f"{file_hash(self.paths[place])} {self.preparation}"
+        if copy:
+            text += f" {self.augmentation} {self.seed} {copy} {place}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -19,6 +19,7 @@ from anomaly.methods.base import Method, State, smooth
 from anomaly.preparation import Preparation, Prepared
 from anomaly.scores import AGGREGATIONS
 from inspection.errors import InputError, first_line
+from inspection.images import check_rgb
 from inspection.operating_point import OperatingPoint
 from inspection.runs import atomic_path
 
@@ -27,6 +28,15 @@ SUFFIX = ".anomaly"
 _METHODS = {
     "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
     "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),
+    "cfa": ("anomaly.methods.cfa", "CFA"),
+    "padim": ("anomaly.methods.padim", "PaDiM"),
+    "fastflow": ("anomaly.methods.fastflow", "FastFlow"),
+    "cflow": ("anomaly.methods.cflow", "CFlow"),
+    "vae": ("anomaly.methods.vae", "VAE"),
+    "vae-denoising": ("anomaly.methods.vae", "DenoisingVAE"),
+    "ocr-gan": ("anomaly.methods.ocr_gan", "OCRGAN"),
+    "oc-svm": ("anomaly.methods.pooled", "OneClassSVM"),
+    "isolation-forest": ("anomaly.methods.pooled", "IsolationForest"),
 }
 METHODS = tuple(_METHODS)
 
@@ -81,11 +91,11 @@ class AnomalyModel:
             InputError: The file cannot be read or does not fit the preparation.
         """
         if isinstance(picture, np.ndarray):
-            prepared = self.preparation.apply(picture)
+            prepared = self.preparation.apply(check_rgb(picture))
         else:
             prepared = self.preparation.read(picture)
         merged = self.merged_map(prepared, self.method.score_views(prepared.views))
-        score = self.score_of(merged)
+        score = self.score_of(prepared.cells(merged))
         decision = self.operating_point.decide(score) if self.operating_point else ""
         return Finding(score, decision, prepared.on_picture(merged, float(merged.min())))
 
@@ -98,10 +108,9 @@ class AnomalyModel:
         """Smoothed maps of the views as one map of the region, float32."""
         return prepared.merge(smooth(maps, self.preparation.size))
 
-    def score_of(self, merged: np.ndarray) -> float:
-        """The picture's score, from its merged map."""
-        cells = np.asarray(merged, np.float64).ravel()
-        return AGGREGATIONS[self.aggregation](cells, self.level)
+    def score_of(self, cells: np.ndarray) -> float:
+        """The picture's score, from the cells of its merged map that count."""
+        return AGGREGATIONS[self.aggregation](np.asarray(cells, np.float64), self.level)
 
     def with_operating_point(self, point: OperatingPoint | None) -> AnomalyModel:
         """The same model with another threshold."""

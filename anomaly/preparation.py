@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from inspection.errors import InputError
 from inspection.fit import Fit, FitMode, Image8, fit_for
-from inspection.images import read_image
+from inspection.images import colour_channels, encode_image, read_image
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Preparation:
         tile: Side in pixels of overlapping tiles cut at native resolution, each brought to
             `size`; None sees the whole picture at once.
         overlap: Least share of a tile that its neighbour repeats.
+        roi_mask: A picture's mask as PNG in base64, see `encode_mask`: what is black there is
+            neither learnt nor scored. None looks everywhere.
+        channels: 1 or 3 where all pictures were grey or all in colour; others are refused.
     """
 
     size: int = 256
@@ -35,13 +40,22 @@ class Preparation:
     roi: tuple[int, int, int, int] | None = None
     tile: int | None = None
     overlap: float = 0.25
+    roi_mask: str | None = None
+    channels: int | None = None
 
     def read(self, path: str | Path) -> Prepared:
         """Reads and prepares a file.
 
         Raises:
-            InputError: The file cannot be read, or the region lies outside it.
+            InputError: The file cannot be read, has another number of channels, or region or
+                mask do not fit it.
         """
+        if self.channels and (found := colour_channels(path)) != self.channels:
+            kinds = {1: "grey (1 channel)", 3: "in colour (3 channels)"}
+            raise InputError(
+                f"{path}: is {kinds[found]}, the model learnt pictures that are "
+                f"{kinds[self.channels]}; give pictures of the same camera settings"
+            )
         return self.apply(read_image(path, self.bits), str(path))
 
     def apply(self, rgb: Image8, name: str = "the picture") -> Prepared:
@@ -55,16 +69,11 @@ class Preparation:
             InputError: The region of interest lies outside.
         """
         height, width = rgb.shape[:2]
-        x1, y1, x2, y2 = self.roi or (0, 0, width, height)
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise InputError(
-                f"{name}: the region of interest {x1}, {y1}, {x2}, {y2} is not inside its "
-                f"{width} x {height} pixels; give x1 < x2 and y1 < y2 within them"
-            )
-        region = rgb[y1:y2, x1:x2]
+        x1, y1, x2, y2 = box = self._box(width, height, name)
+        region, inside = self.region(rgb, name)
         if self.tile is None:
             fit = fit_for(x2 - x1, y2 - y1, self.size, self.fit)
-            return Prepared((width, height), (x1, y1, x2, y2), fit.apply(region)[None], fit, ())
+            return Prepared((width, height), box, fit.apply(region)[None], fit, (), 0, inside)
         windows = tile_windows(x2 - x1, y2 - y1, self.tile, self.overlap)
         tiles = [
             cv2.resize(
@@ -74,9 +83,35 @@ class Preparation:
             )
             for left, top in windows
         ]
-        return Prepared(
-            (width, height), (x1, y1, x2, y2), np.stack(tiles), None, windows, self.tile
-        )
+        return Prepared((width, height), box, np.stack(tiles), None, windows, self.tile, inside)
+
+    def region(self, rgb: Image8, name: str = "the picture") -> tuple[Image8, np.ndarray | None]:
+        """The region of interest, black off the mask, and (h, w) bool, what the mask keeps."""
+        height, width = rgb.shape[:2]
+        x1, y1, x2, y2 = self._box(width, height, name)
+        if self.roi_mask is None:
+            return rgb[y1:y2, x1:x2], None
+        mask = _decoded(self.roi_mask)
+        if mask.shape != (height, width):
+            raise InputError(
+                f"{name}: has {width} x {height} pixels, the mask of the region of interest "
+                f"{mask.shape[1]} x {mask.shape[0]}; draw it at the pictures' size"
+            )
+        inside = mask[y1:y2, x1:x2]
+        return np.where(inside[..., None], rgb[y1:y2, x1:x2], np.uint8(0)), inside
+
+    def _box(self, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+        x1, y1, x2, y2 = self.roi or (0, 0, width, height)
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise InputError(
+                f"{name}: the region of interest {x1}, {y1}, {x2}, {y2} is not inside its "
+                f"{width} x {height} pixels; give x1 < x2 and y1 < y2 within them"
+            )
+        return x1, y1, x2, y2
+
+    def everywhere(self) -> Preparation:
+        """The same without region and mask, for what has been cut already."""
+        return replace(self, roi=None, roi_mask=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the model file."""
@@ -99,6 +134,7 @@ class Prepared:
         fit: How the region became a view; None with tiles.
         windows: Left and top of every tile in pixels of the region.
         tile: Side of a tile in pixels.
+        inside: (h, w) bool of the region, what a mask keeps of it; None keeps all.
     """
 
     source: tuple[int, int]
@@ -107,6 +143,7 @@ class Prepared:
     fit: Fit | None
     windows: tuple[tuple[int, int], ...]
     tile: int = 0
+    inside: np.ndarray | None = None
 
     def merge(self, maps: np.ndarray) -> np.ndarray:
         """Score maps of the views as one map of the region.
@@ -133,14 +170,45 @@ class Prepared:
             weight[here] += shade[:height, :width]
         return total / weight
 
+    def cells(self, score_map: np.ndarray) -> np.ndarray:
+        """(N,) the scores of a merged map that count: those inside the mask."""
+        if self.inside is None:
+            return score_map.ravel()
+        size = (score_map.shape[1], score_map.shape[0])
+        share = cv2.resize(self.inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        return score_map[share >= min(0.5, float(share.max()))]
+
     def on_picture(self, score_map: np.ndarray, outside: float = 0.0) -> np.ndarray:
         """A merged map in the picture's own pixels: (H, W) float32, `outside` off the region."""
         x1, y1, x2, y2 = self.region
         full = np.full((self.source[1], self.source[0]), outside, np.float32)
-        full[y1:y2, x1:x2] = cv2.resize(
-            score_map, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR
+        large = cv2.resize(score_map, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+        full[y1:y2, x1:x2] = (
+            large if self.inside is None else np.where(self.inside, large, np.float32(outside))
         )
         return full
+
+
+def encode_mask(path: str | Path) -> str:
+    """A mask file, as it travels with a model.
+
+    Args:
+        path: A picture; what is darker than middle grey is left out of the inspection.
+
+    Raises:
+        InputError: The file cannot be read, or nothing is left to inspect.
+    """
+    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    if not (grey > 127).any():
+        raise InputError(f"{path}: the mask is black everywhere; paint white what is inspected")
+    white = np.repeat(np.where(grey > 127, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    return base64.b64encode(encode_image(white, ".png")).decode("ascii")
+
+
+@lru_cache(maxsize=4)
+def _decoded(mask: str) -> np.ndarray:
+    content = np.frombuffer(base64.b64decode(mask), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) > 127
 
 
 def tile_windows(width: int, height: int, tile: int, overlap: float) -> tuple[tuple[int, int], ...]:

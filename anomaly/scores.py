@@ -33,17 +33,17 @@ AGGREGATIONS: dict[str, Callable[[np.ndarray, float], float]] = {
 LEVEL_QUANTILE = 0.995
 
 
-def aggregate(score_map: np.ndarray, level: float) -> dict[str, float]:
+def aggregate(cells: np.ndarray, level: float) -> dict[str, float]:
     """Every aggregation of a map.
 
     Args:
-        score_map: (h, w) float32.
+        cells: The scores of a map that count, of any shape.
         level: What `area` counts cells over; `LEVEL_QUANTILE` of normal cells.
 
     Returns:
         One score by the name of each aggregation.
     """
-    cells = np.asarray(score_map, np.float64).ravel()
+    cells = np.asarray(cells, np.float64).ravel()
     return {name: function(cells, level) for name, function in AGGREGATIONS.items()}
 
 

@@ -29,12 +29,15 @@ def disturb(
     image = view.astype(np.float32)
     changed = np.zeros(view.shape[:2], np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        shape = _SHAPES[int(rng.integers(len(_SHAPES)))](view.shape[0], rng)
-        filling = _FILLINGS[int(rng.integers(len(_FILLINGS)))](image, other, rng)
+        kind, fillings = _KINDS[int(rng.integers(len(_KINDS)))]
+        shape = kind(view.shape[0], rng)
+        filling = fillings[int(rng.integers(len(fillings)))](image, other, rng)
         new = np.clip(image + shape[..., None] * (filling - image), 0, 255)
+        # Of two halves neither is the odd one: what tells is the border between them.
+        marked = _border(shape) if kind is _half else shape
         if np.average(np.abs(new - image).mean(axis=2), weights=shape + 1e-6) < _LEAST_CHANGE:
             continue  # a shade of black on black is nothing to learn
-        image, changed = new, np.maximum(changed, shape)
+        image, changed = new, np.maximum(changed, marked)
     return image.astype(np.uint8), changed
 
 
@@ -77,14 +80,48 @@ def _scar(side: int, rng: np.random.Generator) -> np.ndarray:
     return _softened(shape, rng)
 
 
+def _crack(side: int, rng: np.random.Generator) -> np.ndarray:
+    """A hair line that wanders over much of the picture, deeper here than there."""
+    shape = np.zeros((side, side), np.uint8)
+    steps = int(rng.integers(10, 30))
+    turns = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, steps)
+    length = side * rng.uniform(0.15, 0.9) / steps
+    path = rng.uniform(0, side, 2) + np.cumsum(
+        length * np.stack([np.cos(turns), np.sin(turns)], 1), axis=0
+    )
+    cv2.polylines(shape, [path.round().astype(np.int32)], False, 255, 1, cv2.LINE_AA)
+    depth = np.clip(0.8 + 0.4 * _noise(side, 8, rng), 0.2, 1)
+    soft = cv2.GaussianBlur(shape.astype(np.float32) / 255, (0, 0), float(rng.uniform(0.4, 1)))
+    return np.clip(soft * rng.uniform(1.2, 2.5) * depth, 0, 1).astype(np.float32)
+
+
 def _edge(side: int, rng: np.random.Generator) -> np.ndarray:
     """A ragged bite out of one side or corner."""
+    return _beyond_a_line(side, rng.uniform(0.85, 0.985), rng.uniform(0.01, 0.06), 4, rng)
+
+
+def _half(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Everything beyond a line through the picture, nearly straight, sharp or gradual."""
+    ramp = side * float(2 ** rng.uniform(-7, -3))
+    return _beyond_a_line(side, rng.uniform(0.2, 0.85), rng.uniform(0, 0.03), ramp, rng)
+
+
+def _beyond_a_line(
+    side: int, share: float, roughness: float, ramp: float, rng: np.random.Generator
+) -> np.ndarray:
     turn = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
     distance = x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn))
-    level = np.quantile(distance, rng.uniform(0.85, 0.985))
-    rough = distance + np.float32(rng.uniform(0.01, 0.06)) * _noise(side, 12, rng)
-    return np.clip((rough - level) * side / 4, 0, 1)
+    level = np.quantile(distance, share)
+    rough = distance + np.float32(roughness) * _noise(side, 12, rng)
+    return np.clip((rough - level) * side / ramp, 0, 1).astype(np.float32)
+
+
+def _border(shape: np.ndarray) -> np.ndarray:
+    """Where a shape begins and ends, a few cells of a feature map wide."""
+    between = ((shape > 0.05) & (shape < 0.95)).astype(np.uint8)
+    reach = max(3, round(shape.shape[0] * 0.04))
+    return cv2.dilate(between, np.ones((reach, reach), np.uint8)).astype(np.float32)
 
 
 def _softened(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -120,5 +157,27 @@ def _blur(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.
     return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(2, 6)))
 
 
-_SHAPES = (_blob, _spot, _scar, _scar, _edge)
-_FILLINGS = (_other_place, _shade, _shade, _texture, _blur)
+def _dark(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The picture itself, darker by several times its own deviation; seldom lighter."""
+    sign = 1.0 if rng.random() < 0.15 else -1.0
+    return image + np.float32(sign * rng.uniform(1, 5) * max(float(image.std()), 3.0))
+
+
+def _contrast(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The picture itself with more or less contrast, a little lighter or darker."""
+    mean, deviation = float(image.mean()), max(float(image.std()), 3.0)
+    gain = float(2 ** rng.uniform(-1.3, 1.3))
+    return mean + np.float32(gain) * (image - mean) + np.float32(rng.uniform(-1, 1) * deviation)
+
+
+_ANY = (_other_place, _shade, _shade, _texture, _blur)
+_KINDS = (
+    (_blob, _ANY),
+    (_spot, _ANY),
+    (_scar, _ANY),
+    (_scar, _ANY),
+    (_edge, _ANY),
+    (_crack, (_dark,)),
+    (_crack, (_dark,)),
+    (_half, (_other_place, _shade, _contrast, _contrast)),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from anomaly.data import CALIBRATION, Data, describe, open_data
-from anomaly.features import Source
+from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Method, Progress, silent
 from anomaly.model import SUFFIX, AnomalyModel, method_class
 from anomaly.pictures import Picture
-from anomaly.pretraining import TAPS, Pretraining, pretrain
+from anomaly.pretraining import EMBEDDING, Pretraining, pretrain
 from anomaly.scores import (
     AGGREGATIONS,
     LEVEL_QUANTILE,
@@ -28,13 +28,15 @@ from anomaly.scores import (
 from anomaly.settings import AnomalySettings
 from inspection import backbones
 from inspection.errors import InputError
-from inspection.operating_point import choose_threshold
+from inspection.images import colour_channels, list_images
+from inspection.operating_point import choose_threshold, percent
 from inspection.report import versions
 from inspection.runs import atomic_path, write_json_atomic
 from inspection.settings import save_settings
 
 MODEL = f"model{SUFFIX}"
 CACHE = "features"
+_MOST_GENERATED = 0.5
 Say = Callable[[str], None]
 
 
@@ -58,13 +60,19 @@ class ScoreTable:
         return np.array([item.is_defect for item in self.items], bool)
 
 
-def train(settings: AnomalySettings, say: Say = print, on_progress: Progress = silent) -> Path:
+def train(
+    settings: AnomalySettings,
+    say: Say = print,
+    on_progress: Progress = silent,
+    also: Iterable[str] = (),
+) -> Path:
     """Learns normal pictures, chooses aggregation and threshold, and stores the model.
 
     Args:
         settings: Complete settings.
         say: Told what happens.
         on_progress: Called with what is being done, how far it is, and the whole.
+        also: Taps that later trainings on the same pictures will want; see `FeatureExtractor`.
 
     Returns:
         The run's folder: the model, `settings.yaml`, `record.json`, `split.csv` and
@@ -85,27 +93,67 @@ def train(settings: AnomalySettings, say: Say = print, on_progress: Progress = s
     folder = _new_folder(settings)
     began = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
-    method = _new_method(kind, settings, data, say, on_progress)
-    normals = source_of(data, data.normals, settings)
+    normals = normals_of(data, settings, say)
+    method = _new_method(kind, settings, normals.unchanged, say, on_progress, also)
     try:
         method.fit(normals, settings.seed, on_progress)
     except MemoryError as error:
         raise InputError(
             f"{settings.method}: ran out of memory; give a smaller --size, or its own options"
         ) from error
-    model = AnomalyModel(method, settings.preparation)
-    model = replace(model, normal=normal_cells(model, normals, settings.seed))
+    preparation = replace(settings.preparation, channels=_channels(data))
+    model = AnomalyModel(method, preparation)
+    model = replace(model, normal=normal_cells(model, normals.unchanged, settings.seed))
     table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
     model, choice = _decided(model, table, settings, data.hash)
     minutes = (time.perf_counter() - began) / 60
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, settings, data, model, table, choice, minutes)
+    _write(folder, settings, data, model, table, choice, minutes, len(normals))
     point = model.operating_point
     say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
     say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
     for note in point.notes:
         say(f"Note: {note}")
     return folder
+
+
+def normals_of(data: Data, settings: AnomalySettings, say: Say) -> Source:
+    """What is learnt: normal pictures of the train part, changed copies, generated pictures."""
+    source = source_of(data, data.normals, settings)
+    paths = source.paths + generated_paths(settings, len(source.paths), say)
+    return replace(source, paths=paths, augmentation=settings.augmentation, seed=settings.seed)
+
+
+def generated_paths(settings: AnomalySettings, real: int, say: Say) -> tuple[Path, ...]:
+    """Generated pictures to learn beside the real ones, up to their share of all.
+
+    They join the train part only; calibration and test never see one.
+    """
+    if settings.generated is None:
+        return ()
+    found = list_images(settings.generated)
+    if not found:
+        raise InputError(f"{settings.generated}: holds no picture; give the folder `generated`")
+    share = settings.generated_share
+    most = int(real * share / (1 - share) + 1e-9)
+    if share > _MOST_GENERATED:
+        say(
+            f"WARNING: UP TO {percent(share)} OF WHAT IS LEARNT IS GENERATED. A model that learns "
+            "a generator's pictures finds the generator's mistakes normal; keep --generated-share "
+            f"at {percent(_MOST_GENERATED)} or less."
+        )
+    if len(found) > most:
+        say(
+            f"{len(found)} generated pictures are more than --generated-share {share:g} allows "
+            f"beside {real} real ones: the first {most} are taken."
+        )
+    return tuple(found[:most])
+
+
+def _channels(data: Data) -> int | None:
+    """1 or 3 where all that is learnt agrees, else None."""
+    found = {colour_channels(data.pictures.path(item)) for item in data.normals}
+    return found.pop() if len(found) == 1 else None
 
 
 def data_of(settings: AnomalySettings, say: Say) -> Data:
@@ -147,8 +195,8 @@ def score_pictures(
     seconds = []
     for index in range(len(source)):
         began = time.perf_counter()
-        _, merged = model.score_map(source, index)
-        found.append(aggregate(merged, model.level))
+        prepared, merged = model.score_map(source, index)
+        found.append(aggregate(prepared.cells(merged), model.level))
         seconds.append(time.perf_counter() - began)
         on_progress("scoring", index + 1, len(source))
     scores = {name: np.array([row[name] for row in found]) for name in AGGREGATIONS}
@@ -160,7 +208,10 @@ def normal_cells(
 ) -> tuple[float, float]:
     """Median and the quantile `LEVEL_QUANTILE` of the cells of up to `most` normal pictures."""
     order = np.random.default_rng(seed).permutation(len(normals))[:most]
-    cells = [model.score_map(normals, int(index))[1].ravel() for index in order]
+    cells = []
+    for index in order:
+        prepared, merged = model.score_map(normals, int(index))
+        cells.append(prepared.cells(merged))
     median, level = np.quantile(np.concatenate(cells), [0.5, LEVEL_QUANTILE])
     return float(median), float(level)
 
@@ -199,27 +250,42 @@ def _new_folder(settings: AnomalySettings) -> Path:
 def _new_method(
     kind: type[Method],
     settings: AnomalySettings,
-    data: Data,
+    normals: Source,
     say: Say,
     on_progress: Progress,
+    also: Iterable[str],
 ) -> Method:
     options = dict(settings.options)
+    stages = options.pop("stages", None)
     if issubclass(kind, FeatureMethod):
-        backbone, taps = backbone_for(settings, data, say, on_progress)
-        options["extractor"] = kind.extractor_of(backbone, taps)
+        stages = kind.stages if stages is None else stages
+        if stages not in (1, 2, 3):
+            raise InputError(f"options: stages {stages}: must be 1, 2 or 3")
+        backbone, names = backbone_for(settings, normals, say, on_progress)
+        extractor = FeatureExtractor(backbone, kind.taps_of(names[-stages:]), also)
+        options["extractor"] = extractor
+    unknown = sorted(set(options) - {"extractor", *kind.OPTIONS})
+    if unknown:
+        raise InputError(
+            f"options: {settings.method} knows no {', '.join(unknown)}; its options are "
+            f"{', '.join(kind.OPTIONS)}"
+        )
     try:
         return kind(**options)
-    except TypeError as error:
-        raise InputError(f"--options: {settings.method} {error}") from error
+    except TypeError as error:  # a text where a number belongs
+        raise InputError(f"options: {settings.method}: {error}") from error
 
 
 def backbone_for(
-    settings: AnomalySettings, data: Data, say: Say = print, on_progress: Progress = silent
+    settings: AnomalySettings,
+    normals: Source,
+    say: Say = print,
+    on_progress: Progress = silent,
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """The backbone that the settings ask for, and its two middle stages.
+    """The backbone that the settings ask for, and its middle stages, finest first.
 
     `self` trains a small one on the normal pictures, and keeps it for the next run on the same
-    pictures.
+    pictures; its one stage is its embedding.
 
     Raises:
         InputError: The weights cannot be reached or do not fit.
@@ -230,15 +296,20 @@ def backbone_for(
     if choice == "self":
         if settings.backbone != "resnet18":
             raise InputError("--weights self: trains a resnet18; leave --backbone out")
-        return _own_backbone(settings, data, say, on_progress), TAPS
-    backbone = backbones.resnet(settings.backbone, "frozen")
-    if choice == "imagenet":
-        backbones.load_weights_file(backbone, backbones.fetch_imagenet(settings.backbone))
-    elif choice == "none":
-        say("FEATURES OF A RANDOM NETWORK: --weights none is for comparison only.")
+        return _own_backbone(settings, normals, say, on_progress), (EMBEDDING,)
+    if settings.backbone == backbones.EFFICIENTNET:
+        backbone = backbones.efficientnet_b5(choice)
+        stages = backbones.EFFICIENTNET_STAGES
     else:
-        backbones.load_weights_file(backbone, choice)
-    return backbone, tuple(backbone.pyramid_level_inputs[level] for level in ("P3", "P4"))
+        backbone = backbones.resnet(settings.backbone, "frozen")
+        stages = tuple(backbone.pyramid_level_inputs[level] for level in ("P2", "P3", "P4"))
+        if choice == "imagenet":
+            backbones.load_weights_file(backbone, backbones.fetch_imagenet(settings.backbone))
+        elif choice != "none":
+            backbones.load_weights_file(backbone, choice)
+    if choice == "none":
+        say("FEATURES OF A RANDOM NETWORK: --weights none is for comparison only.")
+    return backbone, stages
 
 
 def _settled(settings: AnomalySettings, say: Say) -> str:
@@ -256,16 +327,14 @@ def _settled(settings: AnomalySettings, say: Say) -> str:
 
 
 def _own_backbone(
-    settings: AnomalySettings, data: Data, say: Say, on_progress: Progress
+    settings: AnomalySettings, normals: Source, say: Say, on_progress: Progress
 ) -> keras.Model:
     steps, seed = settings.pretrain_steps, settings.seed
-    key = f"{data.split.hash[:12]}-{settings.size}-{steps}-{seed}"
-    path = settings.runs / "backbones" / f"{key}.keras"
+    path = settings.runs / "backbones" / f"{normals.hash[:16]}-{steps}-{seed}.keras"
     if path.is_file():
         say(f"Backbone trained before on these pictures: {path}.")
         return keras.saving.load_model(path, compile=False)
-    source = source_of(data, data.normals, settings)
-    backbone = pretrain(source, Pretraining(steps), seed, on_progress)
+    backbone = pretrain(normals, Pretraining(steps), seed, on_progress)
     with atomic_path(path) as temporary:
         backbone.save(temporary)
     return backbone
@@ -279,6 +348,7 @@ def _write(
     table: ScoreTable,
     choice: Choice,
     minutes: float,
+    learnt: int,
 ) -> None:
     model.save(folder / MODEL)
     save_settings(settings, folder / "settings.yaml")
@@ -291,6 +361,7 @@ def _write(
         "data_hash": data.hash,
         "split_hash": data.split.hash,
         "pictures": {part: len(data.part(part)) for part in ("train", CALIBRATION, "test")},
+        "learnt": learnt,
         "minutes": minutes,
         "aggregation": {
             "chosen": choice.name,

@@ -14,7 +14,7 @@ from typing import Literal
 import keras
 from keras import layers, ops
 
-from inspection.errors import InputError
+from inspection.errors import InputError, first_line
 
 Norm = Literal["batch", "frozen", "group"]
 
@@ -27,6 +27,8 @@ _DEPTHS: dict[str, tuple[tuple[int, int, int, int], bool]] = {
     "resnet152": ((3, 8, 36, 3), True),
 }
 NAMES = tuple(_DEPTHS)
+EFFICIENTNET = "efficientnet-b5"
+EFFICIENTNET_STAGES = ("block3e_add", "block5g_add", "block6i_add")
 IMAGENET_NAMES = tuple(name for name, (_, bottleneck) in _DEPTHS.items() if bottleneck)
 
 # keras.applications' ResNet weights were trained in Caffe: BGR, mean removed, no scaling.
@@ -149,17 +151,18 @@ def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False, epsilon: f
     return layer
 
 
-def resnet(name: str, norm: Norm = "batch", trainable: bool = True) -> keras.Model:
+def resnet(name: str, norm: Norm = "batch", trainable: bool = True, width: int = 64) -> keras.Model:
     """Builds a ResNet without weights; nothing goes online.
 
     Args:
         name: One of `NAMES`.
         norm: Normalisation policy, see `normalisation`.
         trainable: False freezes every weight.
+        width: Channels of the first stage, doubled by each next one; 64 is the published one.
 
     Returns:
         A model from (B, H, W, 3) RGB 0-255 to the last feature map, any H and W. Its
-        `pyramid_level_inputs` names the layers of stride 8, 16 and 32 ("P3", "P4", "P5").
+        `pyramid_level_inputs` names the layers of stride 4, 8, 16 and 32 ("P2" to "P5").
 
     Raises:
         InputError: The name is unknown.
@@ -177,20 +180,20 @@ def resnet(name: str, norm: Norm = "batch", trainable: bool = True) -> keras.Mod
         x = Normalise(mean, scale=1 / 58.0, bgr=False, name="normalise")(inputs)
         x = LocalContrast(name="local_contrast")(x)
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    x = layers.Conv2D(64, 7, strides=2, use_bias=bottleneck, name="conv1_conv")(x)
+    x = layers.Conv2D(width, 7, strides=2, use_bias=bottleneck, name="conv1_conv")(x)
     x = normalisation(norm, "conv1_bn")(x)
     x = layers.Activation("relu", name="conv1_relu")(x)
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     block = _bottleneck_block if bottleneck else _basic_block
     for stage, count in enumerate(blocks, start=2):
-        filters = 64 * 2 ** (stage - 2)
+        filters = width * 2 ** (stage - 2)
         for index in range(1, count + 1):
             stride = 2 if stage > 2 and index == 1 else 1
             x = block(x, filters, stride, index == 1, norm, f"conv{stage}_block{index}")
     model = keras.Model(inputs, x, name=name)
     model.pyramid_level_inputs = {
-        f"P{stage}": f"conv{stage}_block{blocks[stage - 2]}_out" for stage in (3, 4, 5)
+        f"P{stage}": f"conv{stage}_block{blocks[stage - 2]}_out" for stage in (2, 3, 4, 5)
     }
     if not trainable:
         model.trainable = False
@@ -244,6 +247,33 @@ def _basic_block(x, filters, stride, first, norm, name):
     x = conv(x, 3, 1, "2")
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.Activation("relu", name=f"{name}_out")(x)
+
+
+def efficientnet_b5(weights: str = "none") -> keras.Model:
+    """EfficientNet-B5 up to its sixth block of seven, as CS-Flow uses it.
+
+    Args:
+        weights: `imagenet`, `none`, or the path of a keras.applications `.h5` file.
+
+    Returns:
+        A model from (B, H, W, 3) RGB 0-255; `EFFICIENTNET_STAGES` are its layers of stride 8, 16
+        and 32.
+
+    Raises:
+        InputError: The weights cannot be reached or do not fit.
+
+    Source: Tan and Le 2019, arXiv:1905.11946.
+    """
+    chosen = None if weights == "none" else weights
+    try:
+        whole = keras.applications.EfficientNetB5(include_top=False, weights=chosen)
+    except Exception as error:  # download, file and shape errors of many kinds
+        raise InputError(
+            f"--weights {weights}: cannot be loaded into {EFFICIENTNET} ({first_line(error)}); "
+            "offline, copy efficientnetb5_notop.h5 from a machine with internet and give its path"
+        ) from error
+    last = whole.get_layer(EFFICIENTNET_STAGES[-1]).output
+    return keras.Model(whole.inputs, last, name="efficientnet_b5", trainable=False)
 
 
 def fetch_imagenet(name: str, timeout: float | None = None) -> Path:

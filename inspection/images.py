@@ -23,6 +23,8 @@ __all__ = [
     "Fit",
     "FitMode",
     "Image8",
+    "check_rgb",
+    "colour_channels",
     "encode_image",
     "fit_for",
     "fitted_picture",
@@ -89,6 +91,26 @@ def image_size(path: str | Path) -> tuple[int, int]:
     width, height = _guarded(path, size)
     _check_pixels(path, width, height)
     return width, height
+
+
+def colour_channels(path: str | Path) -> int:
+    """1 for a grey picture, 3 for one in colour, from the file's header; alpha does not count.
+
+    Raises:
+        InputError: The file is no image.
+    """
+    path = Path(path)
+
+    def count() -> int:
+        with path.open("rb") as file:
+            try:
+                bands = _open(file).getbands()
+            except Image.UnidentifiedImageError:
+                _tiff_header(file)  # what Pillow cannot open of these is colour
+                return 3
+        return 1 if bands[0] in ("L", "1", "I", "F") else 3
+
+    return _guarded(path, count)
 
 
 def read_image(path: str | Path, bits: int = 16) -> Image8:
@@ -335,13 +357,21 @@ def fitted_picture(
     Raises:
         InputError: The file cannot be read, or the array is no RGB picture.
     """
-    if not isinstance(picture, np.ndarray):
-        picture = read_image(picture, bits)
+    picture = check_rgb(picture) if isinstance(picture, np.ndarray) else read_image(picture, bits)
+    fit = fit_for(picture.shape[1], picture.shape[0], size, mode)
+    return fit.apply(picture), fit
+
+
+def check_rgb(picture: np.ndarray) -> Image8:
+    """The same array.
+
+    Raises:
+        InputError: It is not (H, W, 3) uint8, or empty.
+    """
     right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
     if not right or 0 in picture.shape:
         raise InputError(
             f"a picture given as an array must be (H, W, 3) uint8 RGB, not {picture.shape} "
             f"{picture.dtype}; inspection.images.read_image returns that."
         )
-    fit = fit_for(picture.shape[1], picture.shape[0], size, mode)
-    return fit.apply(picture), fit
+    return picture

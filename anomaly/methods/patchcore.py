@@ -27,6 +27,8 @@ class PatchCore(FeatureMethod):
     """
 
     name = "patchcore"
+    stages = 2
+    OPTIONS = ("ratio", "most", "block", "dimensions")
 
     def __init__(
         self,
@@ -80,24 +82,11 @@ class PatchCore(FeatureMethod):
         distance = nearest_distance(found.reshape(-1, found.shape[-1]), self.bank)
         return distance.reshape(found.shape[:3])
 
-    def state(self) -> State:
-        settings = {
-            "ratio": self.ratio,
-            "most": self.most,
-            "block": self.block,
-            "dimensions": self.dimensions,
-            "taps": self.extractor.taps,
-            "seen": self.seen,
-        }
-        return State(settings, {"bank": self.bank}, {"backbone": self.extractor.model})
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"bank": self.bank, "seen": np.array(self.seen)}
 
-    @classmethod
-    def from_state(cls, state: State) -> PatchCore:
-        values = dict(state.settings)
-        seen, taps = values.pop("seen"), values.pop("taps")
-        method = cls(FeatureExtractor(state.networks["backbone"], taps), **values)
-        method.bank, method.seen = state.arrays["bank"], seen
-        return method
+    def restore(self, state: State) -> None:
+        self.bank, self.seen = state.arrays["bank"], int(state.arrays["seen"])
 
 
 def nearest_distance(vectors: np.ndarray, bank: np.ndarray) -> np.ndarray:

@@ -84,5 +84,5 @@ def test_the_reduced_model_is_under_400_mb():
 
 
 def test_options_out_of_range():
-    with pytest.raises(InputError, match="needs a model of full, reduced, small"):
+    with pytest.raises(InputError, match="model huge: must be full, reduced, small"):
         CSFlow(None, model="huge")

@@ -1,0 +1,74 @@
+"""Changed copies of normal pictures: turned, with noise, and cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspection.fit import Image8
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which changed copies of every normal picture are learnt beside it.
+
+    Only for products whose good parts may look so: where parts always lie alike, a turned one
+    is an anomaly.
+
+    Args:
+        rotations: Copies turned by 90, 180 and 270 degrees.
+        noise: Standard deviation of Gaussian noise in grey levels on every changed copy.
+        crops: Copies cut at random, each of `share` of width and height.
+        grid: Copies cut regularly, `grid` x `grid` places of `share` of width and height.
+        share: Of width and height that a cut keeps.
+    """
+
+    rotations: bool = False
+    noise: float = 0.0
+    crops: int = 0
+    grid: int = 0
+    share: float = 0.8
+
+    @property
+    def copies(self) -> int:
+        """How many changed copies each picture has."""
+        changed = 3 * self.rotations + self.crops + self.grid**2
+        return changed or int(self.noise > 0)  # noise alone makes one copy
+
+    def apply(self, rgb: Image8, copy: int, rng: np.random.Generator) -> Image8:
+        """A changed copy.
+
+        Args:
+            rgb: (H, W, 3).
+            copy: Its number, from 1 to `copies`.
+            rng: Source of chance.
+
+        Returns:
+            (H', W', 3).
+        """
+        if not 1 <= copy <= self.copies:
+            raise ValueError(f"copy {copy} of {self.copies}")
+        number = copy - 1
+        turned = 3 * self.rotations
+        if number < turned:
+            rgb = np.rot90(rgb, number + 1)
+        elif number < turned + self.crops:
+            rgb = self._cut(rgb, *rng.random(2))
+        elif self.grid:
+            row, column = divmod(number - turned - self.crops, self.grid)
+            steps = max(1, self.grid - 1)
+            rgb = self._cut(rgb, row / steps, column / steps)
+        if self.noise:
+            # In float, and clipped: in uint8 dark pixels would turn white.
+            rgb = np.clip(rgb + rng.normal(0, self.noise, rgb.shape), 0, 255).round()
+        return np.ascontiguousarray(rgb, np.uint8)
+
+    def _cut(self, rgb: Image8, down: float, right: float) -> Image8:
+        height, width = (max(1, round(self.share * side)) for side in rgb.shape[:2])
+        top = round(down * (rgb.shape[0] - height))
+        left = round(right * (rgb.shape[1] - width))
+        return rgb[top : top + height, left : left + width]
+
+
+PLAIN = Augmentation()

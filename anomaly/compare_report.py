@@ -1,0 +1,251 @@
+"""The comparison as one page: table, curves, histograms, pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomaly.compare import Row, Targets
+from anomaly.heat import overlay, thumbnail
+from anomaly.model import AnomalyModel
+from anomaly.pictures import NORMAL
+from anomaly.settings import AnomalySettings
+from anomaly.training import MODEL
+from inspection.errors import InputError
+from inspection.images import read_image
+from inspection.rates import percent
+from inspection.report import figure_png, image_uri, png_uri, render_page
+from inspection.runs import write_text_atomic
+from inspection.settings import read_settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPLATE = Path(__file__).parent / "compare.html.jinja"
+_COLOURS = ("#1f5f99", "#d35400", "#1e8449", "#8e44ad", "#c0392b", "#16a085", "#7f6000", "#34495e")
+_DASHES = ("-", "--", ":")
+_PICTURES = 4  # of each kind of error
+_SIDE = 260
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a run decided on its test part.
+
+    Args:
+        images: Paths from the data's root.
+        kinds: `normal` or the defect's name.
+        decisions: `OK`, `review` or `NG`.
+        scores: (N,).
+    """
+
+    images: list[str]
+    kinds: list[str]
+    decisions: list[str]
+    scores: np.ndarray
+
+    @property
+    def is_defect(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([kind != NORMAL for kind in self.kinds], bool)
+
+
+def read_scores(path: Path) -> Scored:
+    """Reads what an evaluation wrote.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return Scored(
+            [row["image"] for row in rows],
+            [row["kind"] for row in rows],
+            [row["decision"] for row in rows],
+            np.array([float(row["score"]) for row in rows]),
+        )
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "
+            f"{path.parent}`"
+        ) from error
+
+
+def write_report(rows: Sequence[Row], targets: Targets, path: Path, command: str) -> None:
+    """Writes the page.
+
+    Args:
+        rows: Of the comparison.
+        targets: What the verdicts stand on.
+        path: The file.
+        command: What was typed, which stands in the page.
+    """
+    products = []
+    for product in dict.fromkeys(row.product for row in rows):
+        own = [row for row in rows if row.product == product]
+        done = [(row, read_scores(row.run / "test.csv")) for row in own if not row.problems]
+        products.append(
+            {
+                "name": product,
+                "rows": [_table_row(row, targets) for row in own],
+                "curves": png_uri(figure_png(partial(_curves, done), 11, 4.4)) if done else "",
+                "methods": [_method(row, scored) for row, scored in done],
+            }
+        )
+    page = render_page(
+        TEMPLATE,
+        title="Methods compared",
+        subtitle=command,
+        targets=_targets(targets),
+        products=products,
+    )
+    write_text_atomic(path, page)
+
+
+def _targets(targets: Targets) -> str:
+    found = [f"miss ≤ {percent(targets.miss)}", f"overkill ≤ {percent(targets.overkill)}"]
+    found += [f"model ≤ {targets.mb:g} MB"] if targets.mb else []
+    found += [f"p95 ≤ {targets.ms:g} ms"] if targets.ms else []
+    return ", ".join(found)
+
+
+def _table_row(row: Row, targets: Targets) -> dict[str, Any]:
+    verdict, why = row.verdict(targets)
+    found = {"method": row.method, "verdict": verdict, "why": why, "settings": row.settings}
+    if row.problems:
+        return found | {"cells": []}
+    cells = []
+    for name in ("miss", "overkill", "accuracy"):
+        rate = row.rate(name)
+        if not rate.total:
+            cells.append(("–", f"0 {rate.of}"))
+            continue
+        low, high = rate.interval
+        cells.append(
+            (
+                percent(rate.value) if rate.count else f"≤ {percent(rate.upper)}",
+                f"{rate.count} of {rate.total}; {percent(low)} to {percent(high)}",
+            )
+        )
+    for name, digits in (
+        *(("auroc", 3), ("pixel_auroc", 3), ("aupro", 3), ("model_mb", 1), ("ms_p50", 0)),
+        *(("ms_p95", 0), ("peak_mb", 0)),
+    ):
+        value = row.number(name)
+        cells.append(("–" if np.isnan(value) else f"{value:.{digits}f}", ""))
+    cells.append((f"{row.minutes:.1f}", ""))
+    return found | {"cells": cells}
+
+
+def roc(scores: np.ndarray, is_defect: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False rejects, finds and precision at every threshold, from the highest down.
+
+    Args:
+        scores: (N,).
+        is_defect: (N,) bool, with both kinds.
+
+    Returns:
+        Three (K,) arrays; precision is 1 where nothing is found yet.
+    """
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(is_defect[order])
+    rejected = np.cumsum(~is_defect[order])
+    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores fall together
+    found, rejected = np.append(0, found[last]), np.append(0, rejected[last])
+    precision = found / np.maximum(found + rejected, 1)
+    precision[0] = 1
+    return rejected / rejected[-1], found / found[-1], precision
+
+
+def _curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
+    left, right = figure.subplots(1, 2)
+    for index, (row, scored) in enumerate(done):
+        truth = scored.is_defect
+        if truth.all() or not truth.any():
+            continue
+        false, found, precision = roc(scored.scores, truth)
+        style = {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+            "linewidth": 1.5,
+            "label": f"{row.method}  {row.number('auroc'):.3f}",
+        }
+        left.plot(false, found, **style)
+        right.plot(found, precision, **style)
+    left.set(xlabel="overkill rate", ylabel="share of defects found", title="ROC")
+    right.set(xlabel="share of defects found", ylabel="precision", title="Precision and recall")
+    for axes in (left, right):
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
+        axes.grid(color="#e6eaee", linewidth=0.8)
+    if left.lines:
+        left.legend(loc="lower right", fontsize=8)
+
+
+def _histogram(scored: Scored, threshold: float, review: float | None, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    low, high = np.quantile(scored.scores, [0.0, 0.995])
+    high = max(high, threshold) + 1e-9
+    bins = np.linspace(low, high, 41)
+    truth = scored.is_defect
+    for name, chosen, colour in (("normal", ~truth, "#2e86c1"), ("defects", truth, "#e67e22")):
+        values = np.clip(scored.scores[chosen], low, high)
+        axes.hist(values, bins, color=colour, alpha=0.65, label=f"{name} ({chosen.sum()})")
+    axes.axvline(threshold, color="#c0392b", linewidth=1.5)
+    if review is not None:
+        axes.axvspan(review, threshold, color="#f1c40f", alpha=0.2)
+    axes.set(xlabel="score", ylabel="pictures", title=f"Threshold {threshold:.4g}")
+    axes.legend(fontsize=8)
+
+
+def _method(row: Row, scored: Scored) -> dict[str, Any]:
+    model = AnomalyModel.load(row.run / MODEL)
+    settings = read_settings(AnomalySettings, row.run / "settings.yaml", {})
+    root = settings.data if settings.data.is_dir() else settings.data.parent
+    point = model.operating_point
+    truth = scored.is_defect
+    decided = np.array(scored.decisions)
+    order = np.argsort(scored.scores)
+    groups = (
+        ("Worst misses", [i for i in order if truth[i] and decided[i] == "OK"]),
+        ("Worst false rejects", [i for i in order[::-1] if not truth[i] and decided[i] == "NG"]),
+        (
+            "Defects found, highest first",
+            [i for i in order[::-1] if truth[i] and decided[i] == "NG"],
+        ),
+    )
+    draw = partial(_histogram, scored, point.threshold, point.review_threshold)
+    return {
+        "name": row.method,
+        "histogram": png_uri(figure_png(draw, 6.2, 3.2)),
+        "groups": [
+            {
+                "name": name,
+                "total": len(chosen),
+                "cards": [_card(model, root, scored, int(i)) for i in chosen[:_PICTURES]],
+            }
+            for name, chosen in groups
+        ],
+        "rule": point.rule,
+        "aggregation": model.aggregation,
+    }
+
+
+def _card(model: AnomalyModel, root: Path, scored: Scored, index: int) -> dict[str, Any]:
+    path = root / scored.images[index]
+    card = {"file": scored.images[index], "score": f"{scored.scores[index]:.4g}"}
+    try:
+        rgb = read_image(path, model.preparation.bits)
+        heat = overlay(rgb, model.predict(path).score_map, model.normal)
+    except InputError:
+        return card | {"picture": "", "heat": ""}
+    return card | {
+        "picture": image_uri(thumbnail(rgb, _SIDE)),
+        "heat": image_uri(thumbnail(heat, _SIDE)),
+    }

@@ -1,0 +1,87 @@
+"""PaDiM: a Gaussian of feature vectors for every position.
+
+Source: Defard et al. 2020, arXiv:2011.08785.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly.features import FeatureExtractor, Source
+from anomaly.methods.base import FeatureMethod, Progress, State, patches, silent
+from inspection.errors import InputError
+
+_RIDGE = 0.01
+_COLUMNS = 1024  # positions inverted at once
+
+
+class PaDiM(FeatureMethod):
+    """PaDiM; its memory and its file grow with cells x dimensions squared.
+
+    Args:
+        extractor: The stages, finest first.
+        dimensions: Channels taken at random; all where there are fewer.
+    """
+
+    name = "padim"
+    OPTIONS = ("dimensions",)
+
+    def __init__(self, extractor: FeatureExtractor, dimensions: int = 100) -> None:
+        super().__init__(extractor)
+        if dimensions < 1:
+            raise InputError(f"padim: dimensions {dimensions}: must be at least 1")
+        self.dimensions = dimensions
+        self.chosen = np.zeros(0, np.int64)
+        self.mean = self.whitening = np.zeros(0, np.float32)
+
+    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+        first = self._vectors(source, 0, None)
+        width = first.shape[-1]
+        rng = np.random.default_rng(seed)
+        self.chosen = np.sort(rng.permutation(width)[: self.dimensions])
+        total, count = np.zeros(first[0][..., self.chosen].shape), 0
+        for index in range(len(source)):
+            found = self._vectors(source, index, self.chosen)
+            total, count = total + found.sum(axis=0), count + len(found)
+            on_progress("means", index + 1, len(source))
+        if count < 2:
+            raise InputError("padim: needs at least two normal pictures or tiles; add some")
+        self.mean = (total / count).astype(np.float32)
+        # A second pass over small differences loses no digits in float32.
+        spread = np.zeros((*self.mean.shape, len(self.chosen)), np.float32)
+        for index in range(len(source)):
+            for vectors in self._vectors(source, index, self.chosen) - self.mean:
+                spread += vectors[:, :, None] * vectors[:, None, :]
+            on_progress("covariances", index + 1, len(source))
+        self.whitening = _whitening(spread / (count - 1))
+
+    def _vectors(self, source: Source, index: int, chosen: np.ndarray | None) -> np.ndarray:
+        found = patches(source.features(index, self.extractor), pool=1)
+        found = found if chosen is None else found[..., chosen]
+        return found.reshape(len(found), -1, found.shape[-1])
+
+    def score_features(self, features: list[np.ndarray]) -> np.ndarray:
+        found = patches(features, pool=1)[..., self.chosen]
+        height, width = found.shape[1:3]
+        vectors = found.reshape(len(found), height * width, -1) - self.mean
+        white = np.matmul(vectors[:, :, None, :], self.whitening)[:, :, 0]
+        return np.sqrt(np.square(white).sum(axis=-1)).reshape(-1, height, width)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"chosen": self.chosen, "mean": self.mean, "whitening": self.whitening}
+
+    def restore(self, state: State) -> None:
+        arrays = state.arrays
+        self.chosen, self.mean, self.whitening = (
+            arrays[name] for name in ("chosen", "mean", "whitening")
+        )
+
+
+def _whitening(covariance: np.ndarray) -> np.ndarray:
+    """(P, d, d) whose product with its transpose is the inverse of covariance + ridge."""
+    found = np.empty_like(covariance)
+    ridge = _RIDGE * np.eye(covariance.shape[-1])
+    for start in range(0, len(covariance), _COLUMNS):
+        block = covariance[start : start + _COLUMNS].astype(np.float64) + ridge
+        found[start : start + _COLUMNS] = np.linalg.cholesky(np.linalg.inv(block))
+    return found
