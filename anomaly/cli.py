@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -216,6 +217,41 @@ def compare(
         raise InputError(
             [f"{row.product}, {row.method}: {p}" for row in rows for p in row.problems]
         )
+
+
+@app.command()
+@reports_errors
+def simulate(
+    run: Run,
+    watch: Annotated[
+        Path | None, typer.Option(help="Look at new pictures of this folder instead.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of the page.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Opens a page with a movable threshold that plays the test part like a line."""
+    import subprocess
+    import sys
+
+    from anomaly.evaluation import check_run
+
+    check_run(run)
+    if not (run / "test.csv").is_file():
+        say("The run has not been measured: that comes first.")
+        evaluate(run)
+    page = Path(__file__).with_name("simulator_page.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(page)]
+    command += ["--server.port", str(port), "--server.headless", str(not browser).lower()]
+    command += ["--browser.gatherUsageStats", "false", "--", str(run)]
+    say(f"Opening http://localhost:{port} – Ctrl-C ends it.")
+    # The page is a script of its own: what it imports must be found from there.
+    places = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
+    done = subprocess.run(
+        [*command, *([str(watch)] if watch else [])], env=environment, check=False
+    )
+    if done.returncode > 0:
+        raise InputError(f"--port {port}: the page could not be opened there; give another --port")
 
 
 @app.command()

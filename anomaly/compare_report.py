@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ import numpy as np
 from anomaly.compare import Row, Targets
 from anomaly.heat import overlay, thumbnail
 from anomaly.model import AnomalyModel
-from anomaly.pictures import NORMAL
+from anomaly.scored import Scored, read_scores
 from anomaly.settings import AnomalySettings
 from anomaly.training import MODEL
 from inspection.errors import InputError
@@ -32,50 +30,6 @@ _COLOURS = ("#1f5f99", "#d35400", "#1e8449", "#8e44ad", "#c0392b", "#16a085", "#
 _DASHES = ("-", "--", ":")
 _PICTURES = 4  # of each kind of error
 _SIDE = 260
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What a run decided on its test part.
-
-    Args:
-        images: Paths from the data's root.
-        kinds: `normal` or the defect's name.
-        decisions: `OK`, `review` or `NG`.
-        scores: (N,).
-    """
-
-    images: list[str]
-    kinds: list[str]
-    decisions: list[str]
-    scores: np.ndarray
-
-    @property
-    def is_defect(self) -> np.ndarray:
-        """(N,) bool."""
-        return np.array([kind != NORMAL for kind in self.kinds], bool)
-
-
-def read_scores(path: Path) -> Scored:
-    """Reads what an evaluation wrote.
-
-    Raises:
-        InputError: The file is missing or damaged.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return Scored(
-            [row["image"] for row in rows],
-            [row["kind"] for row in rows],
-            [row["decision"] for row in rows],
-            np.array([float(row["score"]) for row in rows]),
-        )
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "
-            f"{path.parent}`"
-        ) from error
 
 
 def write_report(rows: Sequence[Row], targets: Targets, path: Path, command: str) -> None:

@@ -96,17 +96,26 @@ class Evaluation:
         }
 
 
+def check_run(run: Path) -> None:
+    """Refuses a folder that training did not make.
+
+    Raises:
+        InputError: It holds no model or no settings.
+    """
+    if not ((run / "settings.yaml").is_file() and (run / MODEL).is_file()):
+        raise InputError(
+            f"{run}: is no run; give the folder that `python -m anomaly train` named, which holds "
+            f"{MODEL} and settings.yaml"
+        )
+
+
 def open_run(run: Path) -> tuple[AnomalyModel, AnomalySettings]:
     """The model and the settings of a run.
 
     Raises:
         InputError: There is no such run.
     """
-    if not (run / "settings.yaml").is_file():
-        raise InputError(
-            f"{run}: is no run; give the folder that `python -m anomaly train` named, which holds "
-            f"{MODEL} and settings.yaml"
-        )
+    check_run(run)
     settings = read_settings(AnomalySettings, run / "settings.yaml", {})
     return AnomalyModel.load(run / MODEL), settings
 

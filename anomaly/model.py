@@ -174,6 +174,48 @@ class AnomalyModel:
             ) from error
 
 
+def replace_operating_point(path: str | Path, point: OperatingPoint) -> None:
+    """Writes another threshold into a model's file, atomically; everything else stays.
+
+    Raises:
+        InputError: The file is missing, damaged, no model, or of another version.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            contents = {name: file.read(name) for name in file.namelist()}
+        header = json.loads(contents["model.json"])
+        _check_version(header, path)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: cannot be read as a model ({first_line(error)}); train it again"
+        ) from error
+    header["operating_point"] = point.to_dict()
+    contents["model.json"] = json.dumps(header, ensure_ascii=False, indent=2).encode()
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, content in contents.items():
+            file.writestr(name, content)
+
+
+def stored_operating_point(path: str | Path) -> OperatingPoint | None:
+    """The threshold in a model's file, without loading its networks.
+
+    Raises:
+        InputError: As `replace_operating_point`.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            header = json.loads(file.read("model.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: cannot be read as a model ({first_line(error)}); train it again"
+        ) from error
+    _check_version(header, path)
+    point = header["operating_point"]
+    return OperatingPoint.from_dict(point) if point else None
+
+
 def method_class(name: str) -> type[Method]:
     """The class of a method.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from anomaly.cli import app
 from inspection.images import write_image
 
 
@@ -44,3 +46,35 @@ def product(tmp_path) -> Path:
 def shared_product(tmp_path_factory) -> Path:
     """Read only."""
     return make_product(tmp_path_factory.mktemp("제품"), normals=20, defects=10)
+
+
+SMALL = ["--size", "64", "--pretrain-steps", "4", "--fractions", "0.5,0.25,0.25"]
+
+
+def typed(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(item) for item in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="session")
+def runs(shared_product, tmp_path_factory) -> Path:
+    """Both methods on one product, measured; the second finds split, backbone and features.
+
+    What writes into a run copies it first.
+    """
+    folder = tmp_path_factory.mktemp("결과")
+    for method, config in (("patchcore", "ratio: 0.1"), ("cs-flow", "epochs: 2")):
+        settings = folder / f"{method}.yaml"
+        settings.write_text(f"options:\n  {config}\n", encoding="utf-8")
+        status, text = typed(
+            *("train", shared_product, "--method", method, "--runs", folder, "--run", method),
+            *("--config", settings, *SMALL),
+        )
+        assert status == 0, text
+        assert "Threshold" in text
+        status, text_measured = typed("evaluate", folder / method)
+        assert status == 0, text_measured
+        assert all(word in text_measured for word in ("miss", "overkill", "AUROC", "AUPRO", "p95"))
+    assert "Backbone trained before on these pictures" in text
+    return folder

@@ -1,0 +1,56 @@
+"""Scores of pictures as an evaluation wrote them, without the model that gave them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.pictures import NORMAL
+from inspection.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a run decided on its test part.
+
+    Args:
+        images: Paths from the data's root.
+        kinds: `normal` or the defect's name.
+        decisions: `OK`, `review` or `NG`.
+        scores: (N,).
+    """
+
+    images: list[str]
+    kinds: list[str]
+    decisions: list[str]
+    scores: np.ndarray
+
+    @property
+    def is_defect(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([kind != NORMAL for kind in self.kinds], bool)
+
+
+def read_scores(path: Path) -> Scored:
+    """Reads what an evaluation wrote.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return Scored(
+            [row["image"] for row in rows],
+            [row["kind"] for row in rows],
+            [row["decision"] for row in rows],
+            np.array([float(row["score"]) for row in rows]),
+        )
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "
+            f"{path.parent}`"
+        ) from error
