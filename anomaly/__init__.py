@@ -12,12 +12,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inspection.quiet import register_with_keras
 
 if TYPE_CHECKING:
-    from anomaly.model import AnomalyModel, Finding
+    from anomaly.decision import Decider, Finding
+    from anomaly.model import AnomalyModel
     from anomaly.settings import AnomalySettings
     from anomaly.training import train
 
@@ -33,22 +35,26 @@ logging.getLogger("tensorflow").addFilter(
 _MODULES = {
     "AnomalyModel": "anomaly.model",
     "AnomalySettings": "anomaly.settings",
-    "Finding": "anomaly.model",
+    "Finding": "anomaly.decision",
     "train": "anomaly.training",
 }
 
 __all__ = ["AnomalyModel", "AnomalySettings", "Finding", "load", "train"]
 
 
-def load(path: str) -> AnomalyModel:
+def load(path: str | Path) -> Decider:
     """Loads a model, ready to predict.
 
     Args:
-        path: A `.anomaly` file that training wrote.
+        path: A `.anomaly` file that training wrote, or a folder that export wrote.
 
     Raises:
         InputError: The file is missing or no model of ours.
     """
+    if Path(path).is_dir():
+        from anomaly.exported import ExportedModel
+
+        return ExportedModel.load(path)
     from anomaly.model import AnomalyModel
 
     return AnomalyModel.load(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import console, progress, reports_errors, say
+from inspection.console import console, counted, progress, reports_errors, say
 from inspection.errors import InputError
 
 if TYPE_CHECKING:
@@ -252,6 +252,32 @@ def simulate(
     )
     if done.returncode > 0:
         raise InputError(f"--port {port}: the page could not be opened there; give another --port")
+
+
+@app.command()
+@reports_errors
+def export(
+    run: Run,
+    format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
+    output: Annotated[
+        Path | None, typer.Option(help="New folder.", show_default="exported in the run's folder")
+    ] = None,
+) -> None:
+    """Writes a model for OpenVINO or ONNX; refuses where it scores or decides otherwise."""
+    from anomaly.evaluation import open_run
+    from anomaly.export import export as write
+    from anomaly.training import data_of
+
+    model, settings = open_run(run)
+    data = data_of(settings, lambda line: None)
+    pictures = [data.pictures.path(item) for item in data.part("test")]
+    folder = output or run / f"exported_{format}"
+    with _stages() as on_progress:
+        parity = write(model, folder, format, pictures, on_progress)
+    say(
+        f"{folder}: {parity.mb:.1f} MB. On {counted(parity.pictures, 'test picture')} every "
+        f"decision is the same, scores within {parity.score:.1e} (relative)."
+    )
 
 
 @app.command()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomaly.near_duplicates import near_duplicates
 from anomaly.pictures import NORMAL, Picture, Pictures, open_pictures
 from inspection.console import counted
 from inspection.errors import InputError
@@ -51,6 +52,12 @@ class Data:
         A defect may stand there only because its group does, which joined it before.
         """
         return [item for item in self.part("train") if not item.is_defect]
+
+    def near_duplicates(self) -> list[tuple[str, str]]:
+        """Pairs of nearly equal pictures on two sides; see `anomaly.near_duplicates`."""
+        paths = {item.image: self.pictures.path(item) for item in self.pictures.items}
+        cache = self.split_path.with_suffix(".small.npz")
+        return near_duplicates(paths, self.split.assignments, cache)
 
     @property
     def hash(self) -> str:

@@ -13,6 +13,7 @@ import cv2
 import keras
 import numpy as np
 
+from anomaly import graphs
 from anomaly.augment import PLAIN, Augmentation
 from anomaly.preparation import Preparation, Prepared
 from inspection import backbones  # noqa: F401  registers its layers, which loading needs
@@ -78,6 +79,15 @@ class FeatureExtractor:
             maps = dict(zip(names, self._run(small, names), strict=True))
             found |= {tap: maps[_layer(tap)] for tap in taps if _divisor(tap) == divisor}
         return found
+
+    def graph(self, views: Any) -> list[Any]:
+        """As `__call__` in `keras.ops`, for export: (V, S, S, 3) float32 tensor to tensors."""
+        found: dict[str, Any] = {}
+        for divisor in sorted({_divisor(tap) for tap in self.taps}):
+            maps = graphs.outputs(self.model, [graphs.shrunk(views, divisor)])
+            named = dict(zip(_layers(self.taps), maps, strict=True))
+            found |= {tap: named[_layer(tap)] for tap in self.taps if _divisor(tap) == divisor}
+        return [graphs.at_half_precision(found[tap]) for tap in self.taps]
 
     def _run(self, views: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
         if names not in self._runs:

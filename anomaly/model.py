@@ -14,12 +14,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from anomaly.decision import Decider
 from anomaly.features import Source
-from anomaly.methods.base import Method, State, smooth
+from anomaly.methods.base import Method, State
 from anomaly.preparation import Preparation, Prepared
-from anomaly.scores import AGGREGATIONS
 from inspection.errors import InputError, first_line
-from inspection.images import check_rgb
 from inspection.operating_point import OperatingPoint
 from inspection.runs import atomic_path
 
@@ -42,23 +41,7 @@ METHODS = tuple(_METHODS)
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
-    """What a model says of a picture.
-
-    Args:
-        score: Higher is less normal; comparable between pictures of one model only.
-        decision: `OK`, `review` or `NG`; empty where the model has no threshold.
-        score_map: (H, W) float32 in the picture's own pixels; the lowest score off the region
-            of interest.
-    """
-
-    score: float
-    decision: str
-    score_map: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class AnomalyModel:
+class AnomalyModel(Decider):
     """A fitted method, what comes before it and what comes after.
 
     Args:
@@ -76,41 +59,13 @@ class AnomalyModel:
     normal: tuple[float, float] = (0.0, 1.0)
     operating_point: OperatingPoint | None = None
 
-    @property
-    def level(self) -> float:
-        """What the aggregation `area` counts cells over."""
-        return self.normal[1]
-
-    def predict(self, picture: str | Path | np.ndarray) -> Finding:
-        """Looks at one picture.
-
-        Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
-
-        Raises:
-            InputError: The file cannot be read or does not fit the preparation.
-        """
-        if isinstance(picture, np.ndarray):
-            prepared = self.preparation.apply(check_rgb(picture))
-        else:
-            prepared = self.preparation.read(picture)
-        merged = self.merged_map(prepared, self.method.score_views(prepared.views))
-        score = self.score_of(prepared.cells(merged))
-        decision = self.operating_point.decide(score) if self.operating_point else ""
-        return Finding(score, decision, prepared.on_picture(merged, float(merged.min())))
+    def score_views(self, views: np.ndarray) -> np.ndarray:
+        return self.method.score_views(views)
 
     def score_map(self, source: Source, index: int) -> tuple[Prepared, np.ndarray]:
         """A picture of a source and its merged map; its features come from the cache."""
         prepared = source.prepared(index)
         return prepared, self.merged_map(prepared, self.method.score(source, index))
-
-    def merged_map(self, prepared: Prepared, maps: np.ndarray) -> np.ndarray:
-        """Smoothed maps of the views as one map of the region, float32."""
-        return prepared.merge(smooth(maps, self.preparation.size))
-
-    def score_of(self, cells: np.ndarray) -> float:
-        """The picture's score, from the cells of its merged map that count."""
-        return AGGREGATIONS[self.aggregation](np.asarray(cells, np.float64), self.level)
 
     def with_operating_point(self, point: OperatingPoint | None) -> AnomalyModel:
         """The same model with another threshold."""

@@ -16,6 +16,7 @@ from anomaly.data import CALIBRATION, Data, describe, open_data
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Method, Progress, silent
 from anomaly.model import SUFFIX, AnomalyModel, method_class
+from anomaly.near_duplicates import warning
 from anomaly.pictures import Picture
 from anomaly.pretraining import EMBEDDING, Pretraining, pretrain
 from anomaly.scores import (
@@ -90,6 +91,9 @@ def train(
     data = data_of(settings, say)
     for line in describe(data):
         say(line)
+    alike = data.near_duplicates()
+    if alike:
+        say(warning(alike, data.split.assignments))
     folder = _new_folder(settings)
     began = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
@@ -108,7 +112,7 @@ def train(
     model, choice = _decided(model, table, settings, data.hash)
     minutes = (time.perf_counter() - began) / 60
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, settings, data, model, table, choice, minutes, len(normals))
+    _write(folder, settings, data, model, table, choice, minutes, len(normals), alike)
     point = model.operating_point
     say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
     say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
@@ -349,6 +353,7 @@ def _write(
     choice: Choice,
     minutes: float,
     learnt: int,
+    alike: Sequence[tuple[str, str]],
 ) -> None:
     model.save(folder / MODEL)
     save_settings(settings, folder / "settings.yaml")
@@ -362,6 +367,7 @@ def _write(
         "split_hash": data.split.hash,
         "pictures": {part: len(data.part(part)) for part in ("train", CALIBRATION, "test")},
         "learnt": learnt,
+        "near_duplicates": [list(pair) for pair in alike],
         "minutes": minutes,
         "aggregation": {
             "chosen": choice.name,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import keras
 import numpy as np
 
+from anomaly import graphs
 from anomaly.features import FeatureExtractor, Source, compiled
 from anomaly.fitting import (
     MapSet,
@@ -21,8 +21,6 @@ from anomaly.fitting import (
     train_step,
 )
 from inspection.errors import InputError
-
-SMOOTHING = 4.0  # standard deviation in pixels of a view, as PatchCore and PaDiM have it
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -77,6 +75,23 @@ class Method(ABC):
         """Score maps of the views of a picture; the same numbers as `score_views`."""
         return self.score_views(source.prepared(index).views)
 
+    def graph(self, views: Any) -> Any:
+        """The same as `score_views` in `keras.ops`, for export.
+
+        Args:
+            views: (V, S, S, 3) float32 tensor, 0-255, S known.
+
+        Returns:
+            (V, h, w) float32 tensor.
+
+        Raises:
+            InputError: This method has no such form.
+        """
+        raise InputError(
+            f"{self.name}: cannot be exported, since it works on the picture outside of a network; "
+            "use its .anomaly file, or another method"
+        )
+
     @abstractmethod
     def state(self) -> State:
         """Everything to store."""
@@ -114,6 +129,13 @@ class FeatureMethod(Method):
     @abstractmethod
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
         """Maps one (V, h, w, c) array per tap to (V, h, w) float32 scores."""
+
+    def graph(self, views: Any) -> Any:
+        return self.feature_graph(self.extractor.graph(views))
+
+    @abstractmethod
+    def feature_graph(self, features: list[Any]) -> Any:
+        """The same as `score_features` in `keras.ops`."""
 
     def state(self) -> State:
         settings = {**self.options, "taps": self.extractor.taps}
@@ -220,6 +242,14 @@ class TrainedMethod(FeatureMethod):
         run_epochs({"network": trained}, epoch, self.epochs, seed, self.name, on_progress, state)
         self.finish(maps, on_progress)
 
+    def network_graph(self, maps: list[Any]) -> list[Any]:
+        """The network's outputs in `keras.ops`, for maps that have not been scaled."""
+        scaled = [
+            (one - graphs.constant(mean)) / graphs.constant(deviation)
+            for one, (mean, deviation) in zip(maps, self.moments, strict=True)
+        ]
+        return graphs.outputs(self.network, scaled)
+
     def run(self, maps: list[np.ndarray]) -> list[np.ndarray]:
         """The network's outputs for maps that have been scaled."""
         if self._run is None:
@@ -243,63 +273,6 @@ class TrainedMethod(FeatureMethod):
             (state.arrays[f"mean_{index}"], state.arrays[f"deviation_{index}"])
             for index in range(count)
         ]
-
-
-def patches(features: list[np.ndarray], pool: int = 3) -> np.ndarray:
-    """Features of all taps on the finest tap's grid, each the mean of its neighbourhood.
-
-    Args:
-        features: (V, h, w, c) for each tap, finest first.
-        pool: Side of the neighbourhood in cells of each tap.
-
-    Returns:
-        (V, h, w, sum of c) float32.
-
-    Source: Roth et al. 2022, arXiv:2106.08265, section 3.1.
-    """
-    height, width = features[0].shape[1:3]
-    found = []
-    for tap in features:
-        views = [_pooled(view.astype(np.float32), pool, (width, height)) for view in tap]
-        found.append(np.stack(views))
-    return np.concatenate(found, axis=-1)
-
-
-def _pooled(view: np.ndarray, pool: int, size: tuple[int, int]) -> np.ndarray:
-    # OpenCV filters and scales any number of channels only in groups of four.
-    groups = [view[..., start : start + 4] for start in range(0, view.shape[-1], 4)]
-    done = []
-    for group in groups:
-        mean = (
-            cv2.blur(group, (pool, pool), borderType=cv2.BORDER_REFLECT_101) if pool > 1 else group
-        )
-        if (group.shape[1], group.shape[0]) != size:
-            mean = cv2.resize(mean, size, interpolation=cv2.INTER_LINEAR)
-        done.append(mean.reshape(size[1], size[0], -1))
-    return np.concatenate(done, axis=-1)
-
-
-def smooth(maps: np.ndarray, side: int) -> np.ndarray:
-    """Score maps with a Gaussian of `SMOOTHING` pixels of a view over them, on their own grid.
-
-    Args:
-        maps: (V, h, w) float32.
-        side: Side of a view in pixels.
-
-    Returns:
-        (V, h, w) float32.
-    """
-    sigma = SMOOTHING * maps.shape[1] / side
-    return np.stack([cv2.GaussianBlur(one, (0, 0), max(sigma, 0.3)) for one in maps])
-
-
-def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(V, h, w) maps at another (height, width), bilinear."""
-    if maps.shape[1:3] == tuple(size):
-        return maps
-    return np.stack(
-        [cv2.resize(one, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for one in maps]
-    )
 
 
 def _alone(maps: list[np.ndarray]) -> list[np.ndarray] | np.ndarray:

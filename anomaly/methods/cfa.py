@@ -12,9 +12,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from anomaly import graphs
 from anomaly.features import FeatureExtractor
 from anomaly.fitting import MapSet
-from anomaly.methods.base import TrainedMethod, patches
+from anomaly.maps import patches
+from anomaly.methods.base import TrainedMethod
 from inspection.errors import InputError
 
 _NEAREST, _NEXT = 3, 3  # spheres that attract, and those after them that repel
@@ -86,6 +88,13 @@ class CFA(TrainedMethod):
         distance = np.sqrt(np.maximum(squared, 0))
         # Softmin: a patch near to one centre alone is more certain than one between several.
         certainty = np.exp(distance[..., :1] - distance).sum(axis=-1)
+        return distance[..., 0] / certainty
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        maps = graphs.at_half_precision(graphs.patches(features))
+        squared = self.network_graph([maps])[0][..., :_NEAREST]
+        distance = ops.sqrt(ops.maximum(squared, 0))
+        certainty = ops.sum(ops.exp(distance[..., :1] - distance), axis=-1)
         return distance[..., 0] / certainty
 
 

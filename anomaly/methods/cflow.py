@@ -6,15 +6,18 @@ Source: Gudovskiy et al. 2021, arXiv:2107.12571.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from anomaly import graphs
 from anomaly.coupling_flow import CouplingFlow, PositionCode
 from anomaly.features import FeatureExtractor
 from anomaly.fitting import MapSet, Progress
-from anomaly.methods.base import State, TrainedMethod, enlarged
+from anomaly.maps import enlarged
+from anomaly.methods.base import State, TrainedMethod
 from inspection.errors import InputError
 
 
@@ -93,6 +96,15 @@ class CFlow(TrainedMethod):
             np.exp(np.minimum(one - top, 0)) for one, top in zip(found, self.highest, strict=True)
         ]
         return len(likely) - np.sum([enlarged(one, size) for one in likely], axis=0)
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        found = self.network_graph(features)
+        size = found[0].shape[1:3]
+        likely = [
+            ops.exp(ops.minimum(one - float(top), 0))[..., None]
+            for one, top in zip(found, self.highest, strict=True)
+        ]
+        return len(likely) - sum(graphs.enlarged(one, size) for one in likely)[..., 0]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return super().arrays() | {"highest": self.highest}

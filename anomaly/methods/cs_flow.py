@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,6 +79,9 @@ class CSFlow(TrainedMethod):
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
         return np.square(self.run(self.scaled(features))[0]).mean(axis=-1)
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        return ops.mean(ops.square(self.network_graph(features)[0]), axis=-1)
 
 
 def flow_network(shapes: Sequence[tuple[int, ...]], size: dict, seed: int = 0) -> keras.Model:

@@ -6,14 +6,17 @@ Source: Yu et al. 2021, arXiv:2111.07677.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from anomaly import graphs
 from anomaly.coupling_flow import CouplingFlow
 from anomaly.features import FeatureExtractor
-from anomaly.methods.base import TrainedMethod, enlarged
+from anomaly.maps import enlarged
+from anomaly.methods.base import TrainedMethod
 from inspection.errors import InputError
 
 
@@ -86,3 +89,11 @@ class FastFlow(TrainedMethod):
         size = latent[0].shape[1:3]
         stages = [-np.exp(-0.5 * np.square(one).mean(axis=-1)) for one in latent]
         return np.mean([enlarged(one, size) for one in stages], axis=0)
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        latent = self.network_graph(features)[::2]
+        size = latent[0].shape[1:3]
+        stages = [
+            -ops.exp(-0.5 * ops.mean(ops.square(one), axis=-1, keepdims=True)) for one in latent
+        ]
+        return sum(graphs.enlarged(one, size) for one in stages)[..., 0] / len(stages)

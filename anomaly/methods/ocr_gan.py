@@ -16,7 +16,8 @@ from keras import layers, ops
 
 from anomaly.features import Source, compiled
 from anomaly.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.methods.base import State, enlarged, silent
+from anomaly.maps import enlarged
+from anomaly.methods.base import State, silent
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
 

@@ -5,10 +5,15 @@ Source: Defard et al. 2020, arXiv:2011.08785.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from keras import ops
+
+from anomaly import graphs
 from anomaly.features import FeatureExtractor, Source
-from anomaly.methods.base import FeatureMethod, Progress, State, patches, silent
+from anomaly.maps import patches
+from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
 
 _RIDGE = 0.01
@@ -66,6 +71,16 @@ class PaDiM(FeatureMethod):
         vectors = found.reshape(len(found), height * width, -1) - self.mean
         white = np.matmul(vectors[:, :, None, :], self.whitening)[:, :, 0]
         return np.sqrt(np.square(white).sum(axis=-1)).reshape(-1, height, width)
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        found = graphs.patches(features, pool=1)
+        height, width = found.shape[1:3]
+        found = ops.take(found, self.chosen, axis=-1)
+        flat = ops.reshape(found, (-1, height * width, len(self.chosen)))
+        flat = (flat - graphs.constant(self.mean))[:, :, None, :]
+        white = ops.matmul(flat, graphs.constant(self.whitening))
+        distance = ops.sqrt(ops.sum(ops.square(white), axis=(2, 3)))
+        return ops.reshape(distance, (-1, height, width))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"chosen": self.chosen, "mean": self.mean, "whitening": self.whitening}

@@ -5,11 +5,16 @@ Source: Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from keras import ops
+
+from anomaly import graphs
 from anomaly.coreset import greedy_k_center, random_projection
 from anomaly.features import FeatureExtractor, Source
-from anomaly.methods.base import FeatureMethod, Progress, State, patches, silent
+from anomaly.maps import patches
+from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
 
 _ROWS = 4096
@@ -81,6 +86,18 @@ class PatchCore(FeatureMethod):
         found = patches(features)
         distance = nearest_distance(found.reshape(-1, found.shape[-1]), self.bank)
         return distance.reshape(found.shape[:3])
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        found = graphs.patches(features)
+        centre = self.bank.mean(axis=0)
+        bank = self.bank - centre
+        found = found - graphs.constant(centre)
+        squared = ops.min(
+            graphs.constant(np.square(bank).sum(axis=1))
+            - 2 * ops.matmul(found, graphs.constant(bank.T)),
+            axis=-1,
+        )
+        return ops.sqrt(ops.maximum(squared + ops.sum(ops.square(found), axis=-1), 0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"bank": self.bank, "seen": np.array(self.seen)}

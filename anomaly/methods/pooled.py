@@ -7,9 +7,12 @@ Source: Schölkopf et al. 2001; Liu et al. 2008. What scikit-learn fitted is kep
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
+from keras import ops
 
+from anomaly import graphs
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
@@ -48,6 +51,20 @@ class PooledMethod(FeatureMethod):
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
         vectors = (pooled(features) - self.fitted["mean"]) / self.fitted["deviation"]
         return self.rate(vectors).astype(np.float32)[:, None, None]
+
+    def feature_graph(self, features: list[Any]) -> Any:
+        found = []
+        for one in features:
+            mean = ops.mean(one, axis=(1, 2), keepdims=True)
+            spread = ops.sqrt(ops.mean(ops.square(one - mean), axis=(1, 2)))
+            found += [mean[:, 0, 0], spread]
+        vectors = ops.concatenate(found, axis=-1) - graphs.constant(self.fitted["mean"])
+        rated = self.rate_graph(vectors / graphs.constant(self.fitted["deviation"]))
+        return rated[:, None, None]
+
+    @abstractmethod
+    def rate_graph(self, vectors: Any) -> Any:
+        """The same as `rate` in `keras.ops`."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.fitted
@@ -90,6 +107,17 @@ class OneClassSVM(PooledMethod):
         squared = np.square(vectors).sum(1)[:, None] + np.square(held).sum(1) - 2 * vectors @ held.T
         kernel = np.exp(-self.fitted["gamma"] * np.maximum(squared, 0))
         return -(kernel @ self.fitted["weights"] + self.fitted["offset"])
+
+    def rate_graph(self, vectors: Any) -> Any:
+        held = self.fitted["vectors"]
+        squared = (
+            ops.sum(ops.square(vectors), axis=1, keepdims=True)
+            + graphs.constant(np.square(held).sum(axis=1))
+            - 2 * ops.matmul(vectors, graphs.constant(held.T))
+        )
+        kernel = ops.exp(-float(self.fitted["gamma"]) * ops.maximum(squared, 0))
+        weights = graphs.constant(self.fitted["weights"])
+        return -(ops.sum(kernel * weights, axis=1) + float(self.fitted["offset"][0]))
 
 
 class IsolationForest(PooledMethod):
@@ -139,6 +167,12 @@ class IsolationForest(PooledMethod):
             depth += _mean_path(tree["samples"][node])
         mean = depth / len(tree["roots"])
         return 2.0 ** (-mean / _mean_path(tree["drawn"][None])[0])
+
+    def rate_graph(self, vectors: Any) -> Any:
+        raise InputError(
+            "isolation-forest: cannot be exported, its trees have no form as a network; use its "
+            ".anomaly file, or oc-svm"
+        )
 
 
 def _mean_path(samples: np.ndarray) -> np.ndarray:

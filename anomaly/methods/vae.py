@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from anomaly import graphs
 from anomaly.features import Source, compiled
 from anomaly.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.base import State, silent
@@ -125,6 +126,17 @@ class VAE(PictureMethod):
         encode, decode = self._run
         drawn = np.asarray(decode(encode(given)[0]))
         return np.square(given - drawn).mean(axis=-1)
+
+    def graph(self, views: Any) -> Any:
+        factor, rest = divmod(views.shape[1], self.side)
+        if rest or not factor:
+            raise InputError(
+                f"{self.name}: is exported only where its side ({self.side}) divides --size "
+                f"({views.shape[1]}); train it with such a side"
+            )
+        given = graphs.shrunk(views, factor) / 255
+        drawn = self.decoder(self.encoder(given, training=False)[0], training=False)
+        return ops.mean(ops.square(given - drawn), axis=-1)
 
     def state(self) -> State:
         return State(self.options, {}, {"encoder": self.encoder, "decoder": self.decoder})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,17 @@ def spoiled(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     centre = tuple(int(value) for value in rng.integers(12, rgb.shape[0] - 12, 2))
     cv2.circle(mask, centre, 6, 255, -1)
     return np.where(mask[..., None] > 0, np.uint8(50), rgb), mask
+
+
+def small_backbone() -> keras.Model:
+    """A random network whose stages `out0` to `out2` have strides 2 to 8."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 64, offset=-2)(image)
+    for index, width in enumerate([16, 24, 32]):
+        x = keras.layers.Conv2D(width, 5, strides=2, padding="same", name=f"conv{index}")(x)
+        x = keras.layers.ReLU(name=f"out{index}")(x)
+    return keras.Model(image, x)
 
 
 def make_product(root: Path, normals: int = 12, defects: int = 6, side: int = 64) -> Path:
