@@ -72,7 +72,7 @@ class Generator:
 def generate(
     train: Source,
     held_out: Source,
-    extractor: FeatureExtractor,
+    extractor: Callable[[], FeatureExtractor],
     output: Path,
     count: int,
     settings: Generator | None = None,
@@ -85,7 +85,7 @@ def generate(
     Args:
         train: Normal pictures to learn from.
         held_out: Normal pictures to check against.
-        extractor: Its features are compared.
+        extractor: Gives what features are compared by, once it is known that all else is well.
         output: New folder: `generated/`, `samples/epoch_<n>.png` and `generated.json`.
         count: Pictures to write.
         settings: Of the DCGAN.
@@ -102,6 +102,11 @@ def generate(
     settings = settings or Generator()
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output}: is there already and not empty; give another --output")
+    if len(held_out) < _LEAST:
+        raise InputError(
+            f"generate: only {len(held_out)} normal pictures are held out to check against; it "
+            f"takes {_LEAST}"
+        )
     maps = MapSet(len(train), lambda index: [_shrunk(train, index, settings.side)], on_progress)
     if len(maps) < settings.batch_size:
         raise InputError(
@@ -119,7 +124,7 @@ def generate(
     for number, rgb in enumerate(pictures):
         write_image(output / "generated" / f"generated_{number:05d}.png", rgb)
         on_progress("writing pictures", number + 1, count)
-    check = _check(pictures, train, held_out, extractor, settings.side, seed)
+    check = _check(pictures, train, held_out, extractor(), settings.side, seed)
     record = {
         "settings": asdict(settings),
         "seed": seed,
@@ -274,11 +279,6 @@ def _check(
         return np.concatenate([pooled(extractor(view[None])) for view in large])
 
     real = [view for index in range(len(held_out)) for view in _shrunk(held_out, index, side)]
-    if len(real) < _LEAST:
-        raise InputError(
-            f"generate: only {len(real)} normal pictures are held out to check against; it takes "
-            f"{_LEAST}"
-        )
     order = np.random.default_rng(seed).permutation(len(train))[: len(real)]
     learnt = [view for index in order for view in _shrunk(train, int(index), side)]
     sets = [vectors(views) for views in (real, learnt, list(pictures))]

@@ -12,11 +12,13 @@ import numpy as np
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
 from inspection.images import IMAGE_SUFFIXES, image_size, list_images, read_image
+from inspection.rates import percent
 from inspection.split import PARTS
 
 NORMAL = "normal"
 _NORMAL_FOLDERS = ("normal", "good")
 _MASK_FOLDERS = ("masks", "ground_truth")
+_MOST_BETWEEN = 0.02  # of a mask's pixels
 _ANYWHERE = frozenset(PARTS)
 _NOT_TRAINED = frozenset({"val", "test"})
 _NOT_TESTED = frozenset({"train", "val"})
@@ -75,7 +77,7 @@ class Pictures:
         A normal picture's mask is empty.
 
         Raises:
-            InputError: The mask has another size than the picture, or more than two values.
+            InputError: The mask has another size than the picture, or is not binary.
         """
         if not item.is_defect:
             width, height = image_size(self.path(item))
@@ -125,7 +127,8 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
     """A mask as (H, W) bool.
 
     Args:
-        path: The mask: two values, of which the darker means normal; all black is allowed.
+        path: The mask: two values, of which the darker means normal, but for a few pixels along
+            edges; all black is allowed.
         image: The picture it belongs to.
 
     Raises:
@@ -138,13 +141,18 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
             f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its picture "
             f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the picture's size"
         )
-    values = np.unique(grey)
-    if len(values) > 2:
+    low, high = float(grey.min()), float(grey.max())
+    if low == high:
+        return np.full(grey.shape, low > 127)
+    reach = 0.1 * (high - low)
+    # Masks that were scaled have a few grey pixels along their edges.
+    between = np.mean((grey > low + reach) & (grey < high - reach))
+    if between > _MOST_BETWEEN:
         raise InputError(
-            f"{path}: the mask is not binary, it has {len(values)} grey levels; save it as PNG "
-            "with black for normal and white for the defect"
+            f"{path}: the mask is not binary, {percent(between)} of its pixels are neither dark "
+            "nor light; save it as PNG with black for normal and white for the defect"
         )
-    return grey > (values[0] if len(values) == 2 else 0)
+    return grey > (low + high) / 2
 
 
 def _from_folders(root: Path) -> tuple[Picture, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import keras
 import numpy as np
 from keras import layers, ops
@@ -26,6 +27,7 @@ EMBEDDING = "embedding"
 _ROUND = 25  # steps
 _WIDTH = 32  # half of a ResNet18: a few hundred pictures fill no more, in a quarter of the time
 _STRIDE = 8
+_WINDOW = 0.75  # of a view that is seen at once while training
 _LEAST_COVERED = 0.06  # of a cell, to count as disturbed: a hair line covers no more
 
 
@@ -123,15 +125,39 @@ def _balanced_loss(wanted, logits):
 def _batch(maps: MapSet, size: int, rng: np.random.Generator):
     images, wanted = [], []
     drawn = maps[rng.integers(len(maps), size=2 * size)][0].astype(np.uint8)
+    side = max(_STRIDE * 2, round(drawn.shape[1] * _WINDOW / 16) * 16)
     for number in range(size):
-        view, other = drawn[2 * number], drawn[2 * number + 1]
+        view, other = (_window(one, side, rng) for one in drawn[2 * number : 2 * number + 2])
         changed = np.zeros(view.shape[:2], np.float32)
         if number % 2:
             view, changed = disturb(view, other, rng)
         flips = tuple(axis for axis in (0, 1) if rng.random() < 0.5)
         view, changed = np.flip(view, flips), np.flip(changed, flips)
-        shade = np.float32(rng.uniform(0.85, 1.15))
-        images.append(np.clip(view * shade, 0, 255))
-        side = changed.shape[0] // _STRIDE
-        wanted.append(changed.reshape(side, _STRIDE, side, _STRIDE).mean(axis=(1, 3))[..., None])
+        images.append(_relit(view, rng))
+        cells = changed.shape[0] // _STRIDE
+        wanted.append(changed.reshape(cells, _STRIDE, cells, _STRIDE).mean(axis=(1, 3))[..., None])
     return np.stack(images).astype(np.float32), np.stack(wanted).astype(np.float32)
+
+
+def _window(view: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A part of a view, a little larger or smaller than it is: (side, side, 3) uint8.
+
+    A few dozen parts, each seen whole, would be known by heart, and every new part be odd.
+    """
+    height, width = (
+        min(view.shape[0], round(side * 2 ** rng.uniform(-0.4, 0.45))) for _ in range(2)
+    )
+    top = int(rng.integers(view.shape[0] - height + 1))
+    left = int(rng.integers(view.shape[1] - width + 1))
+    part = view[top : top + height, left : left + width]
+    return cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _relit(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other light, contrast, focus and noise, over disturbances and all: float32, 0-255."""
+    image = 255 * (view.astype(np.float32) / 255) ** np.float32(2 ** rng.uniform(-0.5, 0.5))
+    image *= np.float32(rng.uniform(0.7, 1.3))
+    if rng.random() < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.8)))
+    noise = rng.standard_normal(image.shape[:2]).astype(np.float32)[..., None]
+    return np.clip(image + np.float32(rng.uniform(0, 4)) * noise, 0, 255)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
-from anomaly.pictures import NORMAL, open_pictures
+from anomaly.pictures import NORMAL, open_pictures, read_mask
 from inspection.errors import InputError
 from inspection.images import write_image
 from inspection.split import PARTS
@@ -89,7 +90,7 @@ def test_a_mask_of_many_greys_is_refused(product):
     write_image(product / "masks/얼룩/01.png", ramp)
     found = open_pictures(product)
     item = next(item for item in found.items if item.image.endswith("얼룩/01.png"))
-    with pytest.raises(InputError, match="not binary, it has 64 grey levels"):
+    with pytest.raises(InputError, match=r"not binary, 78\.1 % of its pixels"):
         found.mask(item)
 
 
@@ -112,3 +113,13 @@ def test_defects_in_train_are_refused(product, tmp_path):
     shutil.copytree(product / "얼룩", tmp_path / "a/train/broken")
     with pytest.raises(InputError, match="would be learnt as normal"):
         open_pictures(tmp_path / "a")
+
+
+def test_grey_pixels_along_a_masks_edges_are_taken(product):
+    """As a mask that was scaled has them."""
+    path = product / "masks/얼룩/01.png"
+    before = read_mask(path, product / "얼룩/01.png")
+    grey = cv2.GaussianBlur(before.astype(np.float32) * 255, (0, 0), 0.45).astype(np.uint8)
+    write_image(path, np.repeat(grey[..., None], 3, axis=2))
+    assert len(np.unique(grey)) > 2
+    assert (read_mask(path, product / "얼룩/01.png") == before).all()

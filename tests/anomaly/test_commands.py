@@ -1,0 +1,186 @@
+"""predict, compare, export and plan as they are typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anomaly
+from anomaly.compare import Row, Targets
+from anomaly.compare_report import roc
+from anomaly.plan import plan_lines
+from inspection.errors import InputError
+from inspection.images import read_image
+from inspection.rates import Rate
+from tests.anomaly.conftest import SMALL, make_product, typed
+
+
+def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
+    runs, shared_product, tmp_path
+):
+    folder = tmp_path / "새 그림"
+    shutil.copytree(shared_product / "normal", folder / "a")
+    shutil.copytree(shared_product / "얼룩", folder / "b")
+    (folder / "broken.png").write_bytes(b"no picture")
+    from PIL import Image
+
+    Image.new("L", (64, 64), 120).save(folder / "grey.png")
+    output = tmp_path / "결과"
+    status, text = typed("predict", runs / "patchcore", folder, "--output", output)
+    assert status == 2, text
+    assert text.count("Error:") == 2
+    assert "broken.png: is no PNG" in text
+    assert "grey.png: is grey (1 channel)" in text
+    with (output / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30
+    model = anomaly.load(runs / "patchcore/model.anomaly")
+    for row in rows[::10]:
+        found = model.predict(row["image"])
+        assert (found.decision, f"{found.score:.9g}") == (row["decision"], row["score"])
+    pictures = sorted((output / "heat_maps").iterdir())
+    assert len(pictures) == 30, "two pictures of one name share no heat map"
+    assert read_image(pictures[0]).shape == (64, 64, 3)
+    # A second call does not look at its own heat maps.
+    status, text = typed("predict", runs / "patchcore", tmp_path, "--output", output)
+    assert "(1 channel)" in text
+    assert len(list((output / "heat_maps").iterdir())) == 30
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, format):
+    output = tmp_path / "내보내기"
+    arguments = ("export", runs / "patchcore", "--format", format, "--output", output)
+    status, text = typed(*arguments)
+    assert status == 0, text
+    assert "every decision is the same" in text
+    model, exported = anomaly.load(runs / "patchcore/model.anomaly"), anomaly.load(output)
+    for path in sorted((shared_product / "얼룩").iterdir())[:3]:
+        wanted, found = model.predict(path), exported.predict(path)
+        assert found.score == pytest.approx(wanted.score, rel=1e-3)
+        assert found.decision == wanted.decision
+        np.testing.assert_allclose(found.score_map, wanted.score_map, rtol=5e-3, atol=1e-3)
+    status, text = typed(*arguments)
+    assert status == 2
+    assert "is there already" in text
+
+
+def test_an_export_that_scores_otherwise_is_refused(runs, tmp_path, monkeypatch):
+    from anomaly.methods.patchcore import PatchCore
+
+    right = PatchCore.feature_graph
+    monkeypatch.setattr(PatchCore, "feature_graph", lambda *given: right(*given) * 1.01)
+    status, text = typed("export", runs / "patchcore", "--output", tmp_path / "x")
+    assert status == 2
+    assert "Nothing was exported" in text
+    assert not (tmp_path / "x").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_compare_writes_table_and_page_and_goes_on_past_a_method_that_fails(
+    shared_product, tmp_path, monkeypatch
+):
+    from anomaly.methods.pooled import OneClassSVM
+
+    def fails(*given):
+        raise InputError("oc-svm: cannot do this")
+
+    monkeypatch.setattr(OneClassSVM, "learn", fails)
+    monkeypatch.setattr("anomaly.compare._evaluate_apart", lambda run: typed("evaluate", run))
+    other = make_product(tmp_path / "둘째", normals=14, defects=6)
+    command = (
+        *("compare", shared_product, other, "--methods", "padim,oc-svm"),
+        *("--runs", tmp_path, "--name", "비교", "--target-ms", "100000", "--target-mb", "0.1"),
+        *SMALL,
+    )
+    status, text = typed(*command)
+    assert status == 2, text
+    assert "oc-svm: cannot do this" in text
+    folder = tmp_path / "비교"
+    with (folder / "compare.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["padim", "oc-svm"] * 2
+    assert {row["product"] for row in rows} == {shared_product.name, "둘째"}
+    assert rows[1]["verdict"] == "failed to run"
+    assert rows[0]["verdict"] == "fail"
+    assert "size" in rows[0]["why"]
+    figures = json.loads((Path(rows[0]["run"]) / "test.json").read_text(encoding="utf-8"))
+    assert float(rows[0]["auroc"]) == pytest.approx(figures["auroc"], abs=1e-5)
+    page = (folder / "compare.html").read_text(encoding="utf-8")
+    assert page.count("<article") >= 4
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    # What is there is not trained again.
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")}
+    typed(*command)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")} == times
+
+
+def row(miss: tuple[int, int], overkill: tuple[int, int], mb: float = 10) -> Row:
+    figures = {"model_mb": mb, "ms_p95": 50.0}
+    for name, (count, total), of in (
+        ("miss", miss, "defects"),
+        ("overkill", overkill, "normal pictures"),
+    ):
+        figures[name] = Rate(count, total, of).to_dict()
+    return Row("p", "m", Path(), figures)
+
+
+def test_verdicts():
+    targets = Targets(0.005, 0.3, 400, 100)
+    assert row((0, 598), (0, 2000)).verdict(targets) == ("pass", "")
+    verdict, why = row((0, 100), (20, 100)).verdict(targets)
+    assert verdict == "pass, not shown"
+    assert "498 more defects would show miss" in why
+    assert row((1, 100), (0, 100)).verdict(targets) == ("fail", "miss 1.00 %")
+    assert row((0, 598), (0, 2000), 500).verdict(targets) == ("fail", "size 500 MB")
+    assert row((0, 0), (0, 100)).verdict(targets)[0] == "fail"
+    assert Row("p", "m", Path(), {}, problems=("x",)).verdict(targets) == ("failed to run", "x")
+
+
+def test_curves_are_scikit_learns():
+    from sklearn.metrics import auc, precision_recall_curve, roc_curve
+
+    rng = np.random.default_rng(0)
+    truth = rng.random(200) < 0.3
+    scores = np.round(rng.normal(size=200) + truth, 1)  # with ties
+    false, found, precision = roc(scores, truth)
+    wanted = roc_curve(truth, scores, drop_intermediate=False)
+    np.testing.assert_allclose(false, wanted[0])
+    np.testing.assert_allclose(found, wanted[1])
+    assert auc(false, found) == pytest.approx(auc(*wanted[:2]))
+    theirs, recall, _ = precision_recall_curve(truth, scores)
+    np.testing.assert_allclose(precision[1:], theirs[::-1][1:])
+    np.testing.assert_allclose(found[1:], recall[::-1][1:])
+
+
+def test_plan_tells_what_a_test_needs(runs):
+    status, text = typed("plan", "--target-miss", "0.005")
+    assert status == 0
+    assert "598 with 0" in " ".join(text.split())
+    status, text = typed("plan", runs / "patchcore")
+    assert status == 0
+    assert "Measured miss" in text
+    assert typed("plan", "--target-miss", "2")[0] == 2
+    assert typed("plan", "absent")[0] == 2
+    shown = plan_lines(0.05, 0.05, Rate(0, 100, "defects"), Rate(0, 10, "normal pictures"))
+    assert any("That shows 5.00 %" in line for line in shown)
+    assert any("49 more normal pictures" in line for line in shown)
+
+
+def test_unknown_names_are_told_together(shared_product, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, text = typed("compare", shared_product, "--methods", "patchcor,cfo")
+    assert status == 2
+    assert text.count("is unknown") == 2
+    status, text = typed("compare", shared_product, "--profile", "gpu")
+    assert status == 2
+    assert "cpu or paper" in text
+    status, text = typed("compare", shared_product, shared_product)
+    assert status == 2
+    assert "twice" in text
+    assert not list(tmp_path.iterdir())
