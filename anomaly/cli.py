@@ -39,7 +39,7 @@ Weights = Annotated[
     ),
 ]
 PretrainSteps = Annotated[
-    int | None, typer.Option(help="Steps of --weights self.", show_default="1200")
+    int | None, typer.Option(help="Steps of --weights self.", show_default="1500")
 ]
 Size = Annotated[int | None, typer.Option(help="Side the network sees.", show_default="256")]
 Fit = Annotated[str | None, typer.Option(help="letterbox or stretch.", show_default="stretch")]

@@ -28,6 +28,7 @@ _METHODS = {
     "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
     "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),
     "cfa": ("anomaly.methods.cfa", "CFA"),
+    "self-supervised": ("anomaly.methods.self_supervised", "SelfSupervised"),
     "padim": ("anomaly.methods.padim", "PaDiM"),
     "fastflow": ("anomaly.methods.fastflow", "FastFlow"),
     "cflow": ("anomaly.methods.cflow", "CFlow"),

@@ -24,6 +24,8 @@ from inspection.errors import InputError
 STAGES = ("conv3_block2_out", "conv4_block2_out")
 EMBEDDING = "embedding"
 """What both stages together say of a cell; on it the disturbances are told from the rest."""
+LOGIT = "logit"
+"""How surely a cell is disturbed; the method `self-supervised`."""
 _ROUND = 25  # steps
 _WIDTH = 32  # half of a ResNet18: a few hundred pictures fill no more, in a quarter of the time
 _STRIDE = 8
@@ -41,7 +43,7 @@ class Pretraining:
         lr: Peak learning rate.
     """
 
-    steps: int = 600
+    steps: int = 1500
     batch_size: int = 16
     lr: float = 1e-3
 
@@ -61,8 +63,8 @@ def pretrain(
         on_progress: Called every few steps.
 
     Returns:
-        The backbone: (B, S, S, 3) RGB 0-255 to its embedding; `STAGES` and `EMBEDDING` are its
-        layers. Its BatchNorm is fixed from then on.
+        The backbone: (B, S, S, 3) RGB 0-255 to its logit; `STAGES`, `EMBEDDING` and `LOGIT` are
+        its layers. Its BatchNorm is fixed from then on.
 
     Raises:
         InputError: There are fewer than two views.
@@ -96,9 +98,8 @@ def pretrain(
     checkpoint = checkpoint_path(source, "backbone", settings, seed)
     name = f"a backbone, {_ROUND} steps at a time"
     run_epochs({"backbone": network}, one_round, rounds, seed, name, on_progress, checkpoint)
-    backbone = keras.Model(network.input, network.get_layer(EMBEDDING).output, name="resnet18")
-    backbone.trainable = False
-    return backbone
+    network.trainable = False
+    return network
 
 
 def _network() -> keras.Model:
@@ -107,8 +108,8 @@ def _network() -> keras.Model:
     coarse = layers.UpSampling2D(2)(coarse)  # bilinear would want the size beforehand
     x = layers.Concatenate()([fine, coarse])
     x = layers.Conv2D(64, 1, activation="relu", name=EMBEDDING)(x)
-    x = layers.Conv2D(1, 1, dtype="float32", name="logit")(x)
-    return keras.Model(backbone.input, x)
+    x = layers.Conv2D(1, 1, dtype="float32", name=LOGIT)(x)
+    return keras.Model(backbone.input, x, name="resnet18")
 
 
 def _balanced_loss(wanted, logits):

@@ -19,9 +19,11 @@ from anomaly.methods.base import FeatureMethod
 from anomaly.methods.ocr_gan import frequencies
 from anomaly.methods.padim import PaDiM
 from anomaly.methods.pooled import pooled
+from anomaly.methods.self_supervised import SelfSupervised
 from anomaly.methods.vae import kl_divergence
 from anomaly.model import METHODS, AnomalyModel, method_class
 from anomaly.preparation import Preparation
+from anomaly.pretraining import LOGIT, Pretraining, pretrain
 from anomaly.scores import auroc
 from inspection.errors import InputError
 from inspection.images import write_image
@@ -39,7 +41,16 @@ OPTIONS = {
     "vae-denoising": {"side": 32, "width": 4, "latent": 4, "epochs": 2, "batch_size": 10},
     "ocr-gan": {"side": 32, "width": 4, "epochs": 2, "batch_size": 10},
 }
-FINDS_FAINT = ("patchcore", "cs-flow", "cfa", "padim", "fastflow", "cflow", "oc-svm")
+FINDS_FAINT = (
+    "patchcore",
+    "self-supervised",
+    "cs-flow",
+    "cfa",
+    "padim",
+    "fastflow",
+    "cflow",
+    "oc-svm",
+)
 NOT_EXPORTED = ("ocr-gan", "isolation-forest")
 
 
@@ -70,7 +81,10 @@ def sources(tmp_path_factory) -> dict[str, Source]:
 def fitted(request, sources):
     kind = method_class(request.param)
     options = dict(OPTIONS.get(request.param, {}))
-    if issubclass(kind, FeatureMethod):
+    if kind is SelfSupervised:
+        backbone = pretrain(sources["train"], Pretraining(75, 8), seed=0)
+        options["extractor"] = FeatureExtractor(backbone, [LOGIT])
+    elif issubclass(kind, FeatureMethod):
         taps = kind.taps_of(["out0", "out1", "out2"][-kind.stages :])
         options["extractor"] = FeatureExtractor(small_backbone(), taps)
     method = kind(**options)
