@@ -198,7 +198,7 @@ def compare(
 
     from anomaly.compare import TABLE, Targets, write_table
     from anomaly.compare import compare as run_all
-    from anomaly.compare_report import write_report
+    from anomaly.compare_report import console_table, write_report
     from anomaly.model import METHODS
 
     given = {key: value for key, value in locals().items() if key in _SHARED}
@@ -211,7 +211,7 @@ def compare(
     write_table(rows, targets, folder / TABLE)
     command = f"python -m anomaly {shlex.join(sys.argv[1:])}"
     write_report(rows, targets, folder / "compare.html", command)
-    _print_rows(rows, targets)
+    console.print(console_table(rows, targets))
     say(f"Table: {folder / TABLE}. Page with curves and pictures: {folder / 'compare.html'}.")
     if any(row.problems for row in rows):
         raise InputError(
@@ -349,34 +349,6 @@ _SHARED = frozenset(
         "target_overkill",
     ]
 )
-
-
-def _print_rows(rows, targets) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for title in ("product", "method", "verdict", "miss", "overkill", "AUROC", "pixel", "AUPRO"):
-        table.add_column(title, no_wrap=title != "method")
-    for title in ("MB", "ms p50/p95", "peak MB", "min"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        verdict, _ = row.verdict(targets)
-        if row.problems:
-            table.add_row(row.product, row.method, verdict)
-            continue
-        rates = [row.rate(name) for name in ("miss", "overkill")]
-        table.add_row(
-            row.product,
-            row.method,
-            verdict,
-            *(f"{rate.count}/{rate.total}" for rate in rates),
-            *(f"{row.number(name):.3f}" for name in ("auroc", "pixel_auroc", "aupro")),
-            f"{row.number('model_mb'):.1f}",
-            f"{row.number('ms_p50'):.0f}/{row.number('ms_p95'):.0f}",
-            f"{row.number('peak_mb'):.0f}",
-            f"{row.minutes:.1f}",
-        )
-    console.print(table)
 
 
 def _settings(config: Path | None, given: dict[str, Any], *without: str) -> AnomalySettings:

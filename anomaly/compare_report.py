@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
 
 from anomaly.compare import Row, Targets
 from anomaly.heat import overlay, thumbnail
@@ -61,6 +62,33 @@ def write_report(rows: Sequence[Row], targets: Targets, path: Path, command: str
         products=products,
     )
     write_text_atomic(path, page)
+
+
+def console_table(rows: Sequence[Row], targets: Targets) -> Table:
+    """The comparison for a terminal."""
+    table = Table(box=None, header_style="bold")
+    for title in ("product", "method", "verdict", "miss", "overkill", "AUROC", "pixel", "AUPRO"):
+        table.add_column(title, no_wrap=title != "method")
+    for title in ("MB", "ms p50/p95", "peak MB", "min"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        verdict, _ = row.verdict(targets)
+        if row.problems:
+            table.add_row(row.product, row.method, verdict)
+            continue
+        rates = [row.rate(name) for name in ("miss", "overkill")]
+        table.add_row(
+            row.product,
+            row.method,
+            verdict,
+            *(f"{rate.count}/{rate.total}" for rate in rates),
+            *(f"{row.number(name):.3f}" for name in ("auroc", "pixel_auroc", "aupro")),
+            f"{row.number('model_mb'):.1f}",
+            f"{row.number('ms_p50'):.0f}/{row.number('ms_p95'):.0f}",
+            f"{row.number('peak_mb'):.0f}",
+            f"{row.minutes:.1f}",
+        )
+    return table
 
 
 def _targets(targets: Targets) -> str:

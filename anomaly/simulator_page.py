@@ -9,31 +9,27 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from anomaly.heat import overlay, thumbnail
-from anomaly.model import AnomalyModel, replace_operating_point, stored_operating_point
+from anomaly.model import replace_operating_point, stored_operating_point
 from anomaly.pictures import NORMAL
 from anomaly.scored import read_scores
 from anomaly.settings import AnomalySettings
 from anomaly.simulator import (
     DECISIONS,
     Figures,
-    FolderWatch,
     Simulation,
     chosen_by_hand,
     open_simulation,
     relabel_csv,
 )
+from anomaly.simulator_watch import COLOURS, badge, model_of, pictures, watched
 from anomaly.training import MODEL
 from inspection.errors import InputError
-from inspection.images import read_image
 from inspection.operating_point import RULES, choose_threshold
 from inspection.rates import percent
 from inspection.runs import write_text_atomic
 from inspection.settings import read_settings
 
-_COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
 _NORMAL, _DEFECT = "#2e86c1", "#e67e22"
-_LONGEST = 420
 _PICTURES = 8
 _ROWS = 200  # of the wrong cases that are listed
 
@@ -43,25 +39,10 @@ def _simulation(run: Path, changed: float) -> Simulation:
     return open_simulation(run)
 
 
-@st.cache_resource(show_spinner="Loading the model …")
-def _model(run: Path) -> AnomalyModel:
-    return AnomalyModel.load(run / MODEL)
-
-
 @st.cache_resource(show_spinner=False)
 def _root(run: Path) -> Path:
     data = read_settings(AnomalySettings, run / "settings.yaml", {}).data
     return data if data.is_dir() else data.parent
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Picture and heat map, and the score that the model gives it now."""
-    model = _model(run)
-    rgb = read_image(path, model.preparation.bits)
-    found = model.predict(path)
-    heat = overlay(rgb, found.score_map, model.normal)
-    return thumbnail(rgb, _LONGEST), thumbnail(heat, _LONGEST), found.score
 
 
 def page(run: Path, watch: Path | None = None) -> None:
@@ -86,7 +67,7 @@ def page(run: Path, watch: Path | None = None) -> None:
     st.subheader(f"{run.name}: {len(simulation):,} test pictures")
     review, threshold = _thresholds(run, simulation, point)
     if watch is not None:
-        _watched(run, watch, review, threshold)
+        watched(run, watch, review, threshold)
         return
     figures = simulation.figures(review, threshold)
     _metrics(figures)
@@ -218,8 +199,8 @@ def _histogram(simulation: Simulation, review: float, threshold: float) -> tuple
         )
     if review < threshold:
         figure.add_vrect(review, threshold, fillcolor="#f1c40f", opacity=0.2, line_width=0)
-        figure.add_vline(review, line_color=_COLOURS["review"], line_width=2)
-    figure.add_vline(threshold, line_color=_COLOURS["NG"], line_width=2)
+        figure.add_vline(review, line_color=COLOURS["review"], line_width=2)
+    figure.add_vline(threshold, line_color=COLOURS["NG"], line_width=2)
     figure.update_layout(
         barmode="overlay",
         height=330,
@@ -249,17 +230,9 @@ def _save(run: Path, simulation: Simulation, review: float, threshold: float, po
     if st.button("Save this operating point into the model", key="save"):
         chosen = chosen_by_hand(read_scores(run / "calibration.csv"), review, threshold, point)
         replace_operating_point(run / MODEL, chosen)
-        _model.clear()
+        model_of.clear()
         st.success(f"Saved. On calibration: miss {chosen.miss}; overkill {chosen.overkill}.")
         st.caption(chosen.notes[0])
-
-
-def _badge(decision: str, text: str = "") -> None:
-    st.markdown(
-        f"<div style='background:{_COLOURS[decision]};color:#fff;border-radius:8px;padding:.5rem;"
-        f"text-align:center;font-size:1.5rem;font-weight:650'>{decision} {text}</div>",
-        unsafe_allow_html=True,
-    )
 
 
 def _line(run: Path, simulation: Simulation, review: float, threshold: float) -> None:
@@ -301,7 +274,7 @@ def _line(run: Path, simulation: Simulation, review: float, threshold: float) ->
         with right:
             truth = simulation.scored.kinds[number]
             right_way = (truth == NORMAL) == (decision != "NG") or decision == "review"
-            _badge(decision, "" if right_way else "– wrong")
+            badge(decision, "" if right_way else "– wrong")
             st.write(
                 f"score **{simulation.scores[number]:.4g}**, truth **{truth}**  \n"
                 f"`{simulation.scored.images[number]}`"
@@ -321,7 +294,7 @@ def _line(run: Path, simulation: Simulation, review: float, threshold: float) ->
 def _show(run: Path, simulation: Simulation, number: int, left, right) -> None:
     path = _root(run) / simulation.scored.images[number]
     try:
-        rgb, heat, _ = _pictures(run, path)
+        rgb, heat, _ = pictures(run, path)
     except InputError as error:
         left.warning(str(error))
         return
@@ -404,47 +377,6 @@ def _relabel(run: Path, simulation: Simulation, review: float, threshold: float)
     if right.button("Save beside the run", key="save_relabel"):
         write_text_atomic(run / "relabel.csv", text)
         st.success(f"{run / 'relabel.csv'}")
-
-
-def _watched(run: Path, folder: Path, review: float, threshold: float) -> None:
-    state = st.session_state
-    if "watch" not in state or state.watch.folder != folder:
-        state.watch, state.found = FolderWatch(folder), []
-
-    @st.fragment(run_every=1.0)
-    def looking() -> None:
-        model = _model(run)
-        for path in state.watch.look():
-            score = model.predict(path).score
-            state.found.append((path, score))
-        scores = np.array([score for _, score in state.found])
-        decided = (scores >= review).astype(int) + (scores >= threshold)
-        st.caption(f"Watching {folder}. New pictures appear here as soon as they are whole.")
-        for column, (index, name) in zip(st.columns(3), enumerate(DECISIONS), strict=True):
-            column.metric(name, int((decided == index).sum()))
-        for problem in state.watch.problems:
-            st.warning(problem)
-        if not state.found:
-            return
-        path, score = state.found[-1]
-        left, middle, right = st.columns([2, 2, 3])
-        rgb, heat, _ = _pictures(run, path)
-        left.image(rgb, width="stretch")
-        middle.image(heat, width="stretch")
-        with right:
-            _badge(DECISIONS[int(decided[-1])])
-            st.write(f"score **{score:.4g}**  \n`{path.name}`")
-            last = list(zip(state.found, decided, strict=True))[-10:][::-1]
-            st.dataframe(
-                {
-                    "picture": [one.name for (one, _), _ in last],
-                    "score": [value for (_, value), _ in last],
-                    "decision": [DECISIONS[int(index)] for _, index in last],
-                },
-                hide_index=True,
-            )
-
-    looking()
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,13 @@ def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, fo
     status, text = typed(*arguments)
     assert status == 2
     assert "is there already" in text
+    without = (
+        "import sys, anomaly; anomaly.load(sys.argv[1]).predict(sys.argv[2]);"
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", without, output, path], check=False).returncode == 0
+    )
 
 
 def test_an_export_that_scores_otherwise_is_refused(runs, tmp_path, monkeypatch):

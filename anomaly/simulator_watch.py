@@ -1,0 +1,84 @@
+"""What the simulator's page shows of a model: a picture, its heat map, new files of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from anomaly.heat import overlay, thumbnail
+from anomaly.model import AnomalyModel
+from anomaly.simulator import DECISIONS, FolderWatch
+from anomaly.training import MODEL
+from inspection.images import read_image
+
+COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
+_LONGEST = 420
+
+
+@st.cache_resource(show_spinner="Loading the model …")
+def model_of(run: Path) -> AnomalyModel:
+    """The run's model, loaded once for all visitors."""
+    return AnomalyModel.load(run / MODEL)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """Picture and heat map, and the score that the model gives it now."""
+    model = model_of(run)
+    rgb = read_image(path, model.preparation.bits)
+    found = model.predict(path)
+    heat = overlay(rgb, found.score_map, model.normal)
+    return thumbnail(rgb, _LONGEST), thumbnail(heat, _LONGEST), found.score
+
+
+def badge(decision: str, text: str = "") -> None:
+    """The decision in its colour."""
+    st.markdown(
+        f"<div style='background:{COLOURS[decision]};color:#fff;border-radius:8px;padding:.5rem;"
+        f"text-align:center;font-size:1.5rem;font-weight:650'>{decision} {text}</div>",
+        unsafe_allow_html=True,
+    )
+
+
+def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
+    """Draws what has come into a folder, and looks again every second."""
+    state = st.session_state
+    if "watch" not in state or state.watch.folder != folder:
+        state.watch, state.found = FolderWatch(folder), []
+
+    @st.fragment(run_every=1.0)
+    def looking() -> None:
+        model = model_of(run)
+        for path in state.watch.look():
+            score = model.predict(path).score
+            state.found.append((path, score))
+        scores = np.array([score for _, score in state.found])
+        decided = (scores >= review).astype(int) + (scores >= threshold)
+        st.caption(f"Watching {folder}. New pictures appear here as soon as they are whole.")
+        for column, (index, name) in zip(st.columns(3), enumerate(DECISIONS), strict=True):
+            column.metric(name, int((decided == index).sum()))
+        for problem in state.watch.problems:
+            st.warning(problem)
+        if not state.found:
+            return
+        path, score = state.found[-1]
+        left, middle, right = st.columns([2, 2, 3])
+        rgb, heat, _ = pictures(run, path)
+        left.image(rgb, width="stretch")
+        middle.image(heat, width="stretch")
+        with right:
+            badge(DECISIONS[int(decided[-1])])
+            st.write(f"score **{score:.4g}**  \n`{path.name}`")
+            last = list(zip(state.found, decided, strict=True))[-10:][::-1]
+            st.dataframe(
+                {
+                    "picture": [one.name for (one, _), _ in last],
+                    "score": [value for (_, value), _ in last],
+                    "decision": [DECISIONS[int(index)] for _, index in last],
+                },
+                hide_index=True,
+            )
+
+    looking()
