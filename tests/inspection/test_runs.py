@@ -16,6 +16,7 @@ from inspection.runs import (
     atomic_path,
     file_hash,
     may_write,
+    peak_memory_mb,
     write_json_atomic,
     write_text_atomic,
 )
@@ -133,3 +134,14 @@ def test_a_read_only_folder_is_not_written_also_by_root(tmp_path):
     finally:
         archive.chmod(0o755)
     assert not may_write(tmp_path / "absent")
+
+
+def test_peak_memory_is_this_processes_own():
+    import subprocess
+    import sys
+
+    held = bytearray(300_000_000)
+    told = "from inspection.runs import peak_memory_mb; print(peak_memory_mb())"
+    child = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert 5 < float(child.stdout) < 250
+    assert peak_memory_mb() > len(held) / 1e6
