@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from anomaly.training import train
 
 # Read by TensorFlow once, when it is imported; as in `detection`.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What its C++ calls errors here are optimisations it did without.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # A model for every method and size is a graph of its own; nobody can mend that notice here.

@@ -41,16 +41,18 @@ Weights = Annotated[
 PretrainSteps = Annotated[
     int | None, typer.Option(help="Steps of --weights self.", show_default="1500")
 ]
-Size = Annotated[int | None, typer.Option(help="Side the network sees.", show_default="256")]
+Size = Annotated[
+    int | None, typer.Option(help="Side the network sees, a multiple of 32.", show_default="256")
+]
 Fit = Annotated[str | None, typer.Option(help="letterbox or stretch.", show_default="stretch")]
 Bits = Annotated[
     int | None, typer.Option(help="Bits that a 16-bit camera fills.", show_default="16")
 ]
 Roi = Annotated[str | None, typer.Option(help="Region x1,y1,x2,y2 in pixels.")]
 RoiMask = Annotated[
-    Path | None, typer.Option(help="Picture of the same size, white where to inspect.")
+    Path | None, typer.Option(help="White where to inspect; all pictures must have its size.")
 ]
-Tile = Annotated[int | None, typer.Option(help="Side of overlapping tiles.")]
+Tile = Annotated[int | None, typer.Option(help="Side of overlapping tiles in pixels, 32 or more.")]
 Fractions = Annotated[
     str | None,
     typer.Option(help="Train, calibration, test.", show_default="0.6,0.15,0.25"),
@@ -77,7 +79,14 @@ TargetOverkill = Annotated[
 @reports_errors
 def train(
     data: Data,
-    method: Annotated[str | None, typer.Option(help="How.", show_default="patchcore")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="patchcore, cs-flow, cfa, padim, fastflow, cflow, self-supervised, vae, "
+            "vae-denoising, ocr-gan, oc-svm or isolation-forest; the guide says what each is.",
+            show_default="patchcore",
+        ),
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="date and method")
     ] = None,
@@ -109,7 +118,11 @@ def train(
     group_by: GroupBy = None,
     seed: Seed = None,
     aggregation: Annotated[
-        str | None, typer.Option(help="Map to score.", show_default="chosen on calibration")
+        str | None,
+        typer.Option(
+            help="Map to score: max, top-0.5%, top-2%, top-10%, std, mean or area.",
+            show_default="chosen on calibration",
+        ),
     ] = None,
     rule: Rule = None,
     target_miss: TargetMiss = None,
@@ -154,13 +167,13 @@ def predict(
 ) -> None:
     """Decides on new pictures: a CSV and heat maps."""
     from anomaly.evaluation import open_run
-    from anomaly.predict_files import predict_files
+    from anomaly.predict_files import NOT_DECIDED, predict_files
 
     model, _ = open_run(run)
     with _stages() as on_progress:
         found = predict_files(model, paths, output, heat_maps=heat_maps, on_progress=on_progress)
-    counts = ", ".join(f"{found.decisions[name]} {name}" for name in ("OK", "review", "NG"))
-    say(f"{found.table}: {counts}.")
+    names = ("OK", "review", "NG", NOT_DECIDED)
+    say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
     if found.problems:
         raise InputError(found.problems)
 
@@ -226,7 +239,10 @@ def simulate(
     watch: Annotated[
         Path | None, typer.Option(help="Look at new pictures of this folder instead.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the page.")] = 8501,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Who may open it; 0.0.0.0 lets the whole network, and save.")
+    ] = "localhost",
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
@@ -236,14 +252,23 @@ def simulate(
     from anomaly.evaluation import check_run
 
     check_run(run)
+    if watch is not None and not watch.is_dir():
+        raise InputError(f"--watch {watch}: there is no such folder; make it, or correct the path")
     if not (run / "test.csv").is_file():
         say("The run has not been measured: that comes first.")
         evaluate(run)
     page = Path(__file__).with_name("simulator_page.py")
     command = [sys.executable, "-m", "streamlit", "run", str(page)]
-    command += ["--server.port", str(port), "--server.headless", str(not browser).lower()]
+    command += [
+        "--server.address",
+        address,
+        "--server.port",
+        str(port),
+        "--server.headless",
+        str(not browser).lower(),
+    ]
     command += ["--browser.gatherUsageStats", "false", "--", str(run)]
-    say(f"Opening http://localhost:{port} – Ctrl-C ends it.")
+    say(f"The page is at http://{address}:{port} – Ctrl-C ends it.")
     # The page is a script of its own: what it imports must be found from there.
     places = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
@@ -260,7 +285,8 @@ def export(
     run: Run,
     format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
     output: Annotated[
-        Path | None, typer.Option(help="New folder.", show_default="exported in the run's folder")
+        Path | None,
+        typer.Option(help="New folder.", show_default="exported_FORMAT in the run's folder"),
     ] = None,
 ) -> None:
     """Writes a model for OpenVINO or ONNX; refuses where it scores or decides otherwise."""
@@ -318,8 +344,10 @@ def generate(
     unseen = [item for part in ("val", "test") for item in everything.part(part)]
     held_out = source_of(everything, [one for one in unseen if not one.is_defect], settings)
     with _stages() as on_progress:
-        network, stages = backbone_for(settings, normals, say, on_progress)
-        extractor = FeatureExtractor(network, stages)
+
+        def extractor() -> FeatureExtractor:
+            return FeatureExtractor(*backbone_for(settings, normals, say, on_progress))
+
         make(normals, held_out, extractor, output, count, wanted, settings.seed, on_progress, say)
     say(f"{output / 'generated'}: learn them too with --generated {output / 'generated'}")
 
@@ -336,7 +364,11 @@ def plan(
 
     for flag, value in (("--target-miss", target_miss), ("--target-overkill", target_overkill)):
         if not 0 < value < 1:
-            raise InputError(f"{flag} {value:g}: must be between 0 and 1, without them")
+            raise InputError(f"{flag} {value:g}: must be over 0 and under 1, for instance 0.005")
+    if run:
+        from anomaly.evaluation import check_run
+
+        check_run(run)
     miss, overkill = measured(run) if run else (None, None)
     for line in plan_lines(target_miss, target_overkill, miss, overkill):
         say(line)
@@ -377,4 +409,8 @@ def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
 def _stages():
     """One bar that changes its text from stage to stage."""
     with progress("starting") as bar:
-        yield lambda what, done, total: bar(done, total, what)
+        try:
+            yield lambda what, done, total: bar(done, total, what)
+        except KeyboardInterrupt:
+            say("Interrupted. What was finished is kept: the same command goes on from there.")
+            raise

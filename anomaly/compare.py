@@ -143,6 +143,7 @@ def compare(
         )
     roots = _names(sources)
     rows = []
+    say = _once(say)
     for source, product in zip(sources, roots, strict=True):
         for number, method in enumerate(methods):
             options = PROFILES[profile][method] | settings.options.get(method, {})
@@ -157,6 +158,18 @@ def compare(
             say(f"{product}, {method} ({number + 1} of {len(methods)})")
             rows.append(_row(one, product, methods, own_process, say, on_progress))
     return rows
+
+
+def _once(say: Say) -> Say:
+    """What all methods say of the same pictures is heard once."""
+    said: set[str] = set()
+
+    def say_new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return say_new
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -182,7 +195,9 @@ def _row(
 ) -> Row:
     run = settings.runs / settings.run
     try:
-        if not _finished(run, settings):
+        if _finished(run, settings):
+            say(f"{run}: trained before with these settings.")
+        else:
             (run / MODEL).unlink(missing_ok=True)
             train(settings, say, on_progress, _taps_of_all(settings, methods))
         if not (run / "test.json").is_file():

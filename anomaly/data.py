@@ -22,6 +22,7 @@ from inspection.split import (
     save_split,
 )
 
+_LEAST = 3  # normal pictures
 CALIBRATION = "val"
 """The part that thresholds and aggregations are chosen on."""
 
@@ -96,6 +97,11 @@ def open_data(
         InputError: Pictures or split cannot be used, or too few are left to learn from.
     """
     pictures = open_pictures(source)
+    if pictures.kinds[NORMAL] < _LEAST:
+        raise InputError(
+            f"{source}: holds {counted(pictures.kinds[NORMAL], 'normal picture')}; it takes at "
+            f"least {_LEAST}, one for each part of the split, and some hundred for a useful model"
+        )
     path = split_path(source, runs)
     options = {
         "fractions": fractions,

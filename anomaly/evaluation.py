@@ -41,7 +41,8 @@ class Evaluation:
         decision: `OK`, `review` or `NG` for each.
         miss: Defects decided OK.
         overkill: Normal pictures decided NG.
-        miss_by_group: 95 % interval of the miss rate over groups of pictures; None without.
+        miss_by_group: 95 % interval of the miss rate over groups of pictures; None where every
+            picture is a group of its own.
         overkill_by_group: The same of overkill.
         auroc: Over pictures.
         auroc_by_kind: Of each defect against all normal pictures.
@@ -238,7 +239,7 @@ def _compared(score_map: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
 def _by_group(
     wrong: np.ndarray, among: np.ndarray, groups: Sequence[str]
 ) -> tuple[float, float] | None:
-    if not among.any():
+    if not among.any() or len(set(groups)) == len(groups):
         return None
     names = [group for group, inside in zip(groups, among, strict=True) if inside]
     return grouped_interval(wrong[among], names)
@@ -258,14 +259,18 @@ def _by_kind(
 def lines(found: Evaluation) -> list[str]:
     """The evaluation in words."""
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in found.auroc_by_kind.items())
-    low, high = found.miss_by_group or (0.0, 1.0)
-    below, above = found.overkill_by_group or (0.0, 1.0)
     return [
-        f"{found.part}: miss {found.miss}; by groups {percent(low)} to {percent(high)}",
-        f"{found.part}: overkill {found.overkill}; by groups {percent(below)} to {percent(above)}",
+        f"{found.part}: miss {found.miss}{_in_groups(found.miss_by_group)}",
+        f"{found.part}: overkill {found.overkill}{_in_groups(found.overkill_by_group)}",
         f"{found.part}: accuracy {found.accuracy}",
         f"AUROC {found.auroc:.4f} ({kinds or 'no defects'}); pixels {found.pixel_auroc:.4f}, "
         f"AUPRO {found.aupro:.4f}",
         f"{found.model_mb:.1f} MB; file to decision p50 {found.ms[0]:.0f} ms, p95 "
         f"{found.ms[1]:.0f} ms; peak memory {found.peak_mb:.0f} MB",
     ]
+
+
+def _in_groups(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return ""
+    return f"; by groups {percent(interval[0])} to {percent(interval[1])}"

@@ -32,6 +32,7 @@ from inspection.images import write_image
 from inspection.runs import write_json_atomic
 
 RECORD = "generated.json"
+SAMPLES = "samples"
 _SUBSETS, _SUBSET = 50, 100
 _LEAST = 20  # held-out normals, under which the check says nothing
 
@@ -59,7 +60,7 @@ class Generator:
     def __post_init__(self) -> None:
         levels = np.log2(self.side / 4)
         if self.side < 16 or levels != round(levels):
-            raise InputError(f"--size {self.side}: must be 16, 32, 64, 128 or 256")
+            raise InputError(f"--side {self.side}: must be 16, 32, 64, 128 or 256")
         if min(self.width, self.latent, self.epochs, self.batch_size) < 1 or not self.lr > 0:
             raise InputError("generate: width, epochs and batch size must be at least 1, lr over 0")
 
@@ -100,7 +101,8 @@ def generate(
         InputError: There are too few pictures, or the folder exists.
     """
     settings = settings or Generator()
-    if output.exists() and any(output.iterdir()):
+    # Samples alone are what an interrupted training left, which goes on.
+    if output.exists() and any(path.name != SAMPLES for path in output.iterdir()):
         raise InputError(f"{output}: is there already and not empty; give another --output")
     if len(held_out) < _LEAST:
         raise InputError(
@@ -121,10 +123,10 @@ def generate(
     state = checkpoint_path(train, "dcgan", settings, seed)
     run_epochs(epoch.networks, epoch, settings.epochs, seed, "the generator", on_progress, state)
     pictures = draw(maker, count, settings.latent, seed + 1)
+    check = _check(pictures, train, held_out, extractor(), settings.side, seed)
     for number, rgb in enumerate(pictures):
         write_image(output / "generated" / f"generated_{number:05d}.png", rgb)
         on_progress("writing pictures", number + 1, count)
-    check = _check(pictures, train, held_out, extractor(), settings.side, seed)
     record = {
         "settings": asdict(settings),
         "seed": seed,
@@ -221,7 +223,7 @@ class _epoch:
             losses.append(train_step(self.networks["maker"], other, size))
         done = int(self.networks["maker"].optimizer.iterations) // len(self.maps.batches(size, rng))
         grid = _as_pictures(np.asarray(self.draw(self.fixed)))
-        write_image(self.output / "samples" / f"epoch_{done:03d}.png", _grid(grid))
+        write_image(self.output / SAMPLES / f"epoch_{done:03d}.png", _grid(grid))
         return float(np.mean(losses))
 
 

@@ -17,6 +17,7 @@ from inspection.images import list_images, read_image, write_image
 from inspection.runs import write_text_atomic
 
 HEAT_MAPS = "heat_maps"
+NOT_DECIDED = "not decided"
 _LONGEST = 1024
 
 
@@ -26,7 +27,7 @@ class PredictResult:
 
     Args:
         table: `predictions.csv`.
-        decisions: How many pictures are OK, review and NG.
+        decisions: How many pictures are OK, review, NG and not decided.
         problems: One sentence for each file that could not be looked at.
     """
 
@@ -53,11 +54,14 @@ def predict_files(
         on_progress: Called after each picture.
 
     Raises:
-        InputError: There is no picture at all, or the model has no threshold.
+        InputError: There is no picture at all, results stand there, or the model has no threshold.
     """
     if model.operating_point is None:
         raise InputError("the model holds no threshold; train it again, or set one in `simulate`")
     output, problems = Path(output), []
+    table = output / "predictions.csv"
+    if table.exists():
+        raise InputError(f"{table}: is there already; give another --output, or remove that folder")
     listed = _listed(paths, output, problems)
     if not listed:
         raise InputError(problems or "no picture was given; name image files or folders")
@@ -73,6 +77,8 @@ def predict_files(
                 write_image(output / HEAT_MAPS / _free_name(path, taken), picture)
         except InputError as error:
             problems += error.problems
+            decisions[NOT_DECIDED] += 1
+            rows.append((str(path), NOT_DECIDED, ""))
         else:
             decisions[found.decision] += 1
             rows.append((str(path), found.decision, f"{found.score:.9g}"))
@@ -81,7 +87,6 @@ def predict_files(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "decision", "score"))
     writer.writerows(rows)
-    table = output / "predictions.csv"
     write_text_atomic(table, text.getvalue())
     return PredictResult(table, decisions, tuple(problems))
 

@@ -85,18 +85,38 @@ class Preparation:
         ]
         return Prepared((width, height), box, np.stack(tiles), None, windows, self.tile, inside)
 
-    def region(self, rgb: Image8, name: str = "the picture") -> tuple[Image8, np.ndarray | None]:
-        """The region of interest, black off the mask, and (h, w) bool, what the mask keeps."""
-        height, width = rgb.shape[:2]
+    def check_size(self, width: int, height: int, name: str) -> None:
+        """Whether a picture of this size can be prepared.
+
+        Raises:
+            InputError: Region, mask or tiles do not fit it.
+        """
         x1, y1, x2, y2 = self._box(width, height, name)
+        self._mask(width, height, name)
+        if self.tile is not None and self.tile > min(x2 - x1, y2 - y1):
+            raise InputError(
+                f"{name}: --tile {self.tile} is larger than its region of {x2 - x1} x {y2 - y1} "
+                f"pixels; give at most {min(x2 - x1, y2 - y1)}"
+            )
+
+    def _mask(self, width: int, height: int, name: str) -> np.ndarray | None:
         if self.roi_mask is None:
-            return rgb[y1:y2, x1:x2], None
+            return None
         mask = _decoded(self.roi_mask)
         if mask.shape != (height, width):
             raise InputError(
                 f"{name}: has {width} x {height} pixels, the mask of the region of interest "
                 f"{mask.shape[1]} x {mask.shape[0]}; draw it at the pictures' size"
             )
+        return mask
+
+    def region(self, rgb: Image8, name: str = "the picture") -> tuple[Image8, np.ndarray | None]:
+        """The region of interest, black off the mask, and (h, w) bool, what the mask keeps."""
+        height, width = rgb.shape[:2]
+        x1, y1, x2, y2 = self._box(width, height, name)
+        mask = self._mask(width, height, name)
+        if mask is None:
+            return rgb[y1:y2, x1:x2], None
         inside = mask[y1:y2, x1:x2]
         return np.where(inside[..., None], rgb[y1:y2, x1:x2], np.uint8(0)), inside
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from anomaly.methods.base import FeatureMethod, Method, Progress, silent
 from anomaly.model import SUFFIX, AnomalyModel, method_class
 from anomaly.near_duplicates import warning
 from anomaly.pictures import Picture
+from anomaly.preparation import Preparation
 from anomaly.pretraining import EMBEDDING, Pretraining, pretrain
 from anomaly.scores import (
     AGGREGATIONS,
@@ -29,7 +31,7 @@ from anomaly.scores import (
 from anomaly.settings import AnomalySettings
 from inspection import backbones
 from inspection.errors import InputError
-from inspection.images import colour_channels, list_images
+from inspection.images import colour_channels, image_size, list_images
 from inspection.operating_point import choose_threshold, percent
 from inspection.report import versions
 from inspection.runs import atomic_path, write_json_atomic
@@ -38,6 +40,8 @@ from inspection.settings import save_settings
 MODEL = f"model{SUFFIX}"
 CACHE = "features"
 _MOST_GENERATED = 0.5
+_USELESS = 0.5  # overkill on calibration, from which a threshold is no help
+_NAMED = 5
 Say = Callable[[str], None]
 
 
@@ -88,13 +92,18 @@ def train(
             f"--aggregation {settings.aggregation}: must be auto or one of "
             f"{', '.join(AGGREGATIONS)}"
         )
+    check_options(kind, settings.options)
+    folder = _new_folder(settings)
+    preparation = settings.preparation  # reads the mask
+    if settings.generated is not None:
+        list_images(settings.generated)
     data = data_of(settings, say)
+    check_sizes(data, preparation)
     for line in describe(data):
         say(line)
     alike = data.near_duplicates()
     if alike:
         say(warning(alike, data.split.assignments))
-    folder = _new_folder(settings)
     began = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
     normals = normals_of(data, settings, say)
@@ -105,7 +114,7 @@ def train(
         raise InputError(
             f"{settings.method}: ran out of memory; give a smaller --size, or its own options"
         ) from error
-    preparation = replace(settings.preparation, channels=_channels(data))
+    preparation = replace(preparation, channels=_channels(data))
     model = AnomalyModel(method, preparation)
     model = replace(model, normal=normal_cells(model, normals.unchanged, settings.seed))
     table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
@@ -118,7 +127,55 @@ def train(
     say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
     for note in point.notes:
         say(f"Note: {note}")
+    if point.overkill.total and point.overkill.value >= _USELESS:
+        say(
+            f"WARNING: THIS THRESHOLD REJECTS {percent(point.overkill.value)} OF NORMAL PICTURES: "
+            "some defects score like normal ones. Try other methods (`compare`), a larger --size "
+            "or longer --pretrain-steps, a higher --target-miss, or --rule review-band."
+        )
     return folder
+
+
+def check_options(kind: type[Method], options: dict[str, Any]) -> None:
+    """Refuses options that a method does not know or cannot take, before any work.
+
+    Raises:
+        InputError: Names the options.
+    """
+    options = dict(options)
+    stages = options.pop("stages", 1)
+    if issubclass(kind, FeatureMethod):
+        if stages not in (1, 2, 3):
+            raise InputError(f"options, stages {stages}: must be 1, 2 or 3")
+        options["extractor"] = None
+    unknown = sorted(set(options) - {"extractor", *kind.OPTIONS})
+    if unknown:
+        raise InputError(
+            f"options: {kind.name} knows no {', '.join(unknown)}; its options are "
+            f"{', '.join(kind.OPTIONS)}"
+        )
+    try:
+        kind(**options)
+    except TypeError as error:  # a text where a number belongs
+        raise InputError(f"options: {kind.name}: {error}") from error
+
+
+def check_sizes(data: Data, preparation: Preparation) -> None:
+    """Refuses a region, a mask or tiles that do not fit some picture, before any work.
+
+    Raises:
+        InputError: Names every picture.
+    """
+    problems: list[str] = []
+    for item in data.pictures.items:
+        path = data.pictures.path(item)
+        try:
+            preparation.check_size(*image_size(path), str(path))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        more = len(problems) - _NAMED
+        raise InputError(problems[:_NAMED] + ([f"and {more} more"] if more > 0 else []))
 
 
 def normals_of(data: Data, settings: AnomalySettings, say: Say) -> Source:
@@ -263,21 +320,10 @@ def _new_method(
     stages = options.pop("stages", None)
     if issubclass(kind, FeatureMethod):
         stages = kind.stages if stages is None else stages
-        if stages not in (1, 2, 3):
-            raise InputError(f"options: stages {stages}: must be 1, 2 or 3")
         backbone, names = backbone_for(settings, normals, say, on_progress)
         extractor = FeatureExtractor(backbone, kind.taps_of(names[-stages:]), also)
         options["extractor"] = extractor
-    unknown = sorted(set(options) - {"extractor", *kind.OPTIONS})
-    if unknown:
-        raise InputError(
-            f"options: {settings.method} knows no {', '.join(unknown)}; its options are "
-            f"{', '.join(kind.OPTIONS)}"
-        )
-    try:
-        return kind(**options)
-    except TypeError as error:  # a text where a number belongs
-        raise InputError(f"options: {settings.method}: {error}") from error
+    return kind(**options)
 
 
 def backbone_for(
@@ -326,7 +372,6 @@ def _settled(settings: AnomalySettings, say: Say) -> str:
                 "backbone on your normal pictures."
             ) from error
         return "imagenet"
-    say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal pictures first.")
     return "self"
 
 
@@ -338,6 +383,7 @@ def _own_backbone(
     if path.is_file():
         say(f"Backbone trained before on these pictures: {path}.")
         return keras.saving.load_model(path, compile=False)
+    say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal pictures first.")
     backbone = pretrain(normals, Pretraining(steps), seed, on_progress)
     with atomic_path(path) as temporary:
         backbone.save(temporary)

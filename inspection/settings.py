@@ -73,10 +73,19 @@ def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error}).") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be opened ({error.strerror}); correct the path of --config"
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not UTF-8"
+        raise InputError(
+            f"{path}{line}: cannot be read as YAML ({problem}); write one `name: value` a line"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold lines like `epochs: 30`, one field each.")
+        raise InputError(f"{path}: must hold lines like `seed: 0`, one field each.")
     return {str(key).replace("-", "_"): value for key, value in content.items()}

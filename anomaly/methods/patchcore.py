@@ -44,8 +44,13 @@ class PatchCore(FeatureMethod):
         dimensions: int = 128,
     ) -> None:
         super().__init__(extractor)
-        if not 0 < ratio <= 1 or block < 2 * most:
-            raise InputError("PatchCore: needs 0 < ratio <= 1, and a block of at least 2 x most.")
+        if not 0 < ratio <= 1:
+            raise InputError(f"patchcore: ratio {ratio}: must be over 0 and at most 1")
+        if min(most, dimensions) < 1 or block < 2 * most:
+            raise InputError(
+                f"patchcore: block {block}: must be at least twice most ({most}), and most and "
+                "dimensions at least 1"
+            )
         self.ratio, self.most, self.block, self.dimensions = ratio, most, block, dimensions
         self.bank = np.zeros((0, 0), np.float32)
         self.seen = 0

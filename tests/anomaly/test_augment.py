@@ -126,7 +126,7 @@ def test_a_generator_comes_nearer_and_says_how_near(tmp_path):
     few = replace(settings, batch_size=200)
     with pytest.raises(InputError, match="only 24 normal pictures"):
         generate(train, held, lambda: extractor, tmp_path / "x", 3, few)
-    with pytest.raises(InputError, match="--size 50"):
+    with pytest.raises(InputError, match="--side 50"):
         Generator(side=50)
 
 
@@ -202,13 +202,44 @@ def test_the_same_part_on_two_sides_is_found_and_alike_parts_are_not(tmp_path):
 
 
 def test_generate_as_it_is_typed(shared_product, tmp_path):
-    command = (
-        *("generate", shared_product, "--output", tmp_path / "새것", "--count", "5"),
-        *("--side", "16", "--width", "4", "--epochs", "1", "--batch-size", "4"),
-        *("--runs", tmp_path / "r", "--pretrain-steps", "2", "--size", "64"),
-        *("--fractions", "0.5,0.25,0.25"),
-    )
-    status, text = typed(*command)
-    assert status == 2, "ten held-out normals cannot show much"
+    flags = ("--side", "16", "--width", "4", "--epochs", "1", "--batch-size", "4", "--count", "5")
+    shared = ("--runs", tmp_path / "r", "--pretrain-steps", "2", "--size", "64")
+    output = tmp_path / "새것"
+    status, text = typed("generate", shared_product, "--output", output, *flags, *shared)
+    assert status == 2
     assert "it takes 20" in text
-    assert typed("generate", shared_product, "--output", tmp_path / "x", "--side", "50")[0] == 2
+    assert not output.exists()
+    root = make_product(tmp_path / "p", normals=40, defects=0)
+    arguments = ("generate", root, "--output", output, *flags, *shared)
+    status, text = typed(*arguments, "--fractions", "0.4,0.3,0.3")
+    assert status == 0, text
+    assert "KID" in text
+    assert len(list_images(output / "generated")) == 5
+    status, text = typed(*arguments)
+    assert status == 2
+    assert "not empty" in text
+    assert "--side 50" in typed("generate", root, "--output", tmp_path / "x", "--side", "50")[1]
+
+
+def test_what_cannot_work_is_told_before_any_work(shared_product, tmp_path):
+    runs = tmp_path / "r"
+    (tmp_path / "a.yaml").write_text("options: {ration: 0.1}", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("options: {ratio: 5}", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text("options: [1, ", encoding="utf-8")
+    write_image(tmp_path / "mask.png", np.full((32, 32, 3), 255, np.uint8))
+    for flags, words in (
+        (("--config", tmp_path / "a.yaml"), "knows no ration"),
+        (("--config", tmp_path / "b.yaml"), "ratio 5: must be"),
+        (("--config", tmp_path / "c.yaml"), "c.yaml, line 1"),
+        (("--config", tmp_path / "d.yaml"), "d.yaml: cannot be opened"),
+        (("--roi", "0,0,900,10"), "region of interest"),
+        (("--roi-mask", tmp_path / "mask.png"), "draw it at the pictures' size"),
+        (("--roi-mask", tmp_path / "none.png"), "none.png"),
+        (("--tile", "900"), "--tile 900 is larger"),
+        (("--generated", tmp_path / "none"), "is no folder"),
+    ):
+        status, text = typed("train", shared_product, "--runs", runs, "--run", "x", *flags)
+        assert status == 2, text
+        assert words in text
+        assert not (runs / "backbones").exists()
+        assert not (runs / "x").exists()

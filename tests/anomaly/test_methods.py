@@ -99,8 +99,9 @@ def test_defects_near_the_noise_rank_above_normals(fitted, sources):
     scores, light = [], []
     for source in (sources["good"], sources["bad"]):
         for index in range(15):
-            # The strongest cell, as for every method that says where.
-            scores.append(fitted.score(source, index).max())
+            # The strongest cell, but the mean where the paper takes that.
+            cells = fitted.score(source, index)
+            scores.append(cells.mean() if fitted.name == "cs-flow" else cells.max())
             light.append(abs(source.prepared(index).views.mean() - 120))
     assert auroc(np.array(scores), truth) > 0.9
     assert auroc(np.array(light), truth) < 0.75
