@@ -115,7 +115,7 @@ def _layers(taps: Sequence[str]) -> tuple[str, ...]:
 
 
 def _ending_at(backbone: keras.Model, names: Sequence[str]) -> keras.Model:
-    return keras.Model(backbone.inputs, [backbone.get_layer(name).output for name in names])
+    return keras.Model(backbone.input, [backbone.get_layer(name).output for name in names])
 
 
 def compiled(model: keras.Model) -> Callable[[Any], Any]:

@@ -273,7 +273,7 @@ def efficientnet_b5(weights: str = "none") -> keras.Model:
             "offline, copy efficientnetb5_notop.h5 from a machine with internet and give its path"
         ) from error
     last = whole.get_layer(EFFICIENTNET_STAGES[-1]).output
-    return keras.Model(whole.inputs, last, name="efficientnet_b5", trainable=False)
+    return keras.Model(whole.input, last, name="efficientnet_b5", trainable=False)
 
 
 def fetch_imagenet(name: str, timeout: float | None = None) -> Path:

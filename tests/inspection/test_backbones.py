@@ -265,11 +265,11 @@ def test_unknown_name_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_taps_have_strides_8_16_32_at_odd_sizes(name):
+def test_taps_have_strides_4_to_32_at_odd_sizes(name):
     model = resnet(name, "frozen")
-    assert list(model.pyramid_level_inputs) == ["P3", "P4", "P5"]
+    assert list(model.pyramid_level_inputs) == ["P2", "P3", "P4", "P5"]
     found = taps(model, model.pyramid_level_inputs.values())(pictures(97, 131, 1))
-    for stride, feature in zip((8, 16, 32), found, strict=True):
+    for stride, feature in zip((4, 8, 16, 32), found, strict=True):
         assert tuple(feature.shape[1:3]) == (-(-97 // stride), -(-131 // stride))
 
 
@@ -342,3 +342,18 @@ def test_a_fresh_backbone_tells_pictures_apart(name, norm):
     features = np.asarray(resnet(name, norm)(images, training=False))
     assert np.isfinite(features).all()
     assert np.abs(features[0] - features[1]).max() > 1e-3
+
+
+def test_a_width_of_32_halves_every_stage():
+    model = resnet("resnet18", "frozen", width=32)
+    found = taps(model, model.pyramid_level_inputs.values())(pictures(64, 64, 1))
+    assert [feature.shape[-1] for feature in found] == [32, 64, 128, 256]
+
+
+def test_efficientnet_has_its_stages_and_names_what_cannot_be_loaded(tmp_path):
+    model = backbones.efficientnet_b5()
+    found = taps(model, backbones.EFFICIENTNET_STAGES)(pictures(64, 64, 1))
+    assert [tuple(one.shape[1:]) for one in found] == [(8, 8, 64), (4, 4, 176), (2, 2, 304)]
+    (tmp_path / "x.h5").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="efficientnetb5_notop"):
+        backbones.efficientnet_b5(str(tmp_path / "x.h5"))
