@@ -12,15 +12,8 @@ from anomaly.pictures import NORMAL, Picture, Pictures, open_pictures
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.runs import file_hash
-from inspection.split import (
-    PARTS,
-    Split,
-    check_grouping,
-    extend_split,
-    load_split,
-    make_split,
-    save_split,
-)
+from inspection.split import PARTS, Split
+from inspection.stored_split import stored_split
 
 _LEAST = 3  # normal pictures
 CALIBRATION = "val"
@@ -103,26 +96,16 @@ def open_data(
             f"least {_LEAST}, one for each part of the split, and some hundred for a useful model"
         )
     path = split_path(source, runs)
-    options = {
-        "fractions": fractions,
-        "seed": seed,
-        "group_by": group_by,
-        "allowed": lambda item: item.parts,
-    }
-    if not path.is_file():
-        split = make_split(pictures.items, **options)
-        save_split(split, path)
-        say(f"There was no split: made one, {_counts(split)}, stored in {path}.")
-    else:
-        split = load_split(path)
-        if group_by is not None:
-            check_grouping(split, group_by)
-        new = [item for item in pictures.items if item.image not in split.assignments]
-        if new:
-            split = extend_split(split, pictures.items, **options)
-            save_split(split, path)
-            joined = counted(len(new), "new picture")
-            say(f"{joined} joined the split, now {_counts(split)}; none moved.")
+    split, path = stored_split(
+        pictures.items,
+        path,
+        fractions=fractions,
+        seed=seed,
+        group_by=group_by,
+        allowed=lambda item: item.parts,
+        called={"train": "train", CALIBRATION: "calibration", "test": "test"},
+        say=say,
+    )
     data = Data(pictures, split, path)
     if len(data.normals) < 2:
         raise InputError(
@@ -154,11 +137,6 @@ def _gaps(data: Data) -> list[str]:
         )
         lines += [f"Note: the {name} part holds no {kind}." for kind, there in kinds if not there]
     return lines
-
-
-def _counts(split: Split) -> str:
-    names = {"train": "train", CALIBRATION: "calibration", "test": "test"}
-    return ", ".join(f"{names[part]} {split.parts[part]}" for part in PARTS)
 
 
 def describe(data: Data) -> list[str]:

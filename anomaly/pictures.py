@@ -6,19 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
-from inspection.images import IMAGE_SUFFIXES, image_size, list_images, read_image
-from inspection.rates import percent
+from inspection.images import IMAGE_SUFFIXES, image_size, list_images
+from inspection.masks import MASK_FOLDERS, Masks, find_masks, mask_of, read_mask
 from inspection.split import PARTS
 
 NORMAL = "normal"
 _NORMAL_FOLDERS = ("normal", "good")
-_MASK_FOLDERS = ("masks", "ground_truth")
-_MOST_BETWEEN = 0.02  # of a mask's pixels
 _ANYWHERE = frozenset(PARTS)
 _NOT_TRAINED = frozenset({"val", "test"})
 _NOT_TESTED = frozenset({"train", "val"})
@@ -123,38 +120,6 @@ def open_pictures(source: str | Path) -> Pictures:
     return found
 
 
-def read_mask(path: Path, image: Path) -> np.ndarray:
-    """A mask as (H, W) bool.
-
-    Args:
-        path: The mask: two values, of which the darker means normal, but for a few pixels along
-            edges; all black is allowed.
-        image: The picture it belongs to.
-
-    Raises:
-        InputError: As `Pictures.mask`.
-    """
-    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
-    wanted = image_size(image)
-    if (grey.shape[1], grey.shape[0]) != wanted:
-        raise InputError(
-            f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its picture "
-            f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the picture's size"
-        )
-    low, high = float(grey.min()), float(grey.max())
-    if low == high:
-        return np.full(grey.shape, low > 127)
-    reach = 0.1 * (high - low)
-    # Masks that were scaled have a few grey pixels along their edges.
-    between = np.mean((grey > low + reach) & (grey < high - reach))
-    if between > _MOST_BETWEEN:
-        raise InputError(
-            f"{path}: the mask is not binary, {percent(between)} of its pixels are neither dark "
-            "nor light; save it as PNG with black for normal and white for the defect"
-        )
-    return grey > (low + high) / 2
-
-
 def _from_folders(root: Path) -> tuple[Picture, ...]:
     normal = next((name for name in _NORMAL_FOLDERS if (root / name).is_dir()), None)
     if normal is None:
@@ -164,17 +129,17 @@ def _from_folders(root: Path) -> tuple[Picture, ...]:
             "pictures of good parts into it, and those of each defect, if any, into a folder of "
             "the defect's name"
         )
-    masks = _masks(root)
+    masks = find_masks(root)
     items = [Picture(_relative(root, path)) for path in list_images(root / normal)]
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name in (normal, *_MASK_FOLDERS) or folder.name.startswith("."):
+        if folder.name in (normal, *MASK_FOLDERS) or folder.name.startswith("."):
             continue
         items += _defects(root, folder, masks)
     return tuple(sorted(items, key=lambda item: item.image))
 
 
 def _from_mvtec(root: Path) -> tuple[Picture, ...]:
-    masks = _masks(root)
+    masks = find_masks(root)
     items: list[Picture] = []
     for part, parts in (("train", _NOT_TESTED), ("test", _NOT_TRAINED)):
         if not (root / part).is_dir():
@@ -194,29 +159,16 @@ def _from_mvtec(root: Path) -> tuple[Picture, ...]:
     return tuple(sorted(items, key=lambda item: item.image))
 
 
-def _defects(root: Path, folder: Path, masks: dict[tuple[str, str], str]) -> list[Picture]:
+def _defects(root: Path, folder: Path, masks: Masks) -> list[Picture]:
     return [
         Picture(
             _relative(root, path),
             folder.name,
-            masks.get((folder.name, path.stem)) or masks.get(("", path.stem)),
+            mask_of(masks, folder.name, path.stem),
             _NOT_TRAINED,
         )
         for path in list_images(folder)
     ]
-
-
-def _masks(root: Path) -> dict[tuple[str, str], str]:
-    """(defect, or "" for masks of all defects in one folder, stem of the picture) to mask."""
-    found: dict[tuple[str, str], str] = {}
-    for name in _MASK_FOLDERS:
-        folder = root / name
-        if not folder.is_dir():
-            continue
-        for path in list_images(folder):
-            kind = "" if path.parent == folder else path.parent.name
-            found[kind, path.stem.removesuffix("_mask")] = _relative(root, path)
-    return found
 
 
 def _from_csv(path: Path) -> tuple[Picture, ...]:

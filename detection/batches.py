@@ -6,9 +6,8 @@ resumed run goes on exactly where it stopped.
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,40 +246,3 @@ def _targets(anchors: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarra
     return make_targets(
         anchors, sample.boxes[wanted], sample.classes[wanted], sample.boxes[~wanted]
     )
-
-
-def ahead(batches: Batches, first: int, last: int, depth: int = 4) -> Iterator[Batch]:
-    """Yields the batches of the steps [first, last) while the next ones are made in a thread.
-
-    Raises:
-        InputError: A file cannot be read; raised where the batch would have been yielded.
-    """
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        for step in range(first, last):
-            try:
-                item: Batch | BaseException = batches[step]
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set() or isinstance(item, BaseException):
-                return
-
-    thread = threading.Thread(target=work, daemon=True, name="batches")
-    thread.start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -13,18 +13,11 @@ import numpy as np
 from detection.calibration import labels_hash
 from detection.table import classes_of, labels_for
 from inspection.boxes import ImageLabels
-from inspection.console import counted
 from inspection.errors import InputError
 from inspection.images import FitMode, fit_for, image_size
 from inspection.runs import may_write
-from inspection.split import (
-    Split,
-    check_grouping,
-    extend_split,
-    load_split,
-    make_split,
-    save_split,
-)
+from inspection.split import Split
+from inspection.stored_split import stored_split
 
 SPLIT_NAME = "split.csv"
 
@@ -101,28 +94,15 @@ def open_dataset(
     """
     labels = read_labels(annotations, images, one_based, unlabelled, say)
     path = split_path(annotations, snapshots)
-    options = {"fractions": fractions, "seed": seed, "group_by": group_by}
-    if not path.is_file():
-        split = make_split(labels, **options)
-        save_split(split, path)
-        say(f"There was no split: made one, {_counts(split)}, stored in {path}.")
-    else:
-        split = load_split(path)
-        if group_by is not None:
-            check_grouping(split, group_by)
-        new = [item for item in labels if item.image not in split.assignments]
-        if new:
-            split = extend_split(split, labels, **options)
-            if not may_write(path.parent):
-                path = _outside(annotations, snapshots)
-            save_split(split, path)
-            joined = counted(len(new), "new image")
-            say(f"{joined} joined the split, now {_counts(split)}; none moved.")
-        if _far_from(split, fractions):
-            say(
-                f"The stored split stays, {_counts(split)}: --fractions decide about new images "
-                f"only. For another split delete {path}."
-            )
+    split, path = stored_split(
+        labels,
+        path,
+        fractions=fractions,
+        seed=seed,
+        group_by=group_by,
+        elsewhere=_outside(annotations, snapshots),
+        say=say,
+    )
     dataset = Dataset(tuple(labels), classes_of(labels), split, path)
     for line in _gaps(dataset):
         say(line)
@@ -191,14 +171,6 @@ def fitted_boxes(
     return np.concatenate(fitted)
 
 
-def _far_from(split: Split, fractions: Sequence[float]) -> bool:
-    """Whether a split was surely not made with these fractions."""
-    total = sum(split.parts.values())
-    room = max(0.1, 2 / total)
-    shares = (count / total for count in split.parts.values())
-    return any(abs(share - wanted) > room for share, wanted in zip(shares, fractions, strict=True))
-
-
 def _gaps(dataset: Dataset) -> list[str]:
     """What a split cannot serve for, one sentence each."""
     missing = []
@@ -213,7 +185,3 @@ def _gaps(dataset: Dataset) -> list[str]:
             "label more, or group less coarsely."
         )
     return missing
-
-
-def _counts(split: Split) -> str:
-    return ", ".join(f"{part} {count}" for part, count in split.parts.items())

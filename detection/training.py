@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from detection.average_precision import measure_average_precision
-from detection.batches import Batch, ahead
+from detection.batches import Batch
 from detection.calibration import choose_operating_point
 from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
@@ -22,6 +22,7 @@ from detection.training_log import TrainingLog
 from detection.training_setup import Run, prepare, replaced_line
 from inspection.errors import InputError
 from inspection.interrupt import Interrupted, InterruptGuard
+from inspection.prefetch import ahead
 
 
 class TrainingStopped(InputError):
@@ -145,9 +146,9 @@ def _finish_epoch(run: Run, guard: InterruptGuard) -> None:
     losses = {name: value / run.steps for name, value in state.sums.items()}
     state.epoch += 1
     state.sums = {}
-    is_best = mean_ap > state.best_map
+    is_best = mean_ap > state.best_score
     if is_best:
-        state.best_epoch, state.best_map = state.epoch, mean_ap
+        state.best_epoch, state.best_score = state.epoch, mean_ap
     run.model.settings["preprocessing"] |= {"epoch": state.epoch, "val_map": mean_ap}
     path = _save(run)
     with _reported(run):
@@ -183,7 +184,7 @@ def _validate(run: Run, guard: InterruptGuard) -> tuple[float, dict[str, float]]
         run.model.settings["operating_point"] = point.to_dict()
     except InputError:  # nothing found yet: there is no threshold to choose
         run.model.settings["operating_point"] = None
-    return result.mean_ap, {item.label: item.ap for item in result.classes}
+    return result.mean_ap, {f"ap_{item.label}": item.ap for item in result.classes}
 
 
 def _save(run: Run, interrupted: bool = False) -> Path:

@@ -19,7 +19,7 @@ from detection.dataset import Dataset, boxes_per_class, fitted_boxes, open_datas
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings, load_settings
-from detection.snapshots import RunFolder, RunState, snapshot_settings
+from detection.snapshots import run_folder, snapshot_settings
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
@@ -27,6 +27,7 @@ from inspection.errors import InputError
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic
 from inspection.settings import save_settings
+from inspection.snapshots import RunFolder, RunState
 
 _FINAL_LR = 0.01
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
@@ -83,7 +84,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     settings = settings.model_copy(
         update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
     )
-    folder = RunFolder(settings.snapshots / settings.run, settings.keep)
+    folder = run_folder(settings.snapshots / settings.run, settings.keep)
     if resume:
         state, model = _continued(folder, dataset, log)
     else:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from detection.anchors import AnchorSettings, anchor_boxes
 from detection.augment import Sample
-from detection.batches import Batches, FittedImages, Window, ahead, cut_window, plan_windows
+from detection.batches import Batches, FittedImages, Window, cut_window, plan_windows
 from detection.dataset import open_dataset
 from detection.targets import decode_boxes
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.images import write_image
+from inspection.prefetch import ahead
 from tests.conftest import CLASSES
 
 

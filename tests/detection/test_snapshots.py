@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-from detection.snapshots import RunFolder, RunState, snapshot_run, snapshot_settings
+from detection.snapshots import run_folder, snapshot_run, snapshot_settings
 from inspection.errors import InputError
+from inspection.snapshots import RunFolder, RunState
 
 
 class Killed(BaseException):
@@ -38,7 +39,7 @@ def marks(path: Path, state: RunState) -> set[int]:
     """The numbers found in a saved state's model and optimizer."""
     model = keras.models.load_model(path / state.snapshot, compile=False)
     model.compile(keras.optimizers.AdamW(0.1), loss="mse")
-    RunFolder(path).restore_optimizer(model, state)
+    run_folder(path).restore_optimizer(model, state)
     found = set()
     for variable in (*model.weights, *model.optimizer.variables):
         found.update(np.unique(np.asarray(variable)).astype(int).tolist())
@@ -61,10 +62,10 @@ def model() -> keras.Model:
 
 def test_saved_state_comes_back(tmp_path, model):
     mark(model, 20)
-    state = RunState(epoch=2, step=20, best_epoch=1, best_map=0.25, sums={"loss": 1.5})
-    path = RunFolder(tmp_path / "밤").save(model, state)
+    state = RunState(epoch=2, step=20, best_epoch=1, best_score=0.25, sums={"loss": 1.5})
+    path = run_folder(tmp_path / "밤").save(model, state)
     assert path == tmp_path / "밤" / "epoch_002.keras"
-    again = RunFolder(tmp_path / "밤").load_state()
+    again = run_folder(tmp_path / "밤").load_state()
     assert again == state
     assert (again.epoch, again.step, again.sums) == (2, 20, {"loss": 1.5})
     assert marks(tmp_path / "밤", again) == {20}
@@ -87,7 +88,7 @@ def test_training_goes_on_exactly_where_it_stopped(tmp_path):
     whole = fresh()
     for _ in range(3):
         whole.train_on_batch(x, y)
-    folder, state = RunFolder(tmp_path), RunState(epoch=1, step=3)
+    folder, state = run_folder(tmp_path), RunState(epoch=1, step=3)
     folder.save(whole, state)
     resumed = fresh()
     stored = keras.models.load_model(tmp_path / state.snapshot, compile=False)
@@ -102,12 +103,12 @@ def test_training_goes_on_exactly_where_it_stopped(tmp_path):
 
 def test_saving_leaves_the_optimizer_in_place(tmp_path, model):
     optimizer = model.optimizer
-    save(RunFolder(tmp_path), model, 1, 10)
+    save(run_folder(tmp_path), model, 1, 10)
     assert model.optimizer is optimizer
 
 
 def test_snapshot_holds_no_optimizer(tmp_path, model):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     save(folder, model, 1, 10)
     with zipfile.ZipFile(tmp_path / "epoch_001.keras") as archive:
         weights = archive.getinfo("model.weights.h5").file_size
@@ -117,7 +118,7 @@ def test_snapshot_holds_no_optimizer(tmp_path, model):
 
 
 def test_only_the_newest_epoch_keeps_its_optimizer(tmp_path, model):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     for epoch in (1, 2, 3):
         save(folder, model, epoch, 10 * epoch)
     assert names(tmp_path) == [
@@ -130,7 +131,7 @@ def test_only_the_newest_epoch_keeps_its_optimizer(tmp_path, model):
 
 
 def test_keep_removes_the_oldest(tmp_path, model):
-    folder = RunFolder(tmp_path, keep=2)
+    folder = run_folder(tmp_path, keep=2)
     for epoch in (1, 2, 3, 4):
         save(folder, model, epoch, 10 * epoch)
     assert [name for name in names(tmp_path) if name.endswith(".keras")] == [
@@ -141,7 +142,7 @@ def test_keep_removes_the_oldest(tmp_path, model):
 
 
 def test_keep_goes_by_number_beyond_epoch_999(tmp_path, model):
-    folder = RunFolder(tmp_path, keep=1)
+    folder = run_folder(tmp_path, keep=1)
     save(folder, model, 999, 10)
     save(folder, model, 1000, 20)
     save(folder, model, 1001, 30)
@@ -151,14 +152,14 @@ def test_keep_goes_by_number_beyond_epoch_999(tmp_path, model):
 def test_keep_leaves_best_and_foreign_files(tmp_path, model):
     (tmp_path / "best.keras").write_bytes(b"best")
     (tmp_path / "epoch_notes.keras").write_bytes(b"mine")
-    folder = RunFolder(tmp_path, keep=1)
+    folder = run_folder(tmp_path, keep=1)
     for epoch in (1, 2):
         save(folder, model, epoch, 10 * epoch)
     assert {"best.keras", "epoch_notes.keras", "epoch_002.keras"} <= set(names(tmp_path))
 
 
 def test_interrupted_state_is_replaced_by_the_next_epoch(tmp_path, model):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     save(folder, model, 1, 10)
     save(folder, model, 1, 14, interrupted=True)
     state = folder.load_state()
@@ -218,12 +219,12 @@ def test_state_is_whole_whenever_saving_breaks_off(tmp_path, model, history, err
     *before, last = HISTORIES[history]
     keep = 1 if history == "keep" else None
     for epoch, step, interrupted in before:
-        save(RunFolder(tmp_path / "before", keep), model, epoch, step, interrupted)
+        save(run_folder(tmp_path / "before", keep), model, epoch, step, interrupted)
     mark(model, last[1])
     for at in range(1, 60):
         path = tmp_path / str(at)
         shutil.copytree(tmp_path / "before", path)
-        folder = RunFolder(path, keep)
+        folder = run_folder(path, keep)
         state = RunState(epoch=last[0], step=last[1])
         with pytest.MonkeyPatch.context() as patch:
             trap = Trap(patch, at, error)
@@ -233,7 +234,7 @@ def test_state_is_whole_whenever_saving_breaks_off(tmp_path, model, history, err
                 finished = True
             except type(error):
                 pass
-        found = RunFolder(path).load_state()
+        found = run_folder(path).load_state()
         assert found.step in (before[-1][1], last[1]), f"point {at}"
         assert marks(path, found) == {found.step}, f"point {at}"
         if finished and trap.count < at:
@@ -244,7 +245,7 @@ def test_state_is_whole_whenever_saving_breaks_off(tmp_path, model, history, err
 
 def test_failed_save_leaves_the_model_usable(tmp_path, model, monkeypatch):
     optimizer = model.optimizer
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
 
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -264,19 +265,19 @@ def test_failed_save_leaves_the_model_usable(tmp_path, model, monkeypatch):
 
 def test_run_without_a_finished_epoch_says_so(tmp_path):
     with pytest.raises(InputError, match="--resume"):
-        RunFolder(tmp_path).load_state()
+        run_folder(tmp_path).load_state()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"epoch"', '{"epoch": 1, "colour": 2}', "null"])
 def test_damaged_state_is_named(tmp_path, text):
     (tmp_path / "state.json").write_text(text)
     with pytest.raises(InputError, match=r"state\.json"):
-        RunFolder(tmp_path).load_state()
+        run_folder(tmp_path).load_state()
 
 
 @pytest.mark.parametrize("name", ["epoch_001.keras", "epoch_001.optimizer.npz"])
 def test_missing_files_are_named(tmp_path, model, name):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     save(folder, model, 1, 10)
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=name):
@@ -284,14 +285,14 @@ def test_missing_files_are_named(tmp_path, model, name):
 
 
 def test_optimizer_of_another_model_is_refused(tmp_path, model):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     save(folder, model, 1, 10)
     with pytest.raises(InputError, match="optimizer"):
         folder.restore_optimizer(tiny_model(5), folder.load_state())
 
 
 def test_damaged_optimizer_is_refused(tmp_path, model):
-    folder = RunFolder(tmp_path)
+    folder = run_folder(tmp_path)
     save(folder, model, 1, 10)
     path = tmp_path / "epoch_001.optimizer.npz"
     path.write_bytes(path.read_bytes()[:100])
@@ -313,7 +314,7 @@ def fake_snapshot(path: Path, run: str | None, content: str = "") -> Path:
 
 
 def test_promote_copies_to_the_run_and_to_the_top(tmp_path):
-    folder = RunFolder(tmp_path / "run_a")
+    folder = run_folder(tmp_path / "run_a")
     snapshot = fake_snapshot(tmp_path / "run_a" / "epoch_003.keras", "run_a")
     assert folder.promote(snapshot) is None
     for path in (tmp_path / "run_a" / "best.keras", tmp_path / "best.keras"):
@@ -326,7 +327,7 @@ def test_promote_copies_to_the_run_and_to_the_top(tmp_path):
 
 def test_promote_names_the_run_that_it_replaces(tmp_path):
     fake_snapshot(tmp_path / "best.keras", "어제")
-    folder = RunFolder(tmp_path / "run_b")
+    folder = run_folder(tmp_path / "run_b")
     snapshot = fake_snapshot(tmp_path / "run_b" / "epoch_001.keras", "run_b")
     assert folder.promote(snapshot) == "어제"
     assert folder.promote(snapshot) is None
@@ -335,7 +336,7 @@ def test_promote_names_the_run_that_it_replaces(tmp_path):
 def test_promote_over_something_unreadable(tmp_path):
     (tmp_path / "best.keras").write_bytes(b"?")
     snapshot = fake_snapshot(tmp_path / "run_b" / "epoch_001.keras", "run_b")
-    RunFolder(tmp_path / "run_b").promote(snapshot)
+    run_folder(tmp_path / "run_b").promote(snapshot)
     assert snapshot_run(tmp_path / "best.keras") == "run_b"
 
 
@@ -349,7 +350,7 @@ def test_full_disk_while_promoting_keeps_the_old_best(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space"):
-        RunFolder(tmp_path / "run_b").promote(snapshot)
+        run_folder(tmp_path / "run_b").promote(snapshot)
     assert (tmp_path / "best.keras").read_bytes() == old
     assert names(tmp_path / "run_b") == ["epoch_001.keras"]
 

@@ -27,7 +27,7 @@ from detection import training_setup
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings
-from detection.snapshots import RunFolder, snapshot_settings
+from detection.snapshots import run_folder, snapshot_settings
 from detection.training import TrainingStopped, train
 from detection.training_log import TrainingLog
 from detection.training_setup import resume_settings
@@ -157,10 +157,10 @@ def assert_complete(folder: Path) -> None:
     assert all(row["val_map"] for row in log_rows(folder))
     minutes = [float(row["minutes"]) for row in log_rows(folder)]
     assert minutes == sorted(minutes)
-    state = RunFolder(folder).load_state()
+    state = run_folder(folder).load_state()
     assert (state.epoch, state.step) == (EPOCHS, EPOCHS * STEPS)
     best = snapshot_settings(folder / "best.keras")["preprocessing"]
-    assert (best["epoch"], best["val_map"]) == (state.best_epoch, state.best_map)
+    assert (best["epoch"], best["val_map"]) == (state.best_epoch, state.best_score)
     assert (folder.parent / "best.keras").read_bytes() == (folder / "best.keras").read_bytes()
     assert not list(folder.glob("interrupted*"))
 
@@ -331,7 +331,7 @@ def test_run_killed_at_any_point_goes_on_equally(light, data, unbroken, tmp_path
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
-    killed_at = RunFolder(folder).load_state().step
+    killed_at = run_folder(folder).load_state().step
     if killed_at < EPOCHS * STEPS:
         found = resumed(tmp_path)
         assert len(found) == EPOCHS * STEPS - killed_at, f"after {delay:.2f} s"
@@ -427,7 +427,7 @@ def test_full_disk_while_saving_harms_no_earlier_snapshot(light, data, unbroken,
     assert "--resume" in message
     folder = tmp_path / "run"
     assert not hidden_files(folder)
-    assert RunFolder(folder).load_state().epoch == 1
+    assert run_folder(folder).load_state().epoch == 1
     Detector.load(folder / "epoch_001.keras")
     rest = resumed(tmp_path)
     assert len(rest) == (EPOCHS - 1) * STEPS
@@ -459,7 +459,7 @@ def test_full_disk_while_writing_the_log_is_reported(light, data, name, tmp_path
         patch.setattr(Path, "replace", full)
         with pytest.raises(TrainingStopped, match="No space left"):
             train(settings_for(data, tmp_path, epochs=1, steps=1), log=Recorder())
-    assert RunFolder(tmp_path / "run").load_state().epoch == 1
+    assert run_folder(tmp_path / "run").load_state().epoch == 1
 
 
 def test_nan_stops_with_the_names_of_the_images(light, data, tmp_path):
@@ -504,7 +504,7 @@ def test_an_image_that_cannot_be_read_costs_no_step(light, data, tmp_path):
     assert len(log.losses) == STEPS
     path.write_bytes(whole)
     assert resumed(copy.snapshots) == []
-    assert RunFolder(copy.snapshots / "run").load_state().epoch == 1
+    assert run_folder(copy.snapshots / "run").load_state().epoch == 1
 
 
 def test_resume_refuses_what_it_would_not_heed(unbroken):
@@ -555,7 +555,7 @@ def test_resume_keeps_the_length_of_an_epoch_when_images_join(light, data, tmp_p
     rest = resumed(copy.snapshots, epochs=2)
     assert len(rest) == steps
     assert [int(row["epoch"]) for row in log_rows(copy.snapshots / "run")] == [1, 2]
-    assert RunFolder(copy.snapshots / "run").load_state().epoch == 2
+    assert run_folder(copy.snapshots / "run").load_state().epoch == 2
 
 
 def test_validation_boxes_that_are_all_difficult(light, data, tmp_path):
