@@ -151,7 +151,9 @@ def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False, epsilon: f
     return layer
 
 
-def resnet(name: str, norm: Norm = "batch", trainable: bool = True, width: int = 64) -> keras.Model:
+def resnet(
+    name: str, norm: Norm = "batch", trainable: bool = True, width: int = 64, inputs=None
+) -> keras.Model:
     """Builds a ResNet without weights; nothing goes online.
 
     Args:
@@ -159,6 +161,7 @@ def resnet(name: str, norm: Norm = "batch", trainable: bool = True, width: int =
         norm: Normalisation policy, see `normalisation`.
         trainable: False freezes every weight.
         width: Channels of the first stage, doubled by each next one; 64 is the published one.
+        inputs: Keras input of (B, H, W, 3) to build on; one of any H and W where left out.
 
     Returns:
         A model from (B, H, W, 3) RGB 0-255 to the last feature map, any H and W. Its
@@ -172,7 +175,8 @@ def resnet(name: str, norm: Norm = "batch", trainable: bool = True, width: int =
     if name not in _DEPTHS:
         raise InputError(f"backbone '{name}' is unknown: choose one of {', '.join(NAMES)}.")
     blocks, bottleneck = _DEPTHS[name]
-    inputs = keras.Input((None, None, 3), name="image")
+    if inputs is None:
+        inputs = keras.Input((None, None, 3), name="image")
     if bottleneck:
         x = Normalise(name="normalise")(inputs)
     else:

@@ -65,7 +65,7 @@ def progress(text: str) -> Iterator[Callable[..., None]]:
 
 def counted(number: int, noun: str) -> str:
     """A number and its noun: `1 image`, `2 images`, `3 boxes`."""
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("x", "ss")) else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 

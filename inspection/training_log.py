@@ -38,7 +38,7 @@ class TrainingLog:
         observers: Sequence[Callable[[int, dict[str, float]], None]] = (),
     ) -> None:
         self.console = console or Console(highlight=False)
-        self._observers = tuple(observers)
+        self.observers = tuple(observers)
         self._folder: Path | None = None
         self._rows: list[dict[str, str]] = []
         self._bar: Progress | None = None
@@ -159,7 +159,7 @@ class TrainingLog:
             self._write_csv(self._folder / "log.csv")
             self._write_board(epoch, values)
             self._write_curves(self._folder / "curves.png")
-        for observe in self._observers:
+        for observe in self.observers:
             observe(epoch, values | details)
 
     def _write_csv(self, path: Path) -> None:

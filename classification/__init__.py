@@ -1,0 +1,61 @@
+"""A class per picture: a classifier that can be seen through, and boxes from what it looks at.
+
+Example:
+    >>> import classification
+    >>> model = classification.load("runs/first/best.keras")    # doctest: +SKIP
+    >>> found = model.predict("part.png")                       # doctest: +SKIP
+    >>> found.label, found.probability, found.decision          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inspection.quiet import register_with_keras
+
+if TYPE_CHECKING:
+    from classification.cam import Explainer
+    from classification.model import Classifier, Prediction
+    from classification.settings import ClassificationSettings
+    from classification.training import train
+
+# Read by TensorFlow once, when it is imported; as in `detection`.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+_MODULES = {
+    "ClassificationSettings": "classification.settings",
+    "Classifier": "classification.model",
+    "Explainer": "classification.cam",
+    "Prediction": "classification.model",
+    "train": "classification.training",
+}
+
+__all__ = ["ClassificationSettings", "Classifier", "Explainer", "Prediction", "load", "train"]
+
+
+def load(path: str | Path) -> Classifier:
+    """Loads a classifier, ready to predict.
+
+    Args:
+        path: A `.keras` file that training wrote, or a run's folder, of which the best is taken.
+
+    Raises:
+        InputError: The file is missing or no classifier of ours.
+    """
+    from classification.model import Classifier
+
+    return Classifier.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'classification' has no attribute {name!r}")
+
+
+register_with_keras("inspection.backbones")
+register_with_keras("classification.swin")

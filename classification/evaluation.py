@@ -1,0 +1,190 @@
+"""A classifier measured on a part of its split, or on other labelled pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from classification.data import Data, open_data
+from classification.measures import Measures, measure
+from classification.model import Classifier, Prediction, decided, model_file
+from classification.pictures import Pictures, open_pictures
+from classification.scored import Progress, Scored, score_pictures
+from classification.settings import ClassificationSettings
+from classification.training import SETTINGS
+from inspection.errors import InputError
+from inspection.operating_point import percent
+from inspection.report import versions
+from inspection.runs import file_hash, write_json_atomic, write_text_atomic
+from inspection.settings import read_settings
+from inspection.split import PARTS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Args:
+        model: The classifier.
+        pictures: Where the pictures are.
+        scored: What it says of each one.
+        predictions: The decisions.
+        measures: The figures.
+        part: Of the split, or `all` of other pictures.
+        ms: Milliseconds for a picture, file to decision.
+    """
+
+    model: Classifier
+    pictures: Pictures
+    scored: Scored
+    predictions: tuple[Prediction, ...]
+    measures: Measures
+    part: str
+    ms: float
+
+
+def run_settings(model: Path) -> ClassificationSettings:
+    """The settings of the run that a model file stands in.
+
+    Raises:
+        InputError: There are none beside it.
+    """
+    path = model_file(model).parent / SETTINGS
+    if not path.is_file():
+        raise InputError(
+            f"{model}: does not stand in its run's folder, so its pictures and split are not "
+            "known; give pictures by --data"
+        )
+    return read_settings(ClassificationSettings, path, {})
+
+
+def run_data(settings: ClassificationSettings, say: Callable[[str], None]) -> Data:
+    """The pictures and the stored split of a run."""
+    return open_data(
+        settings.data,
+        settings.runs,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        normal=settings.normal,
+        say=say,
+    )
+
+
+def score_part(
+    model: Classifier,
+    settings: ClassificationSettings,
+    part: str,
+    say: Callable[[str], None],
+    on_progress: Progress = lambda done, total: None,
+) -> Scored:
+    """Looks at a part of a run's split."""
+    data = run_data(settings, say)
+    return score_pictures(model, data.pictures, data.part(part), on_progress)
+
+
+def evaluate(
+    model_path: Path,
+    part: str = "test",
+    source: Path | None = None,
+    say: Callable[[str], None] = print,
+    on_progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Measures a classifier at its own threshold.
+
+    Args:
+        model_path: A `.keras` file, or a run's folder.
+        part: Of the run's split: `train`, `val` or `test`.
+        source: Other pictures, all of which are measured.
+        say: Told about the split.
+        on_progress: Called with pictures done and in all.
+
+    Raises:
+        InputError: Model or pictures cannot be used, or the part is empty.
+    """
+    model = Classifier.load(model_path)
+    if source is not None:
+        pictures, part = open_pictures(source, model.card.normal), "all"
+        items = list(pictures.items)
+        unknown = sorted({item.kind for item in items} - set(model.classes))
+        if unknown:
+            raise InputError(
+                f"{source}: holds {', '.join(unknown)}, which the model does not know; it knows "
+                f"{', '.join(model.classes)}"
+            )
+    else:
+        if part not in PARTS:
+            raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
+        data = run_data(run_settings(model_path), say)
+        pictures, items = data.pictures, data.part(part)
+    if not items:
+        raise InputError(f"The {part} part holds no picture; choose another --split.")
+    began = time.perf_counter()
+    scored = score_pictures(model, pictures, items, on_progress)
+    ms = (time.perf_counter() - began) / len(items) * 1000
+    point = model.card.operating_point
+    decision = decided(
+        scored.probability, model.classes, model.card.normal, point and point.threshold
+    )
+    measures = measure(scored.truth, decision, scored.probability, model.classes, model.card.normal)
+    return Evaluation(
+        model, pictures, scored, tuple(model.decide(scored.probability)), measures, part, ms
+    )
+
+
+def write_evaluation(found: Evaluation, folder: Path) -> None:
+    """Writes `evaluation.json` and `predictions.csv`."""
+    model, scored = found.model, found.scored
+    point = model.card.operating_point
+    write_json_atomic(
+        folder / "evaluation.json",
+        {
+            **found.measures.to_dict(),
+            "auroc": scored.auroc,
+            "operating_point": point.to_dict() if point else None,
+            "part": found.part,
+            "pictures": len(scored.items),
+            "ms_per_picture": found.ms,
+            "model": str(model.path),
+            "model_hash": file_hash(model.path) if model.path else "",
+            "data_hash": found.pictures.hash,
+            "versions": versions("tensorflow", "keras", "numpy"),
+            "backend": keras.backend.backend(),
+        },
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "truth", "label", "decision", "score", *model.classes])
+    for item, one in zip(scored.items, found.predictions, strict=True):
+        shares = [f"{one.probability[name]:.6f}" for name in model.classes]
+        score = "" if one.score != one.score else f"{one.score:.6f}"
+        writer.writerow([item.image, item.kind, one.label, one.decision, score, *shares])
+    write_text_atomic(folder / "predictions.csv", text.getvalue())
+
+
+def lines(found: Evaluation) -> list[str]:
+    """The figures as lines for a console."""
+    measures = found.measures
+    low, high = measures.macro_f1_interval
+    text = [
+        f"{len(found.scored.items)} pictures ({found.part}), {found.ms:.0f} ms each",
+        f"macro F1 {measures.macro_f1:.3f} (95 %: {low:.3f} to {high:.3f}), accuracy "
+        f"{percent(measures.accuracy.value)}",
+    ]
+    for one in measures.classes:
+        low, high = one.f1_interval
+        text.append(
+            f"  {one.label}: F1 {one.f1:.3f} ({low:.3f} to {high:.3f}), precision {one.precision}, "
+            f"recall {one.recall}"
+        )
+    if measures.miss is not None:
+        text += [f"miss {measures.miss}", f"overkill {measures.overkill}"]
+        text.append(f"AUROC of normal against defects {found.scored.auroc:.3f}")
+    text.append(f"expected calibration error {measures.calibration_error:.3f}")
+    return text

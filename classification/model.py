@@ -1,0 +1,245 @@
+"""A classifier with all it needs to decide on a raw picture, in one `.keras` file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from classification.preparation import Preparation, View
+from inspection.errors import InputError, first_line
+from inspection.operating_point import OperatingPoint
+from inspection.quiet import without_notices
+from inspection.runs import atomic_path
+
+MEMBER = "classification.json"
+"""What of a `.keras` file is ours; Keras passes it over."""
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of a picture.
+
+    Args:
+        label: Its class: `normal` where the score is under the threshold, else the likeliest
+            other one; the likeliest of all where there is no normal class or threshold.
+        probability: Share of each class, summing to 1.
+        score: 1 minus the normal class's share; NaN where there is no normal class.
+        decision: `OK`, `review` or `NG`; the label where there is no normal class.
+    """
+
+    label: str
+    probability: dict[str, float]
+    score: float
+    decision: str
+
+
+@dataclass
+class ModelCard:
+    """What travels with the weights.
+
+    Args:
+        architecture: Name in `classification.architectures`.
+        classes: Names in the order of the logits.
+        normal: The class of good parts, or None.
+        preparation: How pictures are brought to the network.
+        operating_point: When a part is NG; None until one is chosen.
+        run: Name of the run.
+        epoch: Finished epochs.
+        data: Where the pictures of the training were.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    normal: str | None
+    preparation: Preparation
+    operating_point: OperatingPoint | None = None
+    run: str = ""
+    epoch: int = 0
+    data: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As text for the model file."""
+        point = self.operating_point.to_dict() if self.operating_point else None
+        values = {
+            "version": VERSION,
+            "architecture": self.architecture,
+            "classes": list(self.classes),
+            "normal": self.normal,
+            "preparation": self.preparation.to_dict(),
+            "operating_point": point,
+            "run": self.run,
+            "epoch": self.epoch,
+            "data": self.data,
+            "extra": self.extra,
+        }
+        return json.dumps(values, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelCard:
+        """From a model file, without its weights.
+
+        Raises:
+            InputError: The file is missing, no classifier of ours, or of a newer version.
+        """
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                values = json.loads(archive.read(MEMBER))
+            version = values.pop("version")
+            if version > VERSION:
+                raise InputError(
+                    f"{path}: was written by a newer version of this tool (format {version}, this "
+                    f"one reads up to {VERSION}); update the tool"
+                )
+            point = values["operating_point"]
+            values["operating_point"] = OperatingPoint.from_dict(point) if point else None
+            values["preparation"] = Preparation.from_dict(values["preparation"])
+            values["classes"] = tuple(values["classes"])
+            return cls(**values)
+        except FileNotFoundError:
+            raise InputError(
+                f"{path}: there is no such model; train one with `python -m classification train`"
+            ) from None
+        except (OSError, EOFError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: is no classifier of this tool ({type(error).__name__}); give a .keras "
+                "file that `python -m classification train` wrote, or its run's folder"
+            ) from error
+
+    def write_into(self, path: Path) -> None:
+        """Adds this to a `.keras` file that Keras has just written."""
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(MEMBER, self.to_json())
+
+
+class Classifier:
+    """Decides on raw pictures.
+
+    Args:
+        model: From (B, S, S, 3) to (B, K) logits.
+        card: What travels with it.
+        path: The file it came from.
+    """
+
+    def __init__(self, model: keras.Model, card: ModelCard, path: Path | None = None) -> None:
+        self.model, self.card, self.path = model, card, path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Classifier:
+        """Loads a `.keras` file, or the best one of a run's folder.
+
+        Raises:
+            InputError: The file is missing or no classifier of ours.
+        """
+        path = model_file(path)
+        card = ModelCard.read(path)
+        try:
+            with without_notices():
+                model = keras.saving.load_model(path, compile=False)
+        except Exception as error:  # Keras raises nearly every exception on damaged files
+            raise InputError(
+                f"{path}: cannot be loaded ({first_line(error)}); copy or train it again"
+            ) from error
+        return cls(model, card, path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.card.classes
+
+    def prepare(self, picture: str | Path | np.ndarray) -> View:
+        """What the network sees of a picture; raises as `Preparation`."""
+        return self.card.preparation(picture)
+
+    def probabilities(self, views: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 or float views to (B, K) float64 shares."""
+        logits = self.model.predict_on_batch(np.asarray(views, np.float32))
+        return softmax(np.asarray(logits, np.float64))
+
+    def decide(self, probability: np.ndarray) -> list[Prediction]:
+        """(B, K) shares to predictions."""
+        normal = self.card.normal
+        point = self.card.operating_point
+        found = []
+        for row, label in zip(
+            probability, self.labels(probability, point and point.threshold), strict=True
+        ):
+            shares = dict(zip(self.classes, map(float, row), strict=True))
+            score = float("nan") if normal is None else 1 - shares[normal]
+            if normal is None:
+                decision = label
+            elif point is not None:
+                decision = point.decide(score)
+            else:
+                decision = "OK" if label == normal else "NG"
+            found.append(Prediction(label, shares, score, decision))
+        return found
+
+    def labels(self, probability: np.ndarray, threshold: float | None) -> list[str]:
+        """The class of each row of shares, see `Prediction.label`."""
+        chosen = decided(probability, self.classes, self.card.normal, threshold)
+        return [self.classes[index] for index in chosen]
+
+    def predict(self, picture: str | Path | np.ndarray) -> Prediction:
+        """Decides on one picture.
+
+        Args:
+            picture: A file, or (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: The picture cannot be read.
+        """
+        view = self.prepare(picture)
+        return self.decide(self.probabilities(view.rgb[None]))[0]
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights and card atomically."""
+        with atomic_path(path) as temporary:
+            self.model.save(temporary)
+            self.card.write_into(temporary)
+
+
+def model_file(path: str | Path) -> Path:
+    """A model's file: itself, or `best.keras` of a run's folder."""
+    path = Path(path)
+    return path / "best.keras" if path.is_dir() else path
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(B, K) logits to shares."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def decided(
+    probability: np.ndarray,
+    classes: Sequence[str],
+    normal: str | None,
+    threshold: float | None,
+) -> np.ndarray:
+    """(B,) index of each picture's class, by the threshold on 1 - normal's share if there is one.
+
+    Args:
+        probability: (B, K) shares.
+        classes: K names.
+        normal: The class of good parts, or None.
+        threshold: Parts whose score is at or over it are no good; None decides by the largest
+            share.
+    """
+    if normal is None or threshold is None:
+        return probability.argmax(axis=1)
+    place = list(classes).index(normal)
+    others = probability.copy()
+    others[:, place] = -1
+    is_defect = (1 - probability[:, place]) >= threshold
+    return np.where(is_defect, others.argmax(axis=1), place)

@@ -1,0 +1,14 @@
+"""Trains a classifier: the same as `python -m classification train`."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # As a script its own folder would come first, whose modules have everyday names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+    import typer
+
+    from classification.cli import train
+
+    typer.run(train)

@@ -1,0 +1,188 @@
+"""The loop of a training that can be interrupted at any point and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from inspection.errors import InputError
+from inspection.interrupt import Interrupted, InterruptGuard
+from inspection.prefetch import Batches, ahead
+from inspection.snapshots import RunFolder, RunState
+from inspection.training_log import TrainingLog
+
+
+class TrainingStopped(InputError):
+    """Training cannot go on; the message says what to do and what is kept."""
+
+
+class NamedBatch(Protocol):
+    """What a step learns from; `names` are its pictures, for messages."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the validation part says after an epoch.
+
+    Args:
+        score: From 0 to 1; of all epochs the one with the highest is the best.
+        details: Further figures for the log.
+        rank: What the best epoch is chosen by, where the score alone does not decide.
+    """
+
+    score: float
+    details: Mapping[str, float]
+    rank: float | None = None
+
+
+@dataclass
+class TrainingLoop:
+    """Everything a running training holds.
+
+    Args:
+        model: Compiled.
+        folder: Where snapshots go.
+        state: How far the run has come.
+        log: Where progress is shown.
+        steps: Steps of one epoch.
+        epochs: Epochs in all.
+        batch_size: Pictures of one step.
+        resume_command: What a user types to go on.
+        learn: Takes one step on a batch; returns the parts of its loss.
+        validate: Called after each epoch; checks the guard now and then.
+        tell: Puts an epoch's number and score into what is saved with the model.
+        promoted: Told the name of another run whose best model was replaced.
+    """
+
+    model: Any
+    folder: RunFolder
+    state: RunState
+    log: TrainingLog
+    steps: int
+    epochs: int
+    batch_size: int
+    resume_command: str
+    learn: Callable[[Any], dict[str, float]]
+    validate: Callable[[InterruptGuard], Validated]
+    tell: Callable[[int, float], None]
+    promoted: Callable[[str], None] = lambda run: None
+
+    def run(self, batches: Batches[NamedBatch]) -> None:
+        """Trains until all epochs are done.
+
+        Raises:
+            InputError: A picture cannot be read; what was learnt so far is saved.
+            TrainingStopped: The loss became NaN, or the disk is full.
+            KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
+        """
+        state = self.state
+        steps = ahead(batches, state.step, self.steps * self.epochs)
+        self.log.start(self.steps, self.epochs, self.batch_size, state.epoch, state.step)
+        try:
+            with InterruptGuard() as guard:
+                while state.epoch < self.epochs:
+                    if state.step < (state.epoch + 1) * self.steps:
+                        self._step(steps)
+                    else:
+                        self._finish_epoch(guard)
+                    guard.check()
+        except Interrupted:
+            self._save_interrupted()
+            raise
+        except TrainingStopped:
+            raise
+        except InputError:  # a picture that cannot be read: what was learnt so far is good
+            self._save_interrupted()
+            raise
+        except KeyboardInterrupt:
+            self.log.say(f"Stopped at once. Go on from the last save with: {self.resume_command}")
+            raise
+        finally:
+            steps.close()
+
+    def _save_interrupted(self) -> None:
+        state = self.state
+        if state.step == 0:
+            self.log.say("Interrupted before the first step; there is nothing to save.")
+            return
+        if state.step > state.epoch * self.steps:  # else the epoch's end has just been saved
+            with self.log.uninterrupted():
+                self._save(interrupted=True)
+        self.log.say(f"Interrupted and saved. Go on with: {self.resume_command}")
+
+    def _step(self, batches: Iterator[NamedBatch]) -> None:
+        state = self.state
+        began = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - began
+        losses = self.learn(batch)
+        # A finite loss of an epoch's last step may still have left weights that are not.
+        last = (state.step + 1) % self.steps == 0
+        finite = all(math.isfinite(value) for value in losses.values())
+        if not finite or (last and not self._weights_are_finite()):
+            kept = self.folder.path / state.snapshot if state.snapshot else "none yet"
+            what = (
+                "the weights are not finite after"
+                if finite
+                else f"the loss became {losses['loss']} in"
+            )
+            raise TrainingStopped(
+                f"{what} step {state.step + 1}, on the images "
+                f"{', '.join(sorted(set(batch.names)))}. Look at them, or lower --lr (now "
+                f"{self._learning_rate():.2g}); the last good snapshot: {kept}."
+            )
+        state.step += 1
+        for name, value in losses.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        self.log.step(losses, self._learning_rate(), waited, time.perf_counter() - began)
+
+    def _weights_are_finite(self) -> bool:
+        return all(np.isfinite(np.asarray(v)).all() for v in self.model.trainable_variables)
+
+    def _learning_rate(self) -> float:
+        return float(np.asarray(self.model.optimizer.learning_rate))
+
+    def _finish_epoch(self, guard: InterruptGuard) -> None:
+        state, log = self.state, self.log
+        began = time.perf_counter()
+        found = self.validate(guard)
+        losses = {name: value / self.steps for name, value in state.sums.items()}
+        state.epoch += 1
+        state.sums = {}
+        rank = found.score if found.rank is None else found.rank
+        is_best = rank > state.best_score
+        if is_best:
+            state.best_epoch, state.best_score = state.epoch, rank
+        self.tell(state.epoch, found.score)
+        path = self._save()
+        values = losses | {log.score[0]: found.score, "learning_rate": self._learning_rate()}
+        with self._reported():
+            seconds = time.perf_counter() - began
+            log.epoch(state.epoch, values, dict(found.details), seconds, is_best)
+            replaced = self.folder.promote(path) if is_best else None
+        if replaced:
+            self.promoted(replaced)
+
+    def _save(self, interrupted: bool = False) -> Path:
+        with self._reported():
+            return self.folder.save(self.model, self.state, interrupted)
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turns a full disk into a sentence; what was there before is whole."""
+        try:
+            yield
+        except OSError as error:
+            raise TrainingStopped(
+                f"{self.folder.path}: could not be written to ({error.strerror or error}). Earlier "
+                f"snapshots are unharmed; make room, then go on with: {self.resume_command}"
+            ) from error
