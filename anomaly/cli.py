@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -246,10 +245,8 @@ def simulate(
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
-    import subprocess
-    import sys
-
     from anomaly.evaluation import check_run
+    from inspection.streamlit_page import serve
 
     check_run(run)
     if watch is not None and not watch.is_dir():
@@ -258,25 +255,7 @@ def simulate(
         say("The run has not been measured: that comes first.")
         evaluate(run)
     page = Path(__file__).with_name("simulator_page.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page)]
-    command += [
-        "--server.address",
-        address,
-        "--server.port",
-        str(port),
-        "--server.headless",
-        str(not browser).lower(),
-    ]
-    command += ["--browser.gatherUsageStats", "false", "--", str(run)]
-    say(f"The page is at http://{address}:{port} – Ctrl-C ends it.")
-    # The page is a script of its own: what it imports must be found from there.
-    places = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
-    done = subprocess.run(
-        [*command, *([str(watch)] if watch else [])], env=environment, check=False
-    )
-    if done.returncode > 0:
-        raise InputError(f"--port {port}: the page could not be opened there; give another --port")
+    serve(page, [str(run), *([str(watch)] if watch else [])], port, address, browser)
 
 
 @app.command()

@@ -11,12 +11,13 @@ import numpy as np
 from rich.table import Table
 
 from anomaly.compare import Row, Targets
-from anomaly.heat import overlay, thumbnail
+from anomaly.heat import overlay
 from anomaly.model import AnomalyModel
 from anomaly.scored import Scored, read_scores
 from anomaly.settings import AnomalySettings
 from anomaly.training import MODEL
 from inspection.errors import InputError
+from inspection.heat import thumbnail
 from inspection.images import read_image
 from inspection.rates import percent
 from inspection.report import figure_png, image_uri, png_uri, render_page

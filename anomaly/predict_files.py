@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomaly.heat import overlay, thumbnail
+from anomaly.heat import overlay
 from anomaly.methods.base import Progress, silent
 from anomaly.model import AnomalyModel
 from inspection.errors import InputError
+from inspection.heat import thumbnail
 from inspection.images import list_images, read_image, write_image
 from inspection.runs import write_text_atomic
 

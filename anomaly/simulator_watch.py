@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from anomaly.heat import overlay, thumbnail
+from anomaly.heat import overlay
 from anomaly.model import AnomalyModel
 from anomaly.simulator import DECISIONS, FolderWatch
 from anomaly.training import MODEL
+from inspection.heat import thumbnail
 from inspection.images import read_image
 
 COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}

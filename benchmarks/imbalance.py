@@ -76,6 +76,7 @@ def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: di
         "weights": "none",
         "aug": "flip",
         "keep": 1,
+        "batch_size": 16,
     }
     settings = ClassificationSettings(
         data=table, runs=runs, name=folder, seed=seed, **shared, **options

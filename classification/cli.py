@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import counted, reports_errors, say
+from inspection.console import counted, progress, reports_errors, say
 from inspection.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="30")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures per step.", show_default="16")
+        int | None, typer.Option(help="Pictures per step.", show_default="8")
     ] = None,
     lr: Annotated[
         float | None,
@@ -165,6 +165,241 @@ def train(
         )
     folder = start(settings, resume, say)
     say(f"Run: {folder}. Measure it with: python -m classification evaluate {folder}")
+
+
+Output = Annotated[Path, typer.Option(help="Folder of the results.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="grad-cam, grad-cam++, hires-cam, xgrad-cam, layer-cam, score-cam, ablation-cam or "
+        "eigen-cam."
+    ),
+]
+Layer = Annotated[
+    str | None, typer.Option(help="Layer to look at.", show_default="the last with a map")
+]
+Smooth = Annotated[str, typer.Option(help="none, augment, pca or both.")]
+Threshold = Annotated[
+    str, typer.Option(help="Map to objects: a share of its maximum, otsu, or quantile:0.95.")
+]
+MinArea = Annotated[int, typer.Option(min=1, help="Smallest object in pixels of the picture.")]
+
+
+@app.command()
+@reports_errors
+def show(
+    data: Annotated[Path, typer.Argument(help="As in train.")],
+    aug: Annotated[str, typer.Option(help="A recipe.")] = "basic",
+    output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("augmentation.png"),
+    size: Annotated[int, typer.Option(min=32, help="Side the network sees.")] = 224,
+    roi: Annotated[str | None, typer.Option(help="Region x1,y1,x2,y2 in pixels.")] = None,
+    background: Annotated[bool, typer.Option("--background", help="As in train.")] = False,
+    clahe: Annotated[float, typer.Option(help="As in train.")] = 0.0,
+    flatten: Annotated[bool, typer.Option("--flatten", help="As in train.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides what is shown.")] = 0,
+) -> None:
+    """Shows as a picture what preparation and augmentation make of each class."""
+    from classification.augment import augmentation_sheet
+    from classification.pictures import open_pictures
+    from inspection.images import write_image
+
+    given = {"aug": aug, "size": size, "roi": roi, "background": background}
+    settings = _settings(None, {**given, "clahe": clahe, "flatten": flatten})
+    pictures = open_pictures(data)
+    firsts = {item.kind: item for item in reversed(pictures.items)}
+    views = [settings.preparation(pictures.path(firsts[name])).rgb for name in pictures.classes]
+    write_image(output, augmentation_sheet(views, aug, seed=seed))
+    say(f"{output}: {', '.join(pictures.classes)} from above; the picture itself on the left.")
+
+
+@app.command()
+@reports_errors
+def evaluate(
+    model: Model,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="Other pictures, all of which are measured.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results.", show_default="evaluation_SPLIT beside it"),
+    ] = None,
+    method: Method = "grad-cam",
+) -> None:
+    """Macro F1, each class, miss and overkill, calibration, worst cases; a page with all."""
+    from classification.cam_methods import METHODS
+    from classification.evaluation import evaluate as measure
+    from classification.evaluation import lines, write_evaluation
+    from classification.model import model_file
+    from classification.report import write_report
+
+    if method not in METHODS:
+        raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
+    with progress("measuring") as on_progress:
+        found = measure(model, split, data, say, on_progress)
+    folder = output or model_file(model).parent / f"evaluation_{found.part}"
+    write_evaluation(found, folder)
+    page = write_report(found, folder, method)
+    for line in lines(found):
+        say(line)
+    say(f"Page: {page}")
+
+
+@app.command()
+@reports_errors
+def predict(
+    model: Model,
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
+    output: Output = Path("predictions"),
+) -> None:
+    """Decides on new pictures: a CSV."""
+    from collections import Counter
+
+    from classification.model import Classifier
+    from classification.predict_files import TABLE, predict_files
+
+    loaded = Classifier.load(model)
+    with progress("deciding") as on_progress:
+        found = predict_files(loaded, paths, output, on_progress)
+    counts = Counter(one.label for one in found.predictions)
+    text = ", ".join(f"{counts[name]} {name}" for name in loaded.classes)
+    say(f"{output / TABLE}: {text}.")
+    if found.problems:
+        raise InputError(found.problems)
+
+
+@app.command()
+@reports_errors
+def submit(
+    model: Model,
+    sample: Annotated[Path, typer.Option(help="The sample answer file.")],
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures.", show_default="images/ beside the sample")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            help="What to write for each class, with commas.",
+            show_default="as the sample: names, or 0, 1, ...",
+        ),
+    ] = None,
+) -> None:
+    """Writes ImageId,answer in exactly the sample's names, order and number of rows."""
+    from classification.model import Classifier
+    from classification.submission import submit as write
+
+    words = [word.strip() for word in answers.split(",")] if answers else None
+    with progress("deciding") as on_progress:
+        given = write(Classifier.load(model), sample, images, output, words, on_progress)
+    text = ", ".join(f"{count} x {word}" for word, count in sorted(given.items()))
+    say(f"{output}: {sum(given.values())} rows, {text}.")
+
+
+@app.command()
+@reports_errors
+def cam(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Pictures: a folder, a CSV or one file.")],
+    method: Method = "grad-cam",
+    layer: Layer = None,
+    smooth: Smooth = "none",
+    target: Annotated[
+        str, typer.Option(help="Class to explain: predicted, known (the folder's), or a name.")
+    ] = "predicted",
+    threshold: Threshold = "0.5",
+    min_area: MinArea = 25,
+    road: Annotated[bool, typer.Option("--road", help="Measure ROAD too (slow).")] = False,
+    output: Output = Path("cams"),
+) -> None:
+    """Where the model looks: overlays, and figures where there are masks."""
+    from classification.boxes import BoxRule
+    from classification.explain_files import ExplainRequest, explain_folder
+    from classification.folder import find_pictures
+    from classification.model import Classifier
+
+    loaded = Classifier.load(model)
+    rule = BoxRule(threshold, min_area)
+    request = ExplainRequest(method, layer, smooth, target, rule, road)
+    pictures = find_pictures(folder, loaded.classes)
+    with progress("explaining") as bar:
+        summary, problems = explain_folder(
+            loaded, pictures, output, request, lambda what, done, total: bar(done, total, what)
+        )
+    say(
+        f"{output}: {counted(summary['pictures'], 'picture')}, {summary['method']} at "
+        f"{summary['layer']}."
+    )
+    names = {
+        "pointing": "pointing game",
+        "energy": "energy inside the mask",
+        "iou": "IoU with the mask",
+        "road": "ROAD",
+    }
+    figures = [
+        f"{text} {summary[key]:.3f}" for key, text in names.items() if summary[key] is not None
+    ]
+    if figures:
+        say(f"On {counted(summary['with_masks'], 'picture')} with a mask: {', '.join(figures)}.")
+    if problems:
+        raise InputError(problems)
+
+
+@app.command()
+@reports_errors
+def boxes(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Pictures: a folder, a CSV or one file.")],
+    method: Method = "grad-cam",
+    layer: Layer = None,
+    smooth: Smooth = "none",
+    target: Annotated[
+        str, typer.Option(help="known (the folder's class, else the predicted), or predicted.")
+    ] = "known",
+    threshold: Threshold = "0.5",
+    min_area: MinArea = 25,
+    most: Annotated[int, typer.Option(min=0, help="Boxes a picture; 0 for all.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder of the proposals.")] = Path("proposals"),
+) -> None:
+    """Proposes boxes by what the model looks at, for a person to correct in labelImg."""
+    from classification.boxes import CSV_NAME, BoxRule, check_folder, write_proposals
+    from classification.explain_files import ExplainRequest, propose
+    from classification.folder import find_pictures
+    from classification.model import Classifier
+
+    loaded = Classifier.load(model)
+    request = ExplainRequest(
+        method, layer, smooth, target, BoxRule(threshold, min_area, most), False
+    )
+    pictures = find_pictures(folder, loaded.classes)
+    check_folder(output, [one.image for one in pictures])  # better refused before the work
+    with progress("proposing") as bar:
+        found, problems = propose(
+            loaded, pictures, request, lambda what, done, total: bar(done, total, what)
+        )
+    write_proposals(output, found)
+    count = sum(len(one.boxes) for one in found)
+    say(
+        f"{output}: {count} boxes in {counted(sum(bool(len(o.boxes)) for o in found), 'picture')}, "
+        f"{CSV_NAME} lists all. Correct them with: python -m detection label {folder} "
+        f"--proposals {output}"
+    )
+    if problems:
+        raise InputError(problems)
+
+
+@app.command()
+@reports_errors
+def dashboard(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
+    address: Annotated[str, typer.Option(help="Who may open it.")] = "localhost",
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Opens the CAM dashboard: the same as `streamlit run classification/cam_dashboard.py`."""
+    from inspection.streamlit_page import serve
+
+    serve(Path(__file__).with_name("cam_dashboard.py"), [str(runs)], port, address, browser)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> ClassificationSettings:

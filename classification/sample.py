@@ -11,8 +11,8 @@ from inspection.images import write_image
 
 CLASSES = ("normal", "scratch", "pushed", "double line", "not inserted")
 WIDTH, HEIGHT = 300, 125
-_COUNTS = {"normal": 60}
-_OTHERS = 24
+_COUNTS = {"normal": 80}
+_OTHERS = 40
 
 
 def write_sample(folder: Path, seed: int = 0) -> int:
@@ -29,10 +29,11 @@ def write_sample(folder: Path, seed: int = 0) -> int:
     for number, kind in enumerate(CLASSES):
         for index in range(_COUNTS.get(kind, _OTHERS)):
             picture, mask = draw(kind, np.random.default_rng([seed, number, index]))
-            write_image(folder / kind / f"{index:03d}.png", picture)
+            name = f"{kind.replace(' ', '_')}_{index:03d}.png"
+            write_image(folder / kind / name, picture)
             if mask.any():
                 shown = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-                write_image(folder / "masks" / kind / f"{index:03d}.png", shown)
+                write_image(folder / "masks" / kind / name, shown)
             count += 1
     return count
 

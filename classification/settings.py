@@ -58,7 +58,7 @@ class ClassificationSettings(BaseModel):
 
     epochs: Positive = 30
     steps: Positive | None = None
-    batch_size: Positive = 16
+    batch_size: Positive = 8
     lr: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     seed: Annotated[int, Field(ge=0)] = 0

@@ -13,7 +13,7 @@ import numpy as np
 from inspection.boxes import ImageLabels, clip_boxes, valid_boxes
 from inspection.errors import InputError
 from inspection.images import image_size, list_images
-from inspection.voc import VocFile, read_voc, write_voc
+from inspection.voc import PROPOSAL, VocFile, is_sealed, read_voc, write_voc
 
 Unlabelled = Literal["skip", "normal"]
 
@@ -169,6 +169,12 @@ def read_annotations(
             voc = read_voc(path, one_based)
         except InputError as error:
             problems.extend(error.problems)
+            continue
+        if voc.database.startswith(PROPOSAL) and is_sealed(path, PROPOSAL):
+            problems.append(
+                f"{path}: is a proposal that nobody has looked at; open it with `python -m "
+                "detection label --proposals FOLDER`, correct it and save it, or remove the file"
+            )
             continue
         image, problem = index.match(voc, folder)
         if problem:

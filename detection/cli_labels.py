@@ -34,12 +34,15 @@ def label(
     ),
     annotations: Annotations = Path("annotations"),
     classes: Annotated[str | None, typer.Option(help="Class names, separated by commas.")] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="Folder of guessed boxes to correct and save.")
+    ] = None,
 ) -> None:
     """Opens labelImg in Pascal-VOC mode, mended for today's Python."""
     from detection.labelling import label as start
 
     names = [name.strip() for name in classes.split(",") if name.strip()] if classes else None
-    status = start(images, annotations, names)
+    status = start(images, annotations, names, proposals)
     if status:
         raise typer.Exit(status)
 

@@ -30,20 +30,20 @@ _CRASH_STATUS = 70  # sysexits' "internal software error"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs labelImg in this process; `label` calls it with three folders.
+    """Runs labelImg in this process; `label` calls it with three or four folders.
 
     Args:
-        arguments: Folder of images, folder of annotations, and a private folder that holds the
-            class names and takes the log of a failed start.
+        arguments: Folder of images, folder of annotations, a private folder that holds the
+            class names and takes the log of a failed start, and maybe a folder of proposals.
 
     Returns:
         The exit status.
     """
-    images, annotations, folder = (Path(argument) for argument in arguments)
+    images, annotations, folder, *more = (Path(argument) for argument in arguments)
     with _errors_into(folder / LOG):
         try:
             _mend_python_and_qt()
-            app, window = _open_window(images, annotations, folder / CLASSES)
+            app, window = _open_window(images, annotations, folder / CLASSES, *more)
         except Exception:
             traceback.print_exc()
             return 1
@@ -100,7 +100,9 @@ def _with_integers(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _open_window(images: Path, annotations: Path, classes: Path) -> tuple[Any, Any]:
+def _open_window(
+    images: Path, annotations: Path, classes: Path, proposals: Path | None = None
+) -> tuple[Any, Any]:
     """The application and its window, opened on `images`."""
     from labelImg import labelImg
     from PyQt5 import QtCore
@@ -113,6 +115,8 @@ def _open_window(images: Path, annotations: Path, classes: Path) -> tuple[Any, A
     labelImg.Settings = _settings_class(labelImg, images, annotations)
     _mend_saving()
     _mend_main_window(labelImg)
+    if proposals is not None:
+        _show_proposals(labelImg, proposals)
     app, window = labelImg.get_main_app(
         [labelImg.__appname__, str(images), str(classes), str(annotations)]
     )
@@ -231,6 +235,26 @@ def _mend_main_window(labelimg: ModuleType) -> None:
     # Any .txt or .json named like an image is taken for YOLO or CreateML; many are neither.
     for name in ("load_yolo_txt_by_filename", "load_create_ml_json_by_filename"):
         setattr(window, name, or_say(getattr(window, name)))
+
+
+def _show_proposals(labelimg: ModuleType, proposals: Path) -> None:
+    """Shows a guess where an image has no annotation; labelImg does not save it by itself."""
+    window = labelimg.MainWindow
+    show = window.show_bounding_box_from_annotation_file
+
+    def show_or_propose(self: Any, file_path: str) -> None:
+        show(self, file_path)
+        name = f"{Path(file_path).stem}.xml"
+        guess = proposals / name
+        if (Path(self.default_save_dir) / name).is_file() or not guess.is_file():
+            return
+        self.load_pascal_xml_by_filename(str(guess))
+        # Boxes count as changed when they are put in; unsaved guesses must stay guesses.
+        self.set_clean()
+        self.actions.save.setEnabled(True)
+        self.status("Proposed boxes: correct them and save with Ctrl+S, or nothing is kept")
+
+    window.show_bounding_box_from_annotation_file = show_or_propose
 
 
 @contextlib.contextmanager

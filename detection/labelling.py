@@ -29,6 +29,7 @@ def label(
     images: str | Path = "images_900",
     annotations: str | Path = "annotations",
     classes: Sequence[str] | None = None,
+    proposals: str | Path | None = None,
 ) -> int:
     """Opens labelImg on a folder of images and returns when its window is closed.
 
@@ -39,7 +40,10 @@ def label(
     Args:
         images: Folder of images, searched with its subfolders.
         annotations: Folder of the XML files; made where missing.
-        classes: Names offered for each box. Where left out, those found in `annotations`.
+        classes: Names offered for each box. Where left out, those found in `annotations` and
+            `proposals`.
+        proposals: Folder of guessed boxes as XML. An image without an annotation shows its
+            guess; only what is saved becomes an annotation.
 
     Returns:
         0, or the exit status of a labelImg that crashed, which is also reported on the error
@@ -53,6 +57,17 @@ def label(
     stems, problems = _images_by_stem(images)
     found, unreadable = _classes_found(annotations, stems)
     problems += unreadable
+    if proposals is not None:
+        proposals = Path(proposals).absolute()
+        if not proposals.is_dir():
+            problems.append(f"--proposals {proposals}: there is no such folder; correct the path")
+        elif proposals == annotations:
+            problems.append(
+                f"--proposals {proposals}: is the folder of the annotations; guesses need one of "
+                "their own"
+            )
+        guessed, unreadable = _classes_found(proposals, stems)
+        found, problems = sorted({*found, *guessed}), problems + unreadable
     names, faults = (found, []) if classes is None else _checked_classes(classes)
     problems += faults
     for package in ("labelImg", "PyQt5"):
@@ -75,7 +90,7 @@ def label(
         raise InputError(problems)
     with tempfile.TemporaryDirectory(prefix="labelling-") as folder:
         (Path(folder) / CLASSES).write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
-        return _run(images, annotations, Path(folder))
+        return _run(images, annotations, Path(folder), proposals)
 
 
 def _images_by_stem(images: Path) -> tuple[set[str], list[str]]:
@@ -143,14 +158,13 @@ def _checked_classes(classes: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(names)), problems
 
 
-def _run(images: Path, annotations: Path, folder: Path) -> int:
+def _run(images: Path, annotations: Path, folder: Path, proposals: Path | None) -> int:
     """Starts labelImg, waits for its end, and says so when that was not the user's doing."""
     # -P keeps a folder named "libs" in the working directory from hiding labelImg's own; -X utf8
     # lets labelImg read and print any file name under any locale.
     command = [sys.executable, "-P", "-X", "utf8", "-m", "detection.labelimg"]
-    process = subprocess.Popen(
-        [*command, str(images), str(annotations), str(folder)], env=_environment()
-    )
+    folders = [images, annotations, folder, *([proposals] if proposals else [])]
+    process = subprocess.Popen([*command, *map(str, folders)], env=_environment())
     try:
         status = process.wait()
     except BaseException:

@@ -1,4 +1,4 @@
-"""The one place that takes a gradient on the running Keras backend."""
+"""The one place that takes a gradient, or compiles, on the running Keras backend."""
 
 from __future__ import annotations
 
@@ -54,3 +54,68 @@ def value_and_gradients(
     else:
         raise NotImplementedError(f"no gradient on the backend {backend}")
     return np.asarray(value), [np.asarray(one) for one in found]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors as one graph: what does not reach its result is left out.
+
+    Args:
+        function: From arrays to tensors; `keras.ops` inside. What it closes over is taken as it
+            is at the first call with new shapes.
+
+    Returns:
+        The same from arrays to arrays or tensors.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+def compiled_gradient(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """The gradient of a scalar function by its first input, as one graph.
+
+    Args:
+        function: From arrays to a scalar tensor; `keras.ops` inside. See `compiled`.
+
+    Returns:
+        From the same arrays to an array of the first one's shape; zeros where it has no
+        influence.
+
+    Raises:
+        NotImplementedError: The backend is none of tensorflow, jax and torch.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        def gradient(first: Any, *rest: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(first)
+                value = function(first, *rest)
+            return tape.gradient(value, first, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        graph = tf.function(gradient, reduce_retracing=True)
+
+        def run(first: np.ndarray, *rest: np.ndarray) -> np.ndarray:
+            tensors = (tf.convert_to_tensor(value) for value in (first, *rest))
+            return np.asarray(graph(*tensors))
+
+        return run
+    if backend == "jax":
+        import jax
+
+        derived = jax.jit(jax.grad(function))
+        return lambda *arrays: np.asarray(derived(*(jax.numpy.asarray(a) for a in arrays)))
+
+    def once(first: np.ndarray, *rest: np.ndarray) -> np.ndarray:
+        _, found = value_and_gradients(lambda value: function(value, *rest), [first])
+        return found[0]
+
+    return once

@@ -20,6 +20,9 @@ from inspection.runs import atomic_path
 MAX_BYTES = 16 * 2**20
 """A file of 100,000 boxes stays below this; what is larger is no annotation of one image."""
 
+PROPOSAL = "proposed by inspection"
+"""The origin, see `seal`, of boxes that a program guessed and nobody has looked at."""
+
 
 @dataclass(frozen=True)
 class VocObject:

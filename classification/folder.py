@@ -1,0 +1,84 @@
+"""Pictures of any folder: with classes and masks where they are told, else without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classification.pictures import open_pictures
+from inspection.errors import InputError
+from inspection.images import list_images
+from inspection.masks import MASK_FOLDERS, find_masks, mask_of, read_mask
+
+_OURS = ("defect_masks",)
+
+
+@dataclass(frozen=True)
+class FoundPicture:
+    """One picture of a folder.
+
+    Args:
+        image: Its path from the folder, with forward slashes.
+        path: Its file.
+        kind: Its class, None where it is not told.
+        mask_path: Where its mask is, None without one.
+    """
+
+    image: str
+    path: Path
+    kind: str | None = None
+    mask_path: Path | None = None
+
+    def mask(self) -> np.ndarray | None:
+        """(H, W) bool where the defect is, None without a mask; raises as `read_mask`."""
+        return None if self.mask_path is None else read_mask(self.mask_path, self.path)
+
+
+def find_pictures(source: Path, classes: Sequence[str]) -> list[FoundPicture]:
+    """Pictures below a folder, of a CSV, or a single one.
+
+    A folder named like a class tells the class; masks stand in `masks/` as in
+    `classification.pictures`.
+
+    Args:
+        source: Folder, CSV or picture.
+        classes: Names that the model knows.
+
+    Raises:
+        InputError: There is nothing, or no picture.
+    """
+    if source.suffix.lower() == ".csv" and source.is_file():
+        pictures = open_pictures(source)
+        return [
+            FoundPicture(
+                item.image,
+                pictures.path(item),
+                item.kind,
+                pictures.root / item.mask if item.mask else None,
+            )
+            for item in pictures.items
+        ]
+    if source.is_file():
+        return [FoundPicture(source.name, source)]
+    masks = find_masks(source) if source.is_dir() else {}
+    found = []
+    for path in list_images(source):
+        image = path.relative_to(source)
+        if any(part in (*MASK_FOLDERS, *_OURS) for part in image.parts[:-1]):
+            continue
+        kind = image.parts[-2] if len(image.parts) > 1 else source.name
+        mask = mask_of(masks, kind, path.stem)
+        found.append(
+            FoundPicture(
+                image.as_posix(),
+                path,
+                kind if kind in classes else None,
+                source / mask if mask else None,
+            )
+        )
+    if not found:
+        raise InputError(f"{source}: holds no picture; give a folder with PNG, JPEG, BMP or TIFF")
+    return found

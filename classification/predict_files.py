@@ -1,0 +1,96 @@
+"""Decisions on many files, as a CSV; what cannot be read is named, the rest goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classification.folder import FoundPicture, find_pictures
+from classification.model import Classifier, Prediction
+from classification.preparation import View
+from classification.scored import Progress
+from inspection.errors import InputError
+from inspection.runs import write_text_atomic
+
+TABLE = "predictions.csv"
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What came of many files.
+
+    Args:
+        pictures: Those that could be read.
+        predictions: Of each of them.
+        problems: A sentence for each that could not.
+    """
+
+    pictures: tuple[FoundPicture, ...]
+    predictions: tuple[Prediction, ...]
+    problems: tuple[str, ...]
+
+
+def decide_all(
+    model: Classifier,
+    pictures: Sequence[FoundPicture],
+    on_progress: Progress = lambda done, total: None,
+) -> Decided:
+    """Decides on pictures in batches.
+
+    Args:
+        model: The classifier.
+        pictures: Which.
+        on_progress: Called with pictures done and in all.
+    """
+    read: list[FoundPicture] = []
+    found: list[Prediction] = []
+    problems: list[str] = []
+    for start in range(0, len(pictures), _BATCH):
+        views: list[View] = []
+        for one in pictures[start : start + _BATCH]:
+            try:
+                views.append(model.prepare(one.path))
+                read.append(one)
+            except InputError as error:
+                problems += error.problems
+        if views:
+            batch = np.stack([view.rgb for view in views])
+            found += model.decide(model.probabilities(batch))
+        on_progress(min(start + _BATCH, len(pictures)), len(pictures))
+    return Decided(tuple(read), tuple(found), tuple(problems))
+
+
+def predict_files(
+    model: Classifier,
+    paths: Sequence[Path],
+    output: Path,
+    on_progress: Progress = lambda done, total: None,
+) -> Decided:
+    """Decides on files and folders, and writes `predictions.csv`.
+
+    Args:
+        model: The classifier.
+        paths: Pictures and folders.
+        output: Folder of the table.
+        on_progress: Called with pictures done and in all.
+
+    Raises:
+        InputError: A path does not exist, or there is no picture.
+    """
+    pictures = [one for path in paths for one in find_pictures(path, model.classes)]
+    result = decide_all(model, pictures, on_progress)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "label", "decision", "score", *model.classes])
+    for one, told in zip(result.pictures, result.predictions, strict=True):
+        score = "" if told.score != told.score else f"{told.score:.6f}"
+        shares = [f"{told.probability[name]:.6f}" for name in model.classes]
+        writer.writerow([str(one.path), told.label, told.decision, score, *shares])
+    write_text_atomic(output / TABLE, text.getvalue())
+    return result

@@ -1,0 +1,163 @@
+"""An answer file in exactly the form of a sample: `ImageId,answer`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from classification.folder import FoundPicture, find_pictures
+from classification.model import Classifier
+from classification.predict_files import decide_all
+from classification.scored import Progress
+from inspection.errors import InputError
+from inspection.grouping import read_csv_rows
+from inspection.runs import write_text_atomic
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample answer file.
+
+    Args:
+        path: Its file.
+        header: Its two column names.
+        names: What it calls the pictures, in its order.
+        answers: What it holds as answers.
+    """
+
+    path: Path
+    header: tuple[str, str]
+    names: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+def read_sample(path: Path) -> Sample:
+    """Reads a sample file.
+
+    Raises:
+        InputError: It cannot be read, has not two columns, or a name occurs twice.
+    """
+    rows = read_csv_rows(path)
+    if not rows or len(rows[0][1]) != 2:
+        raise InputError(f"{path}, line 1: must name two columns, such as ImageId,answer")
+    problems = [
+        f"{path}, line {line}: must hold a picture's name and an answer; complete the line"
+        for line, cells in rows[1:]
+        if len(cells) != 2 or not cells[0].strip()
+    ]
+    names = [cells[0].strip() for _, cells in rows[1:] if cells]
+    problems += [
+        f"{path}: {name} occurs {count} times; keep one line"
+        for name, count in Counter(names).items()
+        if count > 1
+    ]
+    if not names:
+        problems.append(f"{path}: holds no line; give the sample file that came with the pictures")
+    if problems:
+        raise InputError(problems)
+    return Sample(
+        path,
+        (rows[0][1][0], rows[0][1][1]),
+        tuple(names),
+        tuple(cells[1].strip() for _, cells in rows[1:]),
+    )
+
+
+def submit(
+    model: Classifier,
+    sample_path: Path,
+    images: Path | None = None,
+    output: Path = Path("submission.csv"),
+    answers: Sequence[str] | None = None,
+    on_progress: Progress = lambda done, total: None,
+) -> Counter[str]:
+    """Writes the answers: the sample's names, order and number of rows, or nothing.
+
+    Args:
+        model: The classifier.
+        sample_path: The sample file.
+        images: The pictures; `images/` beside the sample where left out.
+        output: The file to write.
+        answers: What to write for each of the model's classes, in their order. Where left out:
+            class names where the sample holds some, else 0 for the first class (the normal
+            one), 1 for the next, and so on.
+        on_progress: Called with pictures done and in all.
+
+    Returns:
+        How often each answer was given.
+
+    Raises:
+        InputError: The sample cannot be read, a name has no picture or a picture no name, or a
+            picture cannot be read.
+    """
+    sample = read_sample(sample_path)
+    folder = images or sample_path.parent / "images"
+    pictures = _paired(sample, find_pictures(folder, model.classes), folder)
+    words = _words(model, sample, answers)
+    found = decide_all(model, pictures, on_progress)
+    if found.problems:
+        raise InputError(found.problems)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sample.header)
+    given = [words[one.label] for one in found.predictions]
+    writer.writerows(zip(sample.names, given, strict=True))
+    write_text_atomic(output, text.getvalue())
+    return Counter(given)
+
+
+def _paired(sample: Sample, found: list[FoundPicture], folder: Path) -> list[FoundPicture]:
+    by_name: dict[str, list[FoundPicture]] = {}
+    for one in found:
+        # A sample may leave out folders, or the suffix.
+        for name in {one.image, PurePosixPath(one.image).name, PurePosixPath(one.image).stem}:
+            by_name.setdefault(name, []).append(one)
+    problems, chosen, used = [], [], set()
+    missing = [name for name in sample.names if name not in by_name]
+    if missing:
+        problems.append(
+            f"{sample.path}: {len(missing)} of its names have no picture in {folder} "
+            f"({_few(missing)}); add the pictures, or correct --images"
+        )
+    for name in sample.names:
+        candidates = by_name.get(name, [])
+        if len(candidates) > 1:
+            problems.append(
+                f"{sample.path}: {name} could be {_few([c.image for c in candidates])}; give the "
+                "pictures different names"
+            )
+        if candidates:
+            chosen.append(candidates[0])
+            used.add(candidates[0].image)
+    extra = [one.image for one in found if one.image not in used]
+    if extra and not problems:
+        problems.append(
+            f"{folder}: {len(extra)} pictures are not in {sample.path} ({_few(extra)}); remove "
+            "them, or take the sample file that belongs to these pictures"
+        )
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> dict[str, str]:
+    if answers is not None:
+        if len(answers) != len(model.classes):
+            raise InputError(
+                f"--answers {','.join(answers)}: the model has {len(model.classes)} classes "
+                f"({', '.join(model.classes)}); give one answer for each, in this order"
+            )
+        return dict(zip(model.classes, answers, strict=True))
+    if any(answer in model.classes for answer in sample.answers):
+        return {name: name for name in model.classes}
+    return {name: str(number) for number, name in enumerate(model.classes)}
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
