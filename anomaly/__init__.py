@@ -10,12 +10,11 @@ Example:
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import register_with_keras
+from inspection.quiet import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
     from anomaly.decision import Decider, Finding
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# A model for every method and size is a graph of its own; nobody can mend that notice here.
-logging.getLogger("tensorflow").addFilter(
-    lambda record: "triggered tf.function retracing" not in record.getMessage()
-)
+without_retracing_notices()
 
 _MODULES = {
     "AnomalyModel": "anomaly.model",

@@ -38,7 +38,7 @@ Weights = Annotated[
     ),
 ]
 PretrainSteps = Annotated[
-    int | None, typer.Option(help="Steps of --weights self.", show_default="1500")
+    int | None, typer.Option(help="Steps of --weights self.", show_default="3000")
 ]
 Size = Annotated[
     int | None, typer.Option(help="Side the network sees, a multiple of 32.", show_default="256")

@@ -43,7 +43,7 @@ class Pretraining:
         lr: Peak learning rate.
     """
 
-    steps: int = 1500
+    steps: int = 3000
     batch_size: int = 16
     lr: float = 1e-3
 

@@ -34,7 +34,7 @@ class AnomalySettings(BaseModel):
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet-b5"
     ] = "resnet18"
     weights: str = "auto"
-    pretrain_steps: Annotated[int, Field(ge=1)] = 1500
+    pretrain_steps: Annotated[int, Field(ge=1)] = 3000
 
     size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     fit: Literal["letterbox", "stretch"] = "stretch"

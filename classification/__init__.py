@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import register_with_keras
+from inspection.quiet import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
     from classification.cam import Explainer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Read by TensorFlow once, when it is imported; as in `detection`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+without_retracing_notices()
 
 _MODULES = {
     "ClassificationSettings": "classification.settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +127,11 @@ def _load(backbone: keras.Model, name: str, weights: str) -> None:
         backbones.load_weights_file(backbone, path)
         return
     try:
-        backbone.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras warns, and goes on with random weights, where a file holds other layers.
+            warnings.filterwarnings("error", category=UserWarning)
+            backbone.load_weights(weights)
+    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
         raise InputError(
             f"--weights {weights}: cannot be read as weights of {name} ({first_line(error)}); give "
             "the keras.applications file without its top, or a snapshot of the same --model"

@@ -14,6 +14,7 @@ import numpy as np
 
 from inspection.boxes import Detections, box_iou
 from inspection.errors import InputError
+from inspection.grouping import read_csv_rows
 from inspection.runs import write_text_atomic
 from inspection.voc import PROPOSAL, is_sealed, seal, whole_boxes, write_voc
 
@@ -212,6 +213,7 @@ def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
+    writer.writerows(_other_rows(folder / CSV_NAME, {one.image for one in proposals}))
     for one in proposals:
         path = folder / f"{Path(one.image).stem}.xml"
         if not len(one.boxes):
@@ -230,3 +232,15 @@ def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
         for box, score, label in zip(one.boxes.xyxy, one.boxes.score, one.boxes.label, strict=True):
             writer.writerow([one.image, *(f"{edge:g}" for edge in box), label, f"{score:.4f}"])
     write_text_atomic(folder / CSV_NAME, text.getvalue())
+
+
+def _other_rows(path: Path, images: set[str]) -> list[list[str]]:
+    """Rows of an earlier table about other pictures whose proposals are still there."""
+    if not path.is_file():
+        return []
+    rows = [cells for _, cells in read_csv_rows(path)[1:] if len(cells) == len(HEADER)]
+    return [
+        cells
+        for cells in rows
+        if cells[0] not in images and path.with_name(f"{Path(cells[0]).stem}.xml").is_file()
+    ]

@@ -335,6 +335,11 @@ def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callabl
 
 
 def _learn(run: Run, batch: Batch) -> dict[str, float]:
+    # What dropout draws follows from the step, so that a resumed run draws the same.
+    for layer in run.model.layers:
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(np.array([run.settings.seed, run.state.step], np.uint32))
     return {"loss": float(run.model.train_on_batch(batch.images, batch.targets))}
 
 

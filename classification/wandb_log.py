@@ -68,7 +68,7 @@ class WandbLog:
 
     def finish(self) -> None:
         """Writes what is left."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def _logged_in() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -45,6 +46,13 @@ def without_notices() -> Iterator[None]:
             for line in held.read().splitlines(keepends=True):
                 if not any(notice.encode() in line for notice in _NOTICES):
                     os.write(2, line)
+
+
+def without_retracing_notices() -> None:
+    """A graph for every model, layer and size is meant; nobody can mend that notice."""
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "triggered tf.function retracing" not in record.getMessage()
+    )
 
 
 class _RegisterAfterKeras(importlib.abc.MetaPathFinder):

@@ -1,0 +1,163 @@
+"""What the dashboard computes: kept, so that only what is new takes time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import streamlit as st
+
+from classification.augment import Augmenter
+from classification.cam import Explainer
+from classification.evaluation import run_data, run_settings
+from classification.layers import map_layers
+from classification.model import Classifier, ModelCard
+from classification.pictures import Picture, Pictures
+from classification.preparation import Preparation
+from classification.scored import Scored, score_pictures
+from classification.training import SETTINGS
+from inspection.errors import InputError
+from inspection.fit import Image8
+from inspection.images import read_image
+
+_KEPT_MODELS, _KEPT_MAPS = 6, 512
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A snapshot as it is now: another training of the same name is another model."""
+
+    path: Path
+    changed: float
+
+    @classmethod
+    def of(cls, path: Path) -> ModelFile:
+        return cls(path, path.stat().st_mtime)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything that decides what is shown of a picture.
+
+    Args:
+        model: The snapshot.
+        layer: Whose map is shown.
+        method: See `classification.cam.Explainer`.
+        smooth: See there.
+        preparation: How the picture is brought to the network.
+        recipe: Augmentation put onto it first.
+        seed: Of the augmentation.
+    """
+
+    model: ModelFile
+    layer: str
+    method: str
+    smooth: str
+    preparation: Preparation
+    recipe: str = "none"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was found out about a picture.
+
+    Args:
+        view: (S, S, 3) uint8, what the network saw.
+        cam: (H, W) float32 in the picture's own pixels, in the layer's units.
+        logits: (K,) of all classes.
+        shares: (K,) of all classes.
+    """
+
+    view: Image8
+    cam: np.ndarray
+    logits: np.ndarray
+    shares: np.ndarray
+
+
+def runs_below(folder: Path) -> list[str]:
+    """Names of the runs of classifiers in a folder, the newest first."""
+    found = [path.parent for path in folder.glob(f"*/{SETTINGS}")]
+    found = [path for path in found if (path / "best.keras").is_file() and _is_ours(path)]
+    return [p.name for p in sorted(found, key=lambda p: -(p / "best.keras").stat().st_mtime)]
+
+
+def _is_ours(run: Path) -> bool:
+    try:
+        ModelCard.read(run / "best.keras")
+    except InputError:
+        return False
+    return True
+
+
+def snapshots(run: Path) -> list[Path]:
+    """`best.keras`, then the epochs in their order."""
+    return [run / "best.keras", *sorted(run.glob("epoch_*.keras"))]
+
+
+@st.cache_resource(max_entries=_KEPT_MODELS, show_spinner="Loading the model …")
+def load_model(model: ModelFile) -> Classifier:
+    """A model, loaded once for all visitors."""
+    return Classifier.load(model.path)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def layer_names(model: ModelFile) -> list[str]:
+    """The layers that can be explained, the last first."""
+    return list(map_layers(load_model(model).model))[::-1]
+
+
+@st.cache_resource(max_entries=4 * _KEPT_MODELS, show_spinner=False)
+def explainer(model: ModelFile, layer: str) -> Explainer:
+    """Compiled once for a layer."""
+    return Explainer(load_model(model), layer)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the pictures …")
+def part_of(run: Path, part: str, _changed: float) -> tuple[Pictures, list[Picture]]:
+    """The pictures of a part of a run's split."""
+    settings = run_settings(run)
+    data = run_data(settings, lambda line: None)
+    return data.pictures, data.part(part)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def scored(model: ModelFile, run: Path, part: str, changed: float, most: int) -> Scored:
+    """What a model says of a part's pictures."""
+    pictures, items = part_of(run, part, changed)
+    with st.spinner(f"Looking at {min(most, len(items))} pictures …"):
+        return score_pictures(load_model(model), pictures, items[:most])
+
+
+@st.cache_data(max_entries=_KEPT_MAPS, show_spinner=False)
+def explain(look: Look, path: Path, changed: float, target: int) -> Shown:
+    """One picture's map of one class.
+
+    Args:
+        look: How.
+        path: The picture.
+        changed: When its file was written.
+        target: Index of the class.
+    """
+    view = look.preparation(path)
+    rgb = Augmenter(look.recipe)(view.rgb, look.seed)
+    found = explainer(look.model, look.layer)(rgb[None], target, look.method, look.smooth)
+    powers = np.exp(found.logits[0] - found.logits[0].max())
+    # A turned or shifted view has no place in the picture any more.
+    moved = look.recipe != "none"
+    cam = found.maps[0]
+    cam = cv2.resize(cam, rgb.shape[1::-1]) if moved else view.to_source(cam)
+    return Shown(rgb, cam, found.logits[0], powers / powers.sum())
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def picture(path: Path, changed: float, bits: int) -> Image8:
+    """A picture as the camera gave it."""
+    return read_image(path, bits)
+
+
+def with_preparation(model: Classifier, preparation: Preparation) -> Classifier:
+    """The same weights with another preparation."""
+    return Classifier(model.model, replace(model.card, preparation=preparation), model.path)

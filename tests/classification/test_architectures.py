@@ -1,0 +1,125 @@
+"""Every architecture: shapes, saving, weights; the Swin transformer against its definition."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from classification.architectures import ARCHITECTURES, build_model, resolve_weights
+from classification.swin import WindowAttention, swin
+from inspection.errors import InputError
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_saves_and_reloads(name, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = build_model(name, 64, 3)
+    views = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    model.save(tmp_path / "모델.keras")
+    again = keras.saving.load_model(tmp_path / "모델.keras", compile=False)
+    before = model.predict_on_batch(views)
+    assert before.shape == (2, 3)
+    assert np.isfinite(before).all()
+    np.testing.assert_allclose(again.predict_on_batch(views), before, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_published_keeps_its_layers():
+    """Weights of keras.applications fit, as far as names and shapes go."""
+    ours = build_model("resnet50", 64, 3)
+    theirs = keras.applications.ResNet50(include_top=False, weights=None)
+    shapes = {layer.name: [w.shape for w in layer.weights] for layer in ours.layers}
+    for layer in theirs.layers:
+        if layer.weights:
+            assert shapes[layer.name] == [w.shape for w in layer.weights]
+
+
+def test_weights_of_a_file_go_into_the_backbone(tmp_path):
+    source = keras.applications.MobileNetV2(include_top=False, weights=None)
+    path = tmp_path / "mobilenet.weights.h5"
+    source.save_weights(path)
+    model = build_model("mobilenetv2", 64, 3, str(path))
+    np.testing.assert_array_equal(
+        model.get_layer("Conv1").get_weights()[0], source.get_layer("Conv1").get_weights()[0]
+    )
+    with pytest.raises(InputError, match="cannot be read as weights of efficientnet"):
+        build_model("efficientnet", 64, 3, str(path))
+
+
+def test_auto_starts_from_scratch_without_internet(no_network):
+    told: list[str] = []
+    assert resolve_weights("resnet18", "auto", told.append) == "none"
+    with pytest.raises(InputError, match=r"swin has no published.*resnet50"):
+        resolve_weights("swin", "imagenet", told.append)
+    with pytest.raises(InputError, match="no such file"):
+        resolve_weights("swin", "nowhere.h5", told.append)
+    assert "FROM SCRATCH" in told[0]
+
+
+def test_one_window_attends_as_plain_multi_head_attention():
+    """Without a bias a window over the whole map is attention over all its cells."""
+    side, width, heads = 5, 12, 3
+    maps = np.random.default_rng(0).normal(size=(2, side, side, width)).astype(np.float32)
+    layer = WindowAttention(width, heads, (side, side), side)
+    found = np.asarray(layer(maps))
+    plain = keras.layers.MultiHeadAttention(heads, width // heads)
+    tokens = maps.reshape(2, -1, width)
+    plain.build(tokens.shape, tokens.shape)
+    kernel, bias = layer.qkv.get_weights()
+    values = []
+    for part in range(3):
+        columns = slice(part * width, (part + 1) * width)
+        values += [kernel[:, columns].reshape(width, heads, -1), bias[columns].reshape(heads, -1)]
+    kernel, bias = layer.projection.get_weights()
+    plain.set_weights([*values, kernel.reshape(heads, -1, width), bias])
+    layer.bias.assign(np.zeros(layer.bias.shape))
+    found = np.asarray(layer(maps)).reshape(2, -1, width)
+    np.testing.assert_allclose(found, plain(tokens, tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_the_relative_bias_depends_on_the_way_between_two_cells_alone():
+    from classification.swin import _relative_index
+
+    index = _relative_index(4).reshape(16, 16)
+    cells = [(y, x) for y in range(4) for x in range(4)]
+    seen: dict[tuple[int, int], int] = {}
+    for i, (y, x) in enumerate(cells):
+        for j, (v, u) in enumerate(cells):
+            assert seen.setdefault((y - v, x - u), index[i, j]) == index[i, j]
+    assert len(set(seen.values())) == 49
+
+
+@pytest.mark.parametrize(("grid", "shift"), [((8, 8), 2), ((6, 7), 2), ((6, 7), 0)])
+def test_shifted_windows_let_only_neighbours_see_each_other(grid, shift):
+    """A changed cell changes what lies in its window and nothing across the picture's border."""
+    layer = WindowAttention(8, 2, grid, 4, shift)
+    maps = np.random.default_rng(0).normal(size=(1, *grid, 8)).astype(np.float32)
+    before = np.asarray(layer(maps))
+    for y, x in ((0, 0), (grid[0] - 1, grid[1] - 1), (3, 4)):
+        changed = maps.copy()
+        changed[0, y, x] += 1
+        moved = np.abs(np.asarray(layer(changed)) - before).max(axis=-1)[0] > 1e-6
+
+        def window(value: int) -> int:
+            return (value - shift) // 4
+
+        for v in range(grid[0]):
+            for u in range(grid[1]):
+                same = (window(v), window(u)) == (window(y), window(x))
+                assert moved[v, u] == same, (y, x, v, u)
+
+
+@pytest.mark.parametrize("size", [32, 70, 96])
+def test_swin_takes_sizes_that_are_no_multiple(size):
+    inputs = keras.Input((size, size, 3))
+    model = keras.Model(inputs, swin(inputs, size, 8, (2, 2), (2, 4)))
+    side = math.ceil(math.ceil(size / 4) / 2)
+    assert model.output_shape == (None, side, side, 16)
+    assert np.isfinite(model(np.ones((1, size, size, 3), np.float32)).numpy()).all()
+
+
+def test_swin_tiny_has_its_published_number_of_weights():
+    model = build_model("swin", 224, 1000)
+    assert model.count_params() == pytest.approx(28.3e6, rel=0.003)

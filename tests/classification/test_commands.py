@@ -1,0 +1,204 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from classification.cli import app
+from inspection.images import read_image, write_image
+from inspection.runs import write_text_atomic
+from inspection.voc import PROPOSAL, is_sealed
+from tests.classification.conftest import draw
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    return done.exit_code, " ".join((done.output + done.stderr).split())
+
+
+def test_the_script_works_as_typed_from_any_directory(tmp_path):
+    """Without PYTHONPATH, without pictures: a sample is drawn, and trained on."""
+    command = [
+        sys.executable,
+        str(ROOT / "classification" / "train.py"),
+        "--model",
+        "resnet18-small",
+    ]
+    command += [
+        "--wandb",
+        "False",
+        "--name",
+        "run1",
+        "--aug",
+        "heavy",
+        "--epochs",
+        "1",
+        "--size",
+        "32",
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "runs" / "run1" / "best.keras").is_file()
+    assert (tmp_path / "images_by_class" / "scratch").is_dir()
+
+
+def test_evaluate_writes_figures_and_a_page(run):
+    code, text = call("evaluate", run)
+    assert code == 0, text
+    folder = run / "evaluation_test"
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert 0 <= found["macro_f1"] <= 1
+    assert found["miss"]["total"] >= 2
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "긁힘" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    rows = rows_of(folder / "predictions.csv")
+    wrong = sum(row["truth"] != row["label"] for row in rows)
+    assert page.count("taken for") == wrong
+
+
+def test_maps_and_their_figures(run, shared_set, tmp_path):
+    code, text = call("cam", run, shared_set / "dot", "--road", "--output", tmp_path / "cams")
+    assert code == 0, text
+    rows = rows_of(tmp_path / "cams" / "figures.csv")
+    assert len(rows) == 8
+    assert all(-1 <= float(row["road"]) <= 1 for row in rows)
+    shown = read_image(tmp_path / "cams" / "overlays" / rows[0]["image"])
+    assert shown.shape[1] == 2 * shown.shape[0]
+    code, text = call("cam", run, shared_set, "--layer", "huh", "--output", tmp_path / "x")
+    assert code == 2
+    assert "--layer huh: there is no such layer" in text
+    assert "conv5_block2_out" in text
+    assert not (tmp_path / "x").exists()
+
+
+def test_maps_meet_masks(run, shared_set, tmp_path):
+    """On easy defects a fine layer's map lies where the defect is, far more than by chance."""
+    layer = ("--layer", "conv3_block2_out", "--method", "score-cam", "--target", "known")
+    code, text = call("cam", run, shared_set, *layer, "--output", tmp_path / "cams")
+    assert code == 0, text
+    found = json.loads((tmp_path / "cams" / "summary.json").read_text(encoding="utf-8"))
+    assert found["with_masks"] == 16
+    # A sixteenth of the pictures is defect: that is what chance would point at.
+    assert found["pointing"] > 0.3
+    assert found["energy"] > 0.1
+
+
+def test_boxes_become_proposals_for_labelling(run, shared_set, tmp_path):
+    out = tmp_path / "proposals"
+    code, text = call("boxes", run, shared_set, "--output", out, "--min-area", 4)
+    assert code == 0, text
+    assert "python -m detection label" in text
+    files = list(out.glob("*.xml"))
+    assert files
+    assert all(is_sealed(path, PROPOSAL) for path in files)
+    assert not list(out.glob("normal*.xml"))
+
+
+def sample(folder: Path, names, answer="0") -> Path:
+    path = folder / "sample_submission.csv"
+    lines = ["ImageId,answer", *(f"{name},{answer}" for name in names)]
+    write_text_atomic(path, "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def unlabelled(tmp_path) -> Path:
+    for number, kind in enumerate(("normal", "dot", "긁힘", "dot")):
+        write_image(tmp_path / "test" / "images" / f"시험 {number}.png", draw(kind, 50 + number)[0])
+    return tmp_path / "test"
+
+
+def test_a_submission_has_the_samples_names_order_and_rows(run, unlabelled, tmp_path):
+    names = ["시험 2", "시험 0", "시험 3", "시험 1"]
+    path = sample(unlabelled, names)
+    out = tmp_path / "submission.csv"
+    code, text = call("submit", run, "--sample", path, "--output", out)
+    assert code == 0, text
+    rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == ["ImageId", "answer"]
+    assert [row[0] for row in rows[1:]] == names
+    assert {row[1] for row in rows[1:]} <= {"0", "1", "2"}
+    sample(unlabelled, [f"{name}.png" for name in names], "dot")
+    code, text = call("submit", run, "--sample", path, "--output", out)
+    rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
+    assert {row[1] for row in rows} <= {"normal", "dot", "긁힘"}
+    code, _ = call("submit", run, "--sample", path, "--output", out, "--answers", "0,1,1")
+    assert {
+        row[1] for row in list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
+    } <= {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (["시험 0", "시험 1", "시험 2"], "1 pictures are not in"),
+        (["시험 0", "시험 1", "시험 2", "시험 3", "gone"], "1 of its names have no picture"),
+        (["시험 0", "시험 0", "시험 2", "시험 3"], "시험 0 occurs 2 times"),
+        ([], "holds no line"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_refused_and_nothing_is_written(
+    run, unlabelled, tmp_path, names, match
+):
+    out = tmp_path / "submission.csv"
+    code, text = call("submit", run, "--sample", sample(unlabelled, names), "--output", out)
+    assert code == 2
+    assert match in text
+    assert not out.exists()
+
+
+def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
+    (unlabelled / "images" / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "predictions"
+    code, text = call("predict", run, unlabelled / "images", "--output", out)
+    assert code == 2
+    assert "broken.png: is no PNG" in text
+    assert len((out / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):
+    for arguments, match in (
+        (("train", "--data", tmp_path / "no"), "there is no such folder or CSV"),
+        (("train", "--wandb", "perhaps"), "--wandb perhaps: must be True or False"),
+        (("train", "--model", "vgg"), "--model: Input should be"),
+        (("train", "--roi", "1,2"), "--roi 1,2: give 4 numbers"),
+        (("evaluate", tmp_path / "no.keras"), "there is no such model"),
+        (("evaluate", run, "--split", "huh"), "--split huh: must be one of"),
+        (("cam", run, shared_set, "--method", "huh"), "--method huh: must be one of grad-cam"),
+        (("cam", run, shared_set, "--target", "huh"), "--target huh: must be one of"),
+        (("boxes", run, shared_set, "--threshold", "5"), "--threshold 5: must be otsu"),
+        (("predict", run, tmp_path / "nowhere"), "nowhere: is no folder"),
+    ):
+        code, text = call(*arguments)
+        assert code == 2, (arguments, text)
+        assert match in text
+        assert "Traceback" not in text
+
+
+def test_augmentation_is_shown_as_a_picture(shared_set, tmp_path):
+    path = tmp_path / "보기.png"
+    code, text = call("show", shared_set, "--aug", "rotate4", "--output", path)
+    assert code == 0, text
+    shown = read_image(path)
+    assert shown.shape == (3 * 128, 8 * 128, 3)
+    assert np.abs(shown[:128, :128].astype(int) - shown[:128, 128:256]).mean() > 1

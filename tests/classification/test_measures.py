@@ -1,0 +1,93 @@
+"""Figures against scikit-learn and by brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix as sk_confusion
+from sklearn.metrics import f1_score
+
+from classification.measures import choose_point, confusion_matrix, macro_f1, measure
+from classification.model import decided, softmax
+from inspection.errors import InputError
+
+NAMES = ("normal", "a", "b")
+
+
+def shares(draw_seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(draw_seed)
+    truth = rng.integers(0, 3, count)
+    logits = rng.normal(size=(count, 3)) + 1.2 * np.eye(3)[truth]
+    return truth, softmax(logits)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.integers(3, 60))
+def test_figures_equal_scikit_learns(seed, count):
+    truth, probability = shares(seed, count)
+    decision = probability.argmax(axis=1)
+    found = measure(truth, decision, probability, NAMES, "normal")
+    there = sorted({*truth, *decision})
+    assert found.macro_f1 == pytest.approx(f1_score(truth, decision, average="macro", labels=there))
+    np.testing.assert_array_equal(found.confusion, sk_confusion(truth, decision, labels=range(3)))
+    each = f1_score(truth, decision, average=None, labels=[0, 1, 2], zero_division=0)
+    for one, wanted in zip(found.classes, each, strict=True):
+        assert one.f1 == pytest.approx(wanted) or (one.f1 != one.f1 and wanted == 0)
+    assert found.miss.count == ((truth > 0) & (decision == 0)).sum()
+    assert found.overkill.total == (truth == 0).sum()
+    low, high = found.macro_f1_interval
+    assert 0 <= low <= high <= 1
+
+
+def test_perfect_is_one():
+    truth = np.array([0, 1, 2, 2])
+    found = measure(truth, truth, np.eye(3)[truth], NAMES, "normal")
+    assert found.macro_f1 == 1
+    assert found.calibration_error == 0
+    assert (found.miss.count, found.overkill.count) == (0, 0)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(4, 40))
+def test_the_threshold_has_the_highest_macro_f1_of_all(seed, count):
+    truth, probability = shares(seed, count)
+    truth[:2] = (0, 1)
+    point = choose_point(truth, probability, NAMES, "normal")
+
+    def at(threshold: float) -> float:
+        decision = decided(probability, NAMES, "normal", threshold)
+        return float(macro_f1(confusion_matrix(truth, decision, 3)))
+
+    assert at(point.threshold) >= max(at(t) for t in np.linspace(0, 1.01, 203)) - 1e-9
+    score = 1 - probability[:, 0]
+    assert point.miss.count == ((truth > 0) & (score < point.threshold)).sum()
+
+
+def test_calibration_of_shares_that_are_frequencies():
+    rng = np.random.default_rng(0)
+    first = rng.uniform(0.5, 1, 40_000)
+    truth = (rng.uniform(size=40_000) > first).astype(int)
+    found = measure(truth, np.zeros(40_000, int), np.stack([first, 1 - first], 1), ("x", "y"), None)
+    assert found.calibration_error < 0.01
+    assert found.miss is None
+    sure = measure(truth, np.zeros(40_000, int), np.eye(2)[np.zeros(40_000, int)], ("x", "y"), None)
+    assert sure.calibration_error == pytest.approx(0.25, abs=0.01)
+
+
+def test_rules_of_the_other_rooms_hold_here_too():
+    truth, probability = shares(3, 200)
+    point = choose_point(truth, probability, NAMES, "normal", "least-miss", target_overkill=0.1)
+    assert point.overkill.value <= 0.1
+    with pytest.raises(InputError, match="needs defects and normal"):
+        choose_point(np.zeros(5, int), probability[:5], NAMES, "normal")
+    with pytest.raises(InputError, match="no picture"):
+        measure(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), NAMES, None)
+
+
+def test_the_threshold_moves_only_normal_against_the_rest():
+    probability = np.array([[0.6, 0.3, 0.1], [0.6, 0.1, 0.3], [0.9, 0.05, 0.05]])
+    assert decided(probability, NAMES, "normal", 0.3).tolist() == [1, 2, 0]
+    assert decided(probability, NAMES, "normal", None).tolist() == [0, 0, 0]
+    assert decided(probability, NAMES, None, 0.3).tolist() == [0, 0, 0]
