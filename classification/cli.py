@@ -309,6 +309,12 @@ def cam(
     ] = "predicted",
     threshold: Threshold = "0.5",
     min_area: MinArea = 25,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this part of the run's split: train, val or test.", show_default="all"
+        ),
+    ] = None,
     road: Annotated[bool, typer.Option("--road", help="Measure ROAD too (slow).")] = False,
     output: Output = Path("cams"),
 ) -> None:
@@ -322,6 +328,10 @@ def cam(
     rule = BoxRule(threshold, min_area)
     request = ExplainRequest(method, layer, smooth, target, rule, road)
     pictures = find_pictures(folder, loaded.classes)
+    if split is not None:
+        from classification.evaluation import pictures_of_part
+
+        pictures = pictures_of_part(model, split, pictures)
     with progress("explaining") as bar:
         summary, problems = explain_folder(
             loaded, pictures, output, request, lambda what, done, total: bar(done, total, what)
@@ -341,6 +351,13 @@ def cam(
     ]
     if figures:
         say(f"On {counted(summary['with_masks'], 'picture')} with a mask: {', '.join(figures)}.")
+    for iou in (0.3, 0.5):
+        found = summary.get(f"boxes_at_iou_{iou}")
+        if found:
+            say(
+                f"Boxes at IoU {iou:g}: recall {found['recall']:.3f}, precision "
+                f"{found['precision']:.3f}."
+            )
     if problems:
         raise InputError(problems)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
 from classification.data import Data, open_data
+from classification.folder import FoundPicture
 from classification.measures import Measures, measure
 from classification.model import Classifier, Prediction, decided, model_file
 from classification.pictures import Pictures, open_pictures
@@ -87,6 +88,27 @@ def score_part(
     """Looks at a part of a run's split."""
     data = run_data(settings, say)
     return score_pictures(model, data.pictures, data.part(part), on_progress)
+
+
+def pictures_of_part(
+    model: Path, part: str, pictures: Sequence[FoundPicture]
+) -> list[FoundPicture]:
+    """Those that stand in a part of a run's split.
+
+    Raises:
+        InputError: There is no such part, or none of them stands there.
+    """
+    if part not in PARTS:
+        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
+    data = run_data(run_settings(model), lambda line: None)
+    there = {data.pictures.path(item).resolve() for item in data.part(part)}
+    found = [one for one in pictures if one.path.resolve() in there]
+    if not found:
+        raise InputError(
+            f"--split {part}: none of these {len(pictures)} pictures stands in that part of the "
+            "run's split; give the folder that the model was trained on"
+        )
+    return found
 
 
 def evaluate(

@@ -22,7 +22,7 @@ from PIL import ImageGrab, features
 from detection.labelling import label
 from inspection.errors import InputError
 from inspection.images import write_image
-from inspection.voc import read_voc, write_voc
+from inspection.voc import PROPOSAL, is_sealed, read_voc, seal, write_voc
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY, GREEN = (90, 90, 90), (0, 255, 0)
@@ -30,7 +30,11 @@ Box = tuple[int, int, int, int]
 Found = TypeVar("Found")
 
 # Whoever starts labelImg from a test starts it as a user does: from a process of its own.
-LABEL = "import sys; from detection.labelling import label; sys.exit(label(*sys.argv[1:]))"
+LABEL = """
+import sys
+from detection.labelling import label
+sys.exit(label(*sys.argv[1:3], proposals=(sys.argv[3:] or [None])[0]))
+"""
 WRITE_SETTINGS = """
 import pickle, sys
 from PyQt5.QtGui import QColor
@@ -177,11 +181,11 @@ def run_python(code: str, desktop: Desktop, *arguments: object) -> str:
 
 
 @contextlib.contextmanager
-def labelling(desktop: Desktop, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def labelling(desktop: Desktop, folder: Path, *proposals: str) -> Iterator[subprocess.Popen[str]]:
     log = folder / "labelling.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-c", LABEL, "영상 900", "주석"],
+            [sys.executable, "-c", LABEL, "영상 900", "주석", *proposals],
             cwd=folder,
             env=desktop.environment,
             stdout=stream,
@@ -316,6 +320,44 @@ def test_boxes_drawn_with_a_mouse_become_voc(desktop: Desktop, tmp_path: Path) -
     assert run_python(READ_SETTINGS, desktop, settings) == (
         f"YOLO|{elsewhere}|False|True|(1, 2, 3, 128)"
     )
+
+
+def test_a_proposal_becomes_an_annotation_only_when_it_is_saved(
+    desktop: Desktop, tmp_path: Path
+) -> None:
+    images, guesses = tmp_path / "영상 900", tmp_path / "제안"
+    size, box = (300, 300), (100, 100, 200, 200)
+    for stem in ("a", "b", "c"):
+        write_marked(images / f"{stem}.png", size, box)
+        sign = seal(PROPOSAL, np.array([[90, 90, 210, 205]]), ["긁힘"], [False])
+        write_voc(
+            guesses / f"{stem}.xml",
+            f"{stem}.png",
+            (*size, 3),
+            [(90, 90, 210, 205)],
+            ["긁힘"],
+            database=sign,
+        )
+    before = {path.name: path.read_bytes() for path in guesses.iterdir()}
+    write_voc(tmp_path / "주석" / "c.xml", "c.png", (*size, 3), [(1, 2, 30, 40)], ["dot"])
+    with labelling(desktop, tmp_path, "제안") as process:
+        window = wait_for("labelImg's window", lambda: desktop.windows("a.png"))[0]
+        see_defect(desktop, (1, 1))
+        desktop.press(window, "ctrl+s")
+        wait_for("the annotation", (tmp_path / "주석" / "a.xml").exists)
+        # Only looked at: nothing is kept, although going on saves what was changed.
+        desktop.press(window, "d")
+        wait_for("the second image", lambda: desktop.windows("b.png"))
+        desktop.press(window, "d")
+        wait_for("the third image", lambda: desktop.windows("c.png"))
+        desktop.press(window, "ctrl+q")
+        assert process.wait(20) == 0
+        assert "Traceback" not in (tmp_path / "labelling.log").read_text()
+    assert_drawn(tmp_path / "주석" / "a.xml", "긁힘", size, (90, 90, 210, 205))
+    assert not is_sealed(tmp_path / "주석" / "a.xml", PROPOSAL)
+    assert sorted(path.name for path in (tmp_path / "주석").iterdir()) == ["a.xml", "c.xml"]
+    assert read_voc(tmp_path / "주석" / "c.xml").objects[0].name == "dot"
+    assert {path.name: path.read_bytes() for path in guesses.iterdir()} == before
 
 
 def test_a_crash_is_reported_and_takes_nothing_with_it(desktop: Desktop, tmp_path: Path) -> None:
