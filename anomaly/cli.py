@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import console, counted, progress, reports_errors, say
+from inspection.console import console, counted, numbers_of, progress, reports_errors, say
 from inspection.errors import InputError
 
 if TYPE_CHECKING:
@@ -370,18 +370,8 @@ def _settings(config: Path | None, given: dict[str, Any], *without: str) -> Anom
     given = {key: value for key, value in given.items() if key not in without}
     for name, count in (("roi", 4), ("fractions", 3)):
         if given.get(name) is not None:
-            given[name] = _numbers(name, given[name], count)
+            given[name] = numbers_of(name, given[name], count)
     return read_settings(AnomalySettings, config, given)
-
-
-def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        raise InputError(f"--{name} {text}: give {count} numbers with commas between them")
-    return values
 
 
 @contextmanager

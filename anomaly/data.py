@@ -13,7 +13,7 @@ from inspection.console import counted
 from inspection.errors import InputError
 from inspection.runs import file_hash
 from inspection.split import PARTS, Split
-from inspection.stored_split import stored_split
+from inspection.stored_split import split_path, stored_split
 
 _LEAST = 3  # normal pictures
 CALIBRATION = "val"
@@ -115,13 +115,6 @@ def open_data(
     for line in _gaps(data):
         say(line)
     return data
-
-
-def split_path(source: Path, runs: Path) -> Path:
-    """Where the split of a source is stored."""
-    place = source.resolve()
-    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
-    return runs / "splits" / f"{place.stem}-{digest}.csv"
 
 
 def _gaps(data: Data) -> list[str]:

@@ -11,7 +11,14 @@ import numpy as np
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
 from inspection.images import IMAGE_SUFFIXES, image_size, list_images
-from inspection.masks import MASK_FOLDERS, Masks, find_masks, mask_of, read_mask
+from inspection.masks import (
+    MASK_FOLDERS,
+    Masks,
+    find_masks,
+    header_problems,
+    mask_of,
+    read_mask,
+)
 from inspection.split import PARTS
 
 NORMAL = "normal"
@@ -204,14 +211,10 @@ def _from_csv(path: Path) -> tuple[Picture, ...]:
 
 def _check(pictures: Pictures, source: Path) -> None:
     """Headers alone, so that ten thousand pictures take seconds."""
-    problems: list[str] = []
-    for item in pictures.items:
-        try:
-            size = image_size(pictures.path(item))
-            if item.mask and image_size(pictures.root / item.mask) != size:
-                read_mask(pictures.root / item.mask, pictures.path(item))
-        except InputError as error:
-            problems += error.problems
+    problems = header_problems(
+        (pictures.path(item), pictures.root / item.mask if item.mask else None)
+        for item in pictures.items
+    )
     if problems:
         raise InputError(problems)
     normals = pictures.kinds[NORMAL]

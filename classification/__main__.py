@@ -1,6 +1,13 @@
-"""`python -m classification`: the verbs."""
+"""`python -m classification`, or `python PATH/classification` from anywhere: the verbs."""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Run as a folder its own place comes first, whose modules have everyday names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from classification.cli import app
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="python -m classification")

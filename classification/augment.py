@@ -68,7 +68,8 @@ def _steps(recipe: str) -> list[albumentations.BasicTransform]:
     return [
         albumentations.D4(p=1.0),
         _moved(0.08, 12),
-        albumentations.RandomBrightnessContrast(0.3, 0.3, p=0.7),
+        # By the mean: by the maximum a dark picture would turn black.
+        albumentations.RandomBrightnessContrast(0.3, 0.3, brightness_by_max=False, p=0.7),
         albumentations.OneOf(
             [
                 albumentations.CLAHE(clip_limit=(1, 4), p=1.0),

@@ -15,6 +15,7 @@ import numpy as np
 from inspection.boxes import Detections, box_iou
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
+from inspection.images import list_images
 from inspection.runs import write_text_atomic
 from inspection.voc import PROPOSAL, is_sealed, seal, whole_boxes, write_voc
 
@@ -184,6 +185,10 @@ def check_folder(folder: Path, images: Sequence[str]) -> None:
             f"{len(shared)} names stand in several folders, such as {' and '.join(shared[0][:3])}: "
             "labelImg names its files by the picture's name alone, so one would overwrite the "
             "other; rename them, or propose folder by folder, each into an --output of its own"
+        )
+    if folder.is_dir() and list_images(folder):
+        problems.append(
+            f"{folder}: holds pictures; proposals need a folder of their own, give another --output"
         )
     for path in sorted(folder.rglob("*.xml")) if folder.is_dir() else ():
         if not is_sealed(path, PROPOSAL):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import counted, progress, reports_errors, say
+from classification.command import command_line
+from inspection.console import counted, numbers_of, progress, reports_errors, say
 from inspection.errors import InputError
+from inspection.masks import MASK_FOLDERS
 
 if TYPE_CHECKING:
     from classification.settings import ClassificationSettings
@@ -117,7 +120,7 @@ def train(
     rule: Annotated[
         str | None,
         typer.Option(
-            help="Threshold on calibration: macro-f1, or a rule of the guide.",
+            help="Threshold on the val part: macro-f1, or a rule of the guide.",
             show_default="macro-f1",
         ),
     ] = None,
@@ -164,7 +167,7 @@ def train(
             f"into {_SAMPLE}/. For your own, delete it and make a folder there for each class."
         )
     folder = start(settings, resume, say)
-    say(f"Run: {folder}. Measure it with: python -m classification evaluate {folder}")
+    say(f"Run: {folder}. Measure it with: {command_line('evaluate', folder)}")
 
 
 Output = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -281,19 +284,20 @@ def submit(
         str | None,
         typer.Option(
             help="What to write for each class, with commas.",
-            show_default="as the sample: names, or 0, 1, ...",
+            show_default="names where the sample has them; of two classes 0, 1",
         ),
     ] = None,
 ) -> None:
-    """Writes ImageId,answer in exactly the sample's names, order and number of rows."""
+    """Writes answers in exactly the sample's header, names, order and number of rows."""
     from classification.model import Classifier
     from classification.submission import submit as write
 
     words = [word.strip() for word in answers.split(",")] if answers else None
     with progress("deciding") as on_progress:
-        given = write(Classifier.load(model), sample, images, output, words, on_progress)
+        given, meaning = write(Classifier.load(model), sample, images, output, words, on_progress)
     text = ", ".join(f"{count} x {word}" for word, count in sorted(given.items()))
-    say(f"{output}: {sum(given.values())} rows, {text}.")
+    meant = ", ".join(f"{word} is {name}" for name, word in meaning.items())
+    say(f"{output}: {sum(given.values())} rows, {text} ({meant}).")
 
 
 @app.command()
@@ -340,6 +344,11 @@ def cam(
         f"{output}: {counted(summary['pictures'], 'picture')}, {summary['method']} at "
         f"{summary['layer']}."
     )
+    if summary["empty_maps"]:
+        say(
+            f"{counted(summary['empty_maps'], 'map')} are empty: nothing in this layer speaks for "
+            "the class. Another --layer, --method or a better model helps."
+        )
     names = {
         "pointing": "pointing game",
         "energy": "energy inside the mask",
@@ -396,11 +405,15 @@ def boxes(
         )
     write_proposals(output, found)
     count = sum(len(one.boxes) for one in found)
+    with_boxes = sum(bool(len(one.boxes)) for one in found)
     say(
-        f"{output}: {count} boxes in {counted(sum(bool(len(o.boxes)) for o in found), 'picture')}, "
-        f"{CSV_NAME} lists all. Correct them with: python -m detection label {folder} "
-        f"--proposals {output}"
+        f"{output}: {count} boxes in {counted(with_boxes, 'picture')}, {CSV_NAME} lists all; "
+        f"{len(found) - with_boxes} got none, as they are normal or their map is empty. Correct "
+        f"them with: {shlex.join(['python', '-m', 'detection', 'label', str(folder)])} "
+        f"--proposals {shlex.quote(str(output))}"
     )
+    if any((folder / name).is_dir() for name in MASK_FOLDERS):
+        say("Masks lie in that folder, and labelImg shows them too: label one class at a time.")
     if problems:
         raise InputError(problems)
 
@@ -425,15 +438,5 @@ def _settings(config: Path | None, given: dict[str, Any]) -> ClassificationSetti
 
     for name, count in (("roi", 4), ("fractions", 3)):
         if given.get(name) is not None:
-            given[name] = _numbers(name, given[name], count)
+            given[name] = numbers_of(name, given[name], count)
     return read_settings(ClassificationSettings, config, given)
-
-
-def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        raise InputError(f"--{name} {text}: give {count} numbers with commas between them")
-    return values

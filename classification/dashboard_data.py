@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import streamlit as st
 
@@ -20,6 +19,7 @@ from classification.scored import Scored, score_pictures
 from classification.training import SETTINGS
 from inspection.errors import InputError
 from inspection.fit import Image8
+from inspection.heat import enlarged
 from inspection.images import read_image
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
@@ -148,7 +148,7 @@ def explain(look: Look, path: Path, changed: float, target: int) -> Shown:
     # A turned or shifted view has no place in the picture any more.
     moved = look.recipe != "none"
     cam = found.maps[0]
-    cam = cv2.resize(cam, rgb.shape[1::-1]) if moved else view.to_source(cam)
+    cam = enlarged(cam, rgb) if moved else view.to_source(cam)
     return Shown(rgb, cam, found.logits[0], powers / powers.sum())
 
 

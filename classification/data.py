@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from classification.pictures import Picture, Pictures, open_pictures
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.split import PARTS, Split, leakage
-from inspection.stored_split import stored_split
+from inspection.stored_split import split_path, stored_split
 
 CALIBRATION = "val"
 """The part that the best epoch and the threshold are chosen on."""
@@ -83,13 +82,6 @@ def open_data(
     for line in [*_gaps(data), *(f"Warning: {text}" for text in leakage(split, pictures.root))]:
         say(line)
     return data
-
-
-def split_path(source: Path, runs: Path) -> Path:
-    """Where the split of a source is stored."""
-    place = source.resolve()
-    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
-    return runs / "splits" / f"{place.stem}-{digest}.csv"
 
 
 def _gaps(data: Data) -> list[str]:

@@ -147,6 +147,8 @@ def evaluate(
         pictures, items = data.pictures, data.part(part)
     if not items:
         raise InputError(f"The {part} part holds no picture; choose another --split.")
+    # The first pass builds the graph.
+    model.probabilities(model.prepare(pictures.path(items[0])).rgb[None])
     began = time.perf_counter()
     scored = score_pictures(model, pictures, items, on_progress)
     ms = (time.perf_counter() - began) / len(items) * 1000
@@ -169,7 +171,7 @@ def write_evaluation(found: Evaluation, folder: Path) -> None:
         {
             **found.measures.to_dict(),
             "auroc": scored.auroc,
-            "operating_point": point.to_dict() if point else None,
+            "operating_point_on_val": point.to_dict() if point else None,
             "part": found.part,
             "pictures": len(scored.items),
             "ms_per_picture": found.ms,

@@ -18,7 +18,7 @@ from classification.folder import FoundPicture
 from classification.model import Classifier, Prediction
 from inspection.boxes import Detections
 from inspection.errors import InputError
-from inspection.heat import heat_overlay
+from inspection.heat import enlarged, heat_overlay
 from inspection.images import read_image, write_image
 from inspection.report import GREEN, RED, DrawnBox, draw_view
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
@@ -130,7 +130,7 @@ def explain(
             boxes = boxes_of(cam, request.rule, targets[index])
             figures = _figures(cam, masks[index], request.rule)
             if request.road:
-                inner = _resized(found.scaled()[index], view.rgb.shape[:2])
+                inner = enlarged(found.scaled()[index], view.rgb)
                 figures["road"] = road(model.probabilities, view.rgb, inner, numbers[index])
             each(Explained(read[index], told[index], targets[index], cam, top, boxes, figures))
         on_progress("explaining", min(start + _BATCH, len(pictures)), len(pictures))
@@ -141,12 +141,6 @@ def _target(wanted: str, picture: FoundPicture, told: Prediction) -> str:
     if wanted == "known":
         return picture.kind or told.label
     return told.label if wanted == "predicted" else wanted
-
-
-def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(values, shape[::-1])
 
 
 def _figures(cam: np.ndarray, mask: np.ndarray | None, rule: BoxRule) -> dict[str, float]:
@@ -234,6 +228,7 @@ def explain_folder(
         "target": request.target,
         "threshold": request.rule.threshold,
         "pictures": len(rows),
+        "empty_maps": sum(row["strength"] <= 0 for row in rows),
         "with_masks": len(truths),
         "model": str(model.path),
         "model_hash": file_hash(model.path) if model.path else "",
@@ -283,6 +278,9 @@ def propose(
         height, width = one.cam.shape
         nothing = Detections([], [], ())
         boxes = nothing if one.target == model.card.normal else one.boxes
+        # A map's own maximum is 1 however faint it is; the class's share says how sure it is.
+        share = one.prediction.probability[one.target]
+        boxes = Detections(boxes.xyxy, boxes.score * share, boxes.label)
         found.append(Proposal(one.picture.image, one.picture.path, (width, height), boxes))
 
     problems = explain(model, pictures, request, keep, on_progress)

@@ -63,7 +63,9 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[FoundPicture]:
         ]
     if source.is_file():
         return [FoundPicture(source.name, source)]
-    masks = find_masks(source) if source.is_dir() else {}
+    if not source.exists():
+        raise InputError(f"{source}: there is no such file or folder; correct the path")
+    masks = find_masks(source)
     found = []
     for path in list_images(source):
         image = path.relative_to(source)

@@ -12,8 +12,8 @@ import numpy as np
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
-from inspection.images import image_size, list_images
-from inspection.masks import MASK_FOLDERS, find_masks, mask_of, read_mask
+from inspection.images import list_images
+from inspection.masks import MASK_FOLDERS, find_masks, header_problems, mask_of, read_mask
 from inspection.runs import file_hash
 from inspection.split import PARTS
 
@@ -111,6 +111,7 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
             pictures, masks or lines cannot be used; all of them are named.
     """
     source = Path(source)
+    problems: list[str] = []
     if source.suffix.lower() == ".csv":
         root, items = source.parent, _from_csv(source)
     elif not source.is_dir():
@@ -121,44 +122,45 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
     elif (source / "train" / _NORMAL_FOLDER).is_dir():
         root, items = source, _from_defect_folders(source)
     elif (source / "train").is_dir():
-        root, items = source, _from_parts(source)
+        root, items = source, _from_parts(source, problems)
     else:
-        root, items = source, _from_folders(source, source, _ANYWHERE)
+        root, items = source, _from_folders(source, source, _ANYWHERE, problems)
     items = sorted(items, key=lambda item: item.image)
     names = {item.kind for item in items}
     if normal is not None and normal not in names:
-        raise InputError(
+        problems.append(
             f"--normal {normal}: there is no such class; there are {', '.join(sorted(names))}"
         )
     if normal is None:
         normal = next((one for one in sorted(names) if one.casefold() in NORMAL_NAMES), None)
     found = Pictures(root, tuple(items), normal)
-    _check(found, source)
+    _check(found, source, problems)
     return found
 
 
-def _from_folders(root: Path, folder: Path, parts: frozenset[str]) -> list[Picture]:
+def _from_folders(
+    root: Path, folder: Path, parts: frozenset[str], problems: list[str]
+) -> list[Picture]:
     masks = find_masks(folder)
     items: list[Picture] = []
-    empty = []
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         if kind.name in MASK_FOLDERS or kind.name.startswith("."):
             continue
         paths = list_images(kind)
         if not paths:
-            empty.append(f"{kind}: the class is empty; put pictures into it, or remove the folder")
+            problems.append(
+                f"{kind}: the class is empty; put pictures into it, or remove the folder"
+            )
         for path in paths:
             mask = mask_of(masks, kind.name, path.stem)
             mask = None if mask is None else (folder / mask).relative_to(root).as_posix()
             items.append(Picture(path.relative_to(root).as_posix(), kind.name, mask, parts))
-    if empty:
-        raise InputError(empty)
-    if not items:
+    if not items and not problems:
         raise InputError(f"{folder}: holds no folder with pictures; make one for each class")
     return items
 
 
-def _from_parts(root: Path) -> list[Picture]:
+def _from_parts(root: Path, problems: list[str]) -> list[Picture]:
     items = []
     separate = (root / "test").is_dir() and any(p.is_dir() for p in (root / "test").iterdir())
     own_val = (root / "val").is_dir()
@@ -170,7 +172,7 @@ def _from_parts(root: Path) -> list[Picture]:
             parts = frozenset({"train"}) if own_val else _LEARNT if separate else _ANYWHERE
         else:
             parts = frozenset({part})
-        items += _from_folders(root, folder, parts)
+        items += _from_folders(root, folder, parts, problems)
     return items
 
 
@@ -238,16 +240,12 @@ def _from_csv(path: Path) -> list[Picture]:
     return items
 
 
-def _check(pictures: Pictures, source: Path) -> None:
+def _check(pictures: Pictures, source: Path, problems: list[str]) -> None:
     """Headers alone, so that ten thousand pictures take seconds."""
-    problems: list[str] = []
-    for item in pictures.items:
-        try:
-            size = image_size(pictures.path(item))
-            if item.mask and image_size(pictures.root / item.mask) != size:
-                read_mask(pictures.root / item.mask, pictures.path(item))
-        except InputError as error:
-            problems += error.problems
+    problems += header_problems(
+        (pictures.path(item), pictures.root / item.mask if item.mask else None)
+        for item in pictures.items
+    )
     if len(pictures.classes) < 2:
         problems.append(
             f"{source}: holds the pictures of {counted(len(pictures.classes), 'class')} only; "

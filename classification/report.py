@@ -11,8 +11,9 @@ import numpy as np
 from classification.cam import Explainer
 from classification.evaluation import Evaluation
 from classification.measures import Measures
+from classification.model import Prediction
 from inspection.errors import InputError
-from inspection.heat import heat_overlay, thumbnail
+from inspection.heat import enlarged, heat_overlay, thumbnail
 from inspection.operating_point import percent
 from inspection.report import figure_png, image_uri, png_uri, render_page, versions
 from inspection.runs import write_text_atomic
@@ -62,7 +63,9 @@ def write_report(found: Evaluation, folder: Path, method: str = "grad-cam") -> P
         subtitle=f"{len(found.scored.items)} pictures, {model.card.architecture}, "
         f"epoch {model.card.epoch}",
         tiles=_tiles(found),
-        notes=point.notes if point else (),
+        notes=[f"Val part, on which the threshold was chosen: {n}" for n in point.notes]
+        if point
+        else (),
         rows=_rows(measures),
         figures=[
             ("Confusion matrix", png_uri(_confusion_png(measures, model.classes))),
@@ -129,12 +132,12 @@ def _facts(found: Evaluation) -> dict[str, str]:
     card = found.model.card
     point = card.operating_point
     facts = {"model": str(found.model.path), "classes": ", ".join(card.classes)}
-    facts |= {k: str(v) for k, v in card.preparation.to_dict().items()}
+    facts |= {k: str(v) for k, v in card.preparation.to_dict().items() if v}
     if point is not None:
         facts |= {
             "threshold": f"{point.threshold:.4g} on 1 - share of {card.normal}",
             "rule": point.rule,
-            "calibration": f"miss {point.miss}; overkill {point.overkill}",
+            "on the val part": f"miss {point.miss}; overkill {point.overkill}",
         }
     facts["pictures"] = str(found.pictures.root)
     facts["milliseconds a picture"] = f"{found.ms:.0f}"
@@ -155,7 +158,7 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
         pictures = [("picture", image_uri(thumbnail(view.rgb, _SIDE)))]
         for name in (one.label, item.kind) if explainer else ():
             maps = explainer(view.rgb[None], model.classes.index(name), method)
-            cam = _to_view(maps.scaled()[0], view.rgb.shape[:2])
+            cam = enlarged(maps.scaled()[0], view.rgb)
             shown = thumbnail(heat_overlay(view.rgb, cam), _SIDE)
             pictures.append((f"why {name}?", image_uri(shown)))
         normal = model.card.normal
@@ -165,16 +168,19 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
                 "pictures": pictures,
                 "escape": normal is not None and item.kind != normal and one.label == normal,
                 "text": f"is {item.kind} ({percent(one.probability[item.kind])}), taken for "
-                f"{one.label} ({percent(one.probability[one.label])})",
+                f"{one.label} ({percent(one.probability[one.label])}){_because(found, one)}",
             }
         )
     return cards
 
 
-def _to_view(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(values, shape[::-1])
+def _because(found: Evaluation, one: Prediction) -> str:
+    """Why the class is not the likeliest one: the threshold decides before the shares do."""
+    point = found.model.card.operating_point
+    if point is None or one.label == max(one.probability, key=one.probability.__getitem__):
+        return ""
+    side = "under" if one.label == found.model.card.normal else "at or over"
+    return f": its score {one.score:.3f} is {side} the threshold {point.threshold:.3f}"
 
 
 def _confusion_png(measures: Measures, classes: Sequence[str]) -> bytes:

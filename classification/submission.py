@@ -1,4 +1,4 @@
-"""An answer file in exactly the form of a sample: `ImageId,answer`."""
+"""An answer file in exactly the form of a sample, such as `ImageId,answer`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def submit(
     output: Path = Path("submission.csv"),
     answers: Sequence[str] | None = None,
     on_progress: Progress = lambda done, total: None,
-) -> Counter[str]:
+) -> tuple[Counter[str], dict[str, str]]:
     """Writes the answers: the sample's names, order and number of rows, or nothing.
 
     Args:
@@ -85,12 +85,12 @@ def submit(
         images: The pictures; `images/` beside the sample where left out.
         output: The file to write.
         answers: What to write for each of the model's classes, in their order. Where left out:
-            class names where the sample holds some, else 0 for the first class (the normal
-            one), 1 for the next, and so on.
+            class names where the sample holds some, else, of two classes, 0 for the first
+            (the normal one) and 1 for the other.
         on_progress: Called with pictures done and in all.
 
     Returns:
-        How often each answer was given.
+        How often each answer was given, and what stands for which class.
 
     Raises:
         InputError: The sample cannot be read, a name has no picture or a picture no name, or a
@@ -109,7 +109,7 @@ def submit(
     given = [words[one.label] for one in found.predictions]
     writer.writerows(zip(sample.names, given, strict=True))
     write_text_atomic(output, text.getvalue())
-    return Counter(given)
+    return Counter(given), words
 
 
 def _paired(sample: Sample, found: list[FoundPicture], folder: Path) -> list[FoundPicture]:
@@ -156,6 +156,12 @@ def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> 
         return dict(zip(model.classes, answers, strict=True))
     if any(answer in model.classes for answer in sample.answers):
         return {name: name for name in model.classes}
+    if len(model.classes) > 2:
+        raise InputError(
+            f"{sample.path}: its answers ({_few(sorted({*sample.answers}))}) are no class names, "
+            f"and the model has {len(model.classes)} classes ({', '.join(model.classes)}); say what to "
+            "write for each, in this order, by --answers, such as --answers 0,1,1"
+        )
     return {name: str(number) for number, name in enumerate(model.classes)}
 
 

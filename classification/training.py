@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ import numpy as np
 from classification.architectures import ARCHITECTURES, LOGITS, build_model, resolve_weights
 from classification.augment import augmentation_sheet
 from classification.batches import Batch, Batches, Views
+from classification.command import command_line
 from classification.data import CALIBRATION, Data, describe, open_data
 from classification.losses import make_loss
 from classification.measures import MACRO_F1, choose_point, confusion_matrix, macro_f1
@@ -28,9 +28,10 @@ from classification.settings import ClassificationSettings
 from inspection import training_log
 from inspection.console import counted
 from inspection.errors import InputError
-from inspection.images import write_image
+from inspection.images import image_size, write_image
 from inspection.interrupt import InterruptGuard
 from inspection.operating_point import RULES
+from inspection.optimizer import adamw
 from inspection.report import versions
 from inspection.runs import write_json_atomic
 from inspection.settings import read_settings, save_settings
@@ -38,7 +39,6 @@ from inspection.snapshots import RunFolder, RunState
 from inspection.training_loop import TrainingLoop, Validated
 
 SETTINGS, RECORD, STATE, SHEET = "settings.yaml", "record.json", "state.json", "augmentation.png"
-_FINAL_LR = 0.01
 _SHOWN = 6  # pictures of the augmentation's sheet
 _TIE = 1e-6  # of equal macro F1 the epoch of lower loss is the best
 
@@ -119,10 +119,10 @@ def _loop(run: Run) -> TrainingLoop:
 
 def resume_command(settings: ClassificationSettings) -> str:
     """What a user types to go on with a run."""
-    command = ["python", "-m", "classification", "train", "--name", str(settings.name), "--resume"]
+    arguments = ["train", "--name", str(settings.name), "--resume"]
     if settings.runs != ClassificationSettings().runs:
-        command += ["--runs", str(settings.runs)]
-    return shlex.join(command)
+        arguments += ["--runs", str(settings.runs)]
+    return command_line(*arguments)
 
 
 def resume_settings(
@@ -190,6 +190,7 @@ def _prepare(
         say(line)
     items = data.part("train")
     _check_paste(settings, data)
+    _check_roi(settings, data)
     if not data.part(CALIBRATION):
         raise InputError(
             f"{settings.data}: the val part is empty, on which the best epoch and the threshold "
@@ -241,6 +242,25 @@ def _check_paste(settings: ClassificationSettings, data: Data) -> None:
         raise InputError(
             f"{settings.data}: --paste cuts defects out by their masks, and the train part has "
             "none; put them into masks/<class>/, or leave --paste out"
+        )
+
+
+def _check_roi(settings: ClassificationSettings, data: Data) -> None:
+    if settings.roi is None:
+        return
+    x1, y1, x2, y2 = settings.roi
+    sizes = {
+        data.pictures.path(item): image_size(data.pictures.path(item))
+        for item in data.pictures.items
+    }
+    outside = {
+        p: s for p, s in sizes.items() if not (0 <= x1 < x2 <= s[0] and 0 <= y1 < y2 <= s[1])
+    }
+    if outside:
+        path, (width, height) = next(iter(outside.items()))
+        raise InputError(
+            f"--roi {x1},{y1},{x2},{y2}: is not within {counted(len(outside), 'picture')}, such as "
+            f"{path} of {width} x {height} pixels; give left, top, right, bottom"
         )
 
 
@@ -317,19 +337,7 @@ def _take_weights(
 
 
 def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callable) -> None:
-    total = settings.steps * settings.epochs
-    warmup = min(200, max(1, total // 10))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=settings.lr / 100,
-        warmup_target=settings.lr,
-        warmup_steps=warmup,
-        decay_steps=max(1, total - warmup),
-        alpha=_FINAL_LR,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=settings.weight_decay, global_clipnorm=5.0
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer = adamw(settings.lr, settings.steps * settings.epochs, settings.weight_decay)
     # Compiled by XLA, convolutions on a CPU lose oneDNN's kernels.
     model.compile(optimizer, loss=loss, jit_compile=False)
 
@@ -417,6 +425,10 @@ def _show_augmentation(run: Run) -> None:
 def _announce(run: Run, say: Callable[[str], None]) -> None:
     """Says what is ahead, from one step that is taken back again."""
     settings = run.settings
+    left = settings.epochs - run.state.epoch
+    if left <= 0:
+        say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
+        return
     counts = Counter(item.kind for item in run.batches.views.items)
     if max(counts.values()) >= 10 * min(counts.values()) and settings.sampling == "plain":
         rare = min(counts, key=counts.__getitem__)
@@ -426,16 +438,14 @@ def _announce(run: Run, say: Callable[[str], None]) -> None:
         )
     seconds = _seconds_per_step(run)
     epoch = seconds * (settings.steps + 0.4 * len(run.validation) / settings.batch_size)
-    left = max(0, settings.epochs - run.state.epoch)
-    if not left:
-        say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
     kept = min(settings.keep or settings.epochs, settings.epochs)
     megabytes = run.model.count_params() * 4 / 1e6
     free = shutil.disk_usage(run.folder.path).free
     say(
         f"{settings.steps} steps of {counted(settings.batch_size, 'picture')} an epoch, about "
-        f"{seconds:.2f} s each; the run about {_duration(epoch * left)}. {kept} snapshots of "
-        f"{megabytes:.0f} MB, {free / 1e9:.0f} GB are free. Run folder: {run.folder.path}"
+        f"{seconds:.2f} s each; the run about {_duration(epoch * left)}. "
+        f"{counted(kept, 'snapshot')} of {megabytes:.0f} MB, {free / 1e9:.0f} GB are free. "
+        f"Run folder: {run.folder.path}"
     )
 
 
@@ -454,6 +464,8 @@ def _seconds_per_step(run: Run) -> float:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -17,6 +17,12 @@ from inspection.voc import PROPOSAL, VocFile, is_sealed, read_voc, write_voc
 
 Unlabelled = Literal["skip", "normal"]
 
+PROPOSAL_MEND = (
+    "is a proposal that nobody has looked at; open it with `python -m detection label --proposals "
+    "FOLDER`, correct it and save it, or remove the file"
+)
+"""What to do with an XML that no person has saved."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -171,10 +177,7 @@ def read_annotations(
             problems.extend(error.problems)
             continue
         if voc.database.startswith(PROPOSAL) and is_sealed(path, PROPOSAL):
-            problems.append(
-                f"{path}: is a proposal that nobody has looked at; open it with `python -m "
-                "detection label --proposals FOLDER`, correct it and save it, or remove the file"
-            )
+            problems.append(f"{path}: {PROPOSAL_MEND}")
             continue
         image, problem = index.match(voc, folder)
         if problem:

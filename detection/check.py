@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from detection.annotations import ImageIndex, list_annotations
+from detection.annotations import PROPOSAL_MEND, ImageIndex, list_annotations
 from detection.table import CSV_NAME, read_table
 from inspection.errors import InputError
 from inspection.images import read_image
 from inspection.split import equal_files
-from inspection.voc import VocFile, VocObject, read_voc
+from inspection.voc import PROPOSAL, VocFile, VocObject, is_sealed, read_voc
 
 KINDS = (
     "malformed XML",
@@ -128,6 +128,8 @@ class _Survey:
                 for image in self.index.candidates(_unread(path), self.folder):
                     self.labelled.setdefault(image, path)
                 continue
+            if voc.database.startswith(PROPOSAL) and is_sealed(path, PROPOSAL):
+                self.add(path, "database", "proposal", PROPOSAL_MEND)
             self._image(voc)
             self._objects(voc)
 

@@ -24,12 +24,12 @@ from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
+from inspection.optimizer import adamw
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic
 from inspection.settings import save_settings
 from inspection.snapshots import RunFolder, RunState
 
-_FINAL_LR = 0.01
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
 _BATCH_NORM_FROM = 8
 
@@ -242,20 +242,13 @@ def _choose_anchors(
 
 
 def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
-    total = steps * settings.epochs
-    warmup = settings.warmup if settings.warmup is not None else min(200, max(1, total // 10))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=settings.lr / 100,
-        warmup_target=settings.lr,
-        warmup_steps=warmup,
-        decay_steps=max(1, total - warmup),
-        alpha=_FINAL_LR,
+    optimizer = adamw(
+        settings.lr,
+        steps * settings.epochs,
+        settings.weight_decay,
+        settings.clip_norm,
+        settings.warmup,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=settings.weight_decay, global_clipnorm=settings.clip_norm
-    )
-    # Decay pulls norms and biases towards zero without making the network any simpler.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if settings.precision == "float16":  # small gradients would become 0
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, jit_compile=settings.jit)

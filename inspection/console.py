@@ -69,6 +69,26 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
+def numbers_of(option: str, text: str, count: int) -> tuple[float, ...]:
+    """The numbers of an option such as `--roi 10,10,200,90`.
+
+    Args:
+        option: Its name, for the message.
+        text: As typed.
+        count: How many there must be.
+
+    Raises:
+        InputError: It is not so many numbers with commas between them.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise InputError(f"--{option} {text}: give {count} numbers with commas between them")
+    return values
+
+
 def say(text: str) -> None:
     """Prints one line as it is."""
     console.print(text, markup=False, soft_wrap=True)

@@ -27,6 +27,11 @@ def heat_overlay(rgb: Image8, heat: np.ndarray) -> Image8:
     return (rgb * (1 - weight) + colours * weight).astype(np.uint8)
 
 
+def enlarged(heat: np.ndarray, rgb: Image8) -> np.ndarray:
+    """(h, w) cells as (H, W) values over a picture of that size."""
+    return cv2.resize(np.asarray(heat, np.float32), rgb.shape[1::-1])
+
+
 def thumbnail(rgb: Image8, longest: int) -> Image8:
     """The picture with its longer side at most so many pixels."""
     scale = longest / max(rgb.shape[:2])

@@ -65,7 +65,8 @@ def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) ->
 
 def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
-        return f"{error['msg']} (given: {error['input']!r})"
+        text = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        return f"{text} (given: {error['input']!r})"
     near = difflib.get_close_matches(str(error["loc"][-1]), kind.model_fields, 1)
     return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from inspection.split import (
     make_split,
     save_split,
 )
+
+
+def split_path(source: Path, runs: Path) -> Path:
+    """Where the split of a source is stored."""
+    place = source.resolve()
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+    return runs / "splits" / f"{place.stem}-{digest}.csv"
 
 
 def stored_split(

@@ -189,6 +189,8 @@ class TrainingLog:
         left.set(xlabel="epoch", title="training loss")
         left.legend()
         right.plot(epochs, [float(row[self.score[0]]) for row in self._rows], marker="o")
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         right.set(xlabel="epoch", title=f"{self.score[1]} on the validation part", ylim=(0, 1))
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110)

@@ -133,7 +133,11 @@ def test_a_submission_has_the_samples_names_order_and_rows(run, unlabelled, tmp_
     path = sample(unlabelled, names)
     out = tmp_path / "submission.csv"
     code, text = call("submit", run, "--sample", path, "--output", out)
+    assert code == 2
+    assert "by --answers" in text
+    code, text = call("submit", run, "--sample", path, "--output", out, "--answers", "0,1,2")
     assert code == 0, text
+    assert "1 is dot" in text
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))
     assert rows[0] == ["ImageId", "answer"]
     assert [row[0] for row in rows[1:]] == names
@@ -180,14 +184,14 @@ def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):
     for arguments, match in (
         (("train", "--data", tmp_path / "no"), "there is no such folder or CSV"),
         (("train", "--wandb", "perhaps"), "--wandb perhaps: must be True or False"),
-        (("train", "--model", "vgg"), "--model: Input should be"),
+        (("train", "--model", "vgg"), "--model: must be 'resnet18'"),
         (("train", "--roi", "1,2"), "--roi 1,2: give 4 numbers"),
         (("evaluate", tmp_path / "no.keras"), "there is no such model"),
         (("evaluate", run, "--split", "huh"), "--split huh: must be one of"),
         (("cam", run, shared_set, "--method", "huh"), "--method huh: must be one of grad-cam"),
         (("cam", run, shared_set, "--target", "huh"), "--target huh: must be one of"),
         (("boxes", run, shared_set, "--threshold", "5"), "--threshold 5: must be otsu"),
-        (("predict", run, tmp_path / "nowhere"), "nowhere: is no folder"),
+        (("predict", run, tmp_path / "nowhere"), "nowhere: there is no such file or folder"),
     ):
         code, text = call(*arguments)
         assert code == 2, (arguments, text)

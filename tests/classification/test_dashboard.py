@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from inspection.voc import PROPOSAL, is_sealed
+from tests.browser import chromium, free_port, needs_browser, served, until
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def script(runs: str) -> None:
@@ -130,58 +123,15 @@ def test_what_is_wrong_is_said_on_the_page(page, tmp_path):
     assert "holds no run of a classifier" in page_of(tmp_path / "none").error[0].value
 
 
-def until(condition: Callable[[], object], seconds: float = 90):
-    from selenium.common.exceptions import WebDriverException
+@needs_browser
+def test_in_a_browser_a_phone_and_a_wide_screen_show_it_whole(run, tmp_path):
+    from selenium.webdriver.common.by import By
 
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := condition():
-                return found
-        except (WebDriverException, OSError):
-            pass
-        time.sleep(0.1)
-    raise AssertionError("it did not happen in time")
-
-
-@pytest.fixture
-def address(run, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run"]
     command += [str(ROOT / "classification" / "cam_dashboard.py"), "--server.port", str(port)]
     command += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=run.parent.parent,
-            stdout=log,
-            stderr=log,
-            env=environment | {"HOME": str(tmp_path)},
-            start_new_session=True,
-        )
-    place = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: urllib.request.urlopen(f"{place}/_stcore/health", timeout=1).status == 200)
-        yield place
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
-
-
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
-def test_in_a_browser_a_phone_and_a_wide_screen_show_it_whole(address):
-    from selenium import webdriver
-    from selenium.webdriver.common.by import By
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    with served(command, port, run.parent.parent, tmp_path) as address, chromium() as browser:
         for width, height, mobile in ((1920, 1080, False), (400, 850, True)):
             browser.execute_cdp_cmd(
                 "Emulation.setDeviceMetricsOverride",
@@ -199,5 +149,3 @@ def test_in_a_browser_a_phone_and_a_wide_screen_show_it_whole(address):
             assert wide[0] <= wide[1]
             sizes = [one.size["width"] for one in pictures()]
             assert min(sizes) > (300 if mobile else 350)
-    finally:
-        browser.quit()
