@@ -64,7 +64,9 @@ def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: di
     from classification.measures import measure
     from classification.model import Classifier, decided
     from classification.settings import ClassificationSettings
-    from classification.training import STATE, resume_settings, train
+    from classification.training import train
+    from classification.training_setup import resume_settings
+    from inspection.snapshots import STATE
 
     folder = f"{name.replace(' ', '_')}_{seed}"
     kept = runs / folder / "imbalance.json"

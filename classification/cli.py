@@ -152,8 +152,8 @@ def train(
     """Trains a classifier; every epoch leaves a snapshot, the best one is best.keras."""
     given = {k: v for k, v in locals().items() if k not in ("resume", "config")}
     given["wandb"] = _truth(wandb)
-    from classification.training import resume_settings
     from classification.training import train as start
+    from classification.training_setup import resume_settings
 
     settings = _settings(config, given)
     if resume:

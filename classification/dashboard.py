@@ -33,7 +33,7 @@ from classification.model import Classifier, decided
 from classification.pictures import Picture, Pictures
 from classification.preparation import Preparation
 from classification.scored import Scored
-from classification.training import SETTINGS
+from classification.settings import SETTINGS
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.fit import Image8

@@ -16,7 +16,7 @@ from classification.model import Classifier, ModelCard
 from classification.pictures import Picture, Pictures
 from classification.preparation import Preparation
 from classification.scored import Scored, score_pictures
-from classification.training import SETTINGS
+from classification.settings import SETTINGS
 from inspection.errors import InputError
 from inspection.fit import Image8
 from inspection.heat import enlarged

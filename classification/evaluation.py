@@ -17,8 +17,7 @@ from classification.measures import Measures, measure
 from classification.model import Classifier, Prediction, decided, model_file
 from classification.pictures import Pictures, open_pictures
 from classification.scored import Progress, Scored, score_pictures
-from classification.settings import ClassificationSettings
-from classification.training import SETTINGS
+from classification.settings import SETTINGS, ClassificationSettings
 from inspection.errors import InputError
 from inspection.operating_point import percent
 from inspection.report import versions

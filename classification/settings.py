@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from classification.preparation import Preparation
 from inspection.settings import RunName
 
+SETTINGS = "settings.yaml"
+"""The complete settings in a run's folder."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 

@@ -159,8 +159,8 @@ def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> 
     if len(model.classes) > 2:
         raise InputError(
             f"{sample.path}: its answers ({_few(sorted({*sample.answers}))}) are no class names, "
-            f"and the model has {len(model.classes)} classes ({', '.join(model.classes)}); say what to "
-            "write for each, in this order, by --answers, such as --answers 0,1,1"
+            f"and the model has {len(model.classes)} classes ({', '.join(model.classes)}); say "
+            "what to write for each, in this order, by --answers, such as --answers 0,1,1"
         )
     return {name: str(number) for number, name in enumerate(model.classes)}
 

@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
-from classification.architectures import ARCHITECTURES, LOGITS, build_model, resolve_weights
-from classification.augment import augmentation_sheet
-from classification.batches import Batch, Batches, Views
+from classification.batches import Batch
 from classification.command import command_line
-from classification.data import CALIBRATION, Data, describe, open_data
-from classification.losses import make_loss
-from classification.measures import MACRO_F1, choose_point, confusion_matrix, macro_f1
-from classification.model import Classifier, ModelCard, decided
-from classification.sampling import SAMPLERS
+from classification.measures import choose_point, confusion_matrix, macro_f1
+from classification.model import Classifier, decided
 from classification.settings import ClassificationSettings
-from inspection import training_log
+from classification.training_setup import Run, TrainingLog, prepare
 from inspection.console import counted
 from inspection.errors import InputError
-from inspection.images import image_size, write_image
 from inspection.interrupt import InterruptGuard
-from inspection.operating_point import RULES
-from inspection.optimizer import adamw
-from inspection.report import versions
-from inspection.runs import write_json_atomic
-from inspection.settings import read_settings, save_settings
-from inspection.snapshots import RunFolder, RunState
 from inspection.training_loop import TrainingLoop, Validated
 
-SETTINGS, RECORD, STATE, SHEET = "settings.yaml", "record.json", "state.json", "augmentation.png"
-_SHOWN = 6  # pictures of the augmentation's sheet
 _TIE = 1e-6  # of equal macro F1 the epoch of lower loss is the best
-
-
-class TrainingLog(training_log.TrainingLog):
-    """Loss, macro F1 on the calibration part."""
-
-    loss_parts: ClassVar = {"loss": "loss"}
-    score: ClassVar = ("val_macro_f1", "macro F1")
-
-
-@dataclass
-class Run:
-    """A training that is set up."""
-
-    settings: ClassificationSettings
-    data: Data
-    model: keras.Model
-    card: ModelCard
-    batches: Batches
-    validation: Views
-    folder: RunFolder
-    state: RunState
-    log: TrainingLog
 
 
 def train(
@@ -87,7 +46,8 @@ def train(
         KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
     """
     log = log or TrainingLog()
-    run = _prepare(settings, resume, say or log.say, log)
+    run = prepare(settings, resume, say or log.say, log)
+    _announce(run, say or log.say)
     observer = _wandb(run, resume) if run.settings.wandb else None
     if observer is not None:
         log.observers += (observer.log,)
@@ -123,223 +83,6 @@ def resume_command(settings: ClassificationSettings) -> str:
     if settings.runs != ClassificationSettings().runs:
         arguments += ["--runs", str(settings.runs)]
     return command_line(*arguments)
-
-
-def resume_settings(
-    settings: ClassificationSettings, given: dict[str, Any]
-) -> ClassificationSettings:
-    """The stored settings of the run to resume; only `epochs` and `keep` may be changed.
-
-    Args:
-        settings: As typed; names the run.
-        given: What was typed, to tell a wish from a default.
-
-    Raises:
-        InputError: There is no such run, or another setting is to be changed.
-    """
-    if settings.name is None:
-        found = sorted(settings.runs.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
-        found = [path for path in found if (path.parent / SETTINGS).is_file()]
-        if not found:
-            raise InputError(f"{settings.runs}: holds no run with a finished epoch to resume.")
-        folder = found[-1].parent
-    else:
-        folder = settings.runs / settings.name
-    if not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder}: there is no such run to resume; check --name and --runs.")
-    stored = read_settings(ClassificationSettings, folder / SETTINGS, {})
-    changed = [
-        f"--{key.replace('_', '-')} {value}: this run was started with "
-        f"{getattr(stored, key)}, and --resume changes only --epochs and --keep; leave it out, or "
-        "start a new run."
-        for key, value in given.items()
-        if value is not None
-        and value != "auto"
-        and key not in ("epochs", "keep", "name", "runs", "wandb")
-        and getattr(settings, key) != getattr(stored, key)
-    ]
-    if changed:
-        raise InputError(changed)
-    update = {k: getattr(settings, k) for k in ("epochs", "keep", "wandb") if given.get(k)}
-    return stored.model_copy(update={"runs": settings.runs, "name": folder.name, **update})
-
-
-def _prepare(
-    settings: ClassificationSettings, resume: bool, say: Callable[[str], None], log: TrainingLog
-) -> Run:
-    keras.utils.set_random_seed(settings.seed)
-    if settings.rule not in (MACRO_F1, *RULES):
-        raise InputError(f"--rule {settings.rule}: must be one of {', '.join((MACRO_F1, *RULES))}")
-    settings = settings.model_copy(update={"name": settings.name or _new_name(settings)})
-    path = settings.runs / settings.name
-    if not resume and (path / STATE).exists():
-        raise InputError(
-            f"{path}: this run exists already; add --resume to go on with it, or give another "
-            "--name"
-        )
-    data = open_data(
-        settings.data,
-        settings.runs,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        normal=settings.normal,
-        say=say,
-    )
-    for line in describe(data):
-        say(line)
-    items = data.part("train")
-    _check_paste(settings, data)
-    _check_roi(settings, data)
-    if not data.part(CALIBRATION):
-        raise InputError(
-            f"{settings.data}: the val part is empty, on which the best epoch and the threshold "
-            "are chosen; add pictures, or change --fractions"
-        )
-    classes = data.pictures.classes
-    normal = data.pictures.normal
-    labels = [classes.index(item.kind) for item in items]
-    views = Views(data.pictures, items, settings.preparation)
-    batches = Batches(
-        views,
-        labels,
-        len(classes),
-        SAMPLERS[settings.sampling](labels, len(classes), settings.seed),
-        settings.batch_size,
-        settings.aug,
-        None if normal is None else classes.index(normal),
-        settings.paste,
-        settings.mix,
-        settings.mix_alpha,
-        settings.seed,
-    )
-    folder, state, settings, model, card = _model(settings, data, resume, path, say)
-    settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
-    loss = make_loss(settings.loss, batches.prior, settings.focal_gamma)
-    _compile(model, settings, loss)
-    if resume:
-        folder.restore_optimizer(model, state)
-    path.mkdir(parents=True, exist_ok=True)
-    log.open(path, resume_after=state.epoch if resume else None)
-    validation = Views(data.pictures, data.part(CALIBRATION), settings.preparation)
-    run = Run(settings, data, model, card, batches, validation, folder, state, log)
-    _write_record(run)
-    if not resume:
-        _show_augmentation(run)
-    _announce(run, say)
-    return run
-
-
-def _check_paste(settings: ClassificationSettings, data: Data) -> None:
-    if not settings.paste:
-        return
-    if data.pictures.normal is None:
-        raise InputError(
-            "--paste: defects are pasted into normal pictures, and no class is called normal; "
-            "name it by --normal"
-        )
-    if not any(item.mask for item in data.part("train")):
-        raise InputError(
-            f"{settings.data}: --paste cuts defects out by their masks, and the train part has "
-            "none; put them into masks/<class>/, or leave --paste out"
-        )
-
-
-def _check_roi(settings: ClassificationSettings, data: Data) -> None:
-    if settings.roi is None:
-        return
-    x1, y1, x2, y2 = settings.roi
-    sizes = {
-        data.pictures.path(item): image_size(data.pictures.path(item))
-        for item in data.pictures.items
-    }
-    outside = {
-        p: s for p, s in sizes.items() if not (0 <= x1 < x2 <= s[0] and 0 <= y1 < y2 <= s[1])
-    }
-    if outside:
-        path, (width, height) = next(iter(outside.items()))
-        raise InputError(
-            f"--roi {x1},{y1},{x2},{y2}: is not within {counted(len(outside), 'picture')}, such as "
-            f"{path} of {width} x {height} pixels; give left, top, right, bottom"
-        )
-
-
-def _model(
-    settings: ClassificationSettings,
-    data: Data,
-    resume: bool,
-    path: Path,
-    say: Callable[[str], None],
-) -> tuple[RunFolder, RunState, ClassificationSettings, keras.Model, ModelCard]:
-    """Model and card, new or those of the run's last save."""
-    classes = data.pictures.classes
-    cards: list[ModelCard] = []
-    folder = RunFolder(path, settings.keep, finish=lambda file: cards[0].write_into(file))
-    if resume:
-        state = folder.load_state()
-        stored = Classifier.load(path / state.snapshot)
-        if stored.classes != classes:
-            raise InputError(
-                f"{path}: was started with the classes {', '.join(stored.classes)}, now there are "
-                f"{', '.join(classes)}; start a new run"
-            )
-        before = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if before.get("data_hash") != data.pictures.hash:
-            say("Note: the pictures have changed since this run began; it goes on with them.")
-        cards.append(stored.card)
-        return folder, state, settings, stored.model, stored.card
-    weights = resolve_weights(settings.model, settings.weights, say)
-    snapshot = weights if weights.endswith(".keras") else None
-    model = build_model(
-        settings.model, settings.size, len(classes), "none" if snapshot else weights
-    )
-    if snapshot:
-        _take_weights(model, settings, snapshot, classes, say)
-    kind = ARCHITECTURES[settings.model]
-    lr = settings.lr or (kind.scratch_lr if weights == "none" else kind.pretrained_lr)
-    settings = settings.model_copy(update={"weights": weights, "lr": lr})
-    card = ModelCard(
-        settings.model,
-        classes,
-        data.pictures.normal,
-        settings.preparation,
-        run=settings.name,
-        data=str(settings.data.resolve()),
-    )
-    cards.append(card)
-    return folder, RunState(), settings, model, card
-
-
-def _take_weights(
-    model: keras.Model,
-    settings: ClassificationSettings,
-    snapshot: str,
-    classes: tuple[str, ...],
-    say: Callable[[str], None],
-) -> None:
-    source = Classifier.load(snapshot)
-    if source.card.architecture != settings.model:
-        raise InputError(
-            f"--weights {snapshot}: is a {source.card.architecture}, this run has --model "
-            f"{settings.model}; give the same"
-        )
-    theirs = {layer.name: layer for layer in source.model.layers}
-    taken = 0
-    for layer in model.layers:
-        # Another set of classes has another meaning, whatever their number.
-        if layer.name == LOGITS and source.classes != classes:
-            continue
-        values = theirs[layer.name].get_weights() if layer.name in theirs else []
-        if [v.shape for v in values] == [tuple(v.shape) for v in layer.weights]:
-            layer.set_weights(values)
-            taken += len(values)
-    say(f"{snapshot}: took {taken} of {len(model.weights)} weights.")
-
-
-def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callable) -> None:
-    optimizer = adamw(settings.lr, settings.steps * settings.epochs, settings.weight_decay)
-    # Compiled by XLA, convolutions on a CPU lose oneDNN's kernels.
-    model.compile(optimizer, loss=loss, jit_compile=False)
 
 
 def _learn(run: Run, batch: Batch) -> dict[str, float]:
@@ -393,35 +136,6 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
     return Validated(score, {"val_loss": loss}, rank=score - _TIE * min(loss, 100.0))
 
 
-def _write_record(run: Run) -> None:
-    save_settings(run.settings, run.folder.path / SETTINGS)
-    write_json_atomic(
-        run.folder.path / RECORD,
-        {
-            "settings": run.settings.model_dump(mode="json"),
-            "versions": versions("tensorflow", "keras", "numpy", "albumentations"),
-            "backend": keras.backend.backend(),
-            "classes": run.card.classes,
-            "data_hash": run.data.pictures.hash,
-            "split_hash": run.data.split.hash,
-            "images": run.data.split.parts,
-            "seed": run.settings.seed,
-        },
-    )
-    shutil.copyfile(run.data.split_path, run.folder.path / "split.csv")
-
-
-def _show_augmentation(run: Run) -> None:
-    """One picture of each class in turn, and what the recipe makes of it."""
-    views = run.batches.views
-    by_class: dict[int, list[int]] = {}
-    for index, label in enumerate(run.batches.labels.tolist()):
-        by_class.setdefault(label, []).append(index)
-    chosen = [numbers[0] for _, numbers in sorted(by_class.items())][:_SHOWN]
-    sheet = augmentation_sheet([views[i] for i in chosen], run.settings.aug)
-    write_image(run.folder.path / SHEET, sheet)
-
-
 def _announce(run: Run, say: Callable[[str], None]) -> None:
     """Says what is ahead, from one step that is taken back again."""
     settings = run.settings
@@ -467,12 +181,6 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _new_name(settings: ClassificationSettings) -> str:
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.model}"
-    taken = sum(1 for _ in settings.runs.glob(f"{name}*"))
-    return f"{name}_{taken}" if taken else name
 
 
 def _wandb(run: Run, resume: bool):

@@ -17,7 +17,8 @@ import pytest
 import classification
 from classification.model import ModelCard
 from classification.settings import ClassificationSettings
-from classification.training import resume_settings, train
+from classification.training import train
+from classification.training_setup import resume_settings
 from inspection.errors import InputError
 from tests.classification.conftest import quiet, settings_of
 
