@@ -320,6 +320,9 @@ def cam(
         ),
     ] = None,
     road: Annotated[bool, typer.Option("--road", help="Measure ROAD too (slow).")] = False,
+    randomise: Annotated[
+        bool, typer.Option("--randomise", help="Compare with maps of shuffled weights.")
+    ] = False,
     output: Output = Path("cams"),
 ) -> None:
     """Where the model looks: overlays, and figures where there are masks."""
@@ -330,7 +333,7 @@ def cam(
 
     loaded = Classifier.load(model)
     rule = BoxRule(threshold, min_area)
-    request = ExplainRequest(method, layer, smooth, target, rule, road)
+    request = ExplainRequest(method, layer, smooth, target, rule, road, randomise)
     pictures = find_pictures(folder, loaded.classes)
     if split is not None:
         from classification.evaluation import pictures_of_part
@@ -360,6 +363,12 @@ def cam(
     ]
     if figures:
         say(f"On {counted(summary['with_masks'], 'picture')} with a mask: {', '.join(figures)}.")
+    if randomise:
+        say(
+            "Correlation with maps of shuffled weights (Spearman): "
+            f"{summary['alike_with_shuffled_weights']:.2f}; near 1 a map would not show what was "
+            "learnt."
+        )
     for iou in (0.3, 0.5):
         found = summary.get(f"boxes_at_iou_{iou}")
         if found:

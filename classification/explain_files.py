@@ -13,7 +13,13 @@ import numpy as np
 
 from classification.boxes import BoxRule, Proposal, boxes_of, mask_boxes, match
 from classification.cam import Explainer
-from classification.cam_measures import energy_inside, mask_iou, pointing_game, road
+from classification.cam_measures import (
+    energy_inside,
+    mask_iou,
+    pointing_game,
+    randomisation_check,
+    road,
+)
 from classification.folder import FoundPicture
 from classification.model import Classifier, Prediction
 from inspection.boxes import Detections
@@ -27,6 +33,7 @@ Progress = Callable[[str, int, int], None]
 TARGETS = ("predicted", "known")
 _BATCH = 8
 _LONGEST = 900
+_RANDOMISED = 16  # pictures
 _COLUMNS = (
     *("image", "truth", "decision", "explained", "share", "strength"),
     *("pointing", "energy", "iou", "road"),
@@ -67,6 +74,7 @@ class ExplainRequest:
         target: `predicted`, `known` (the folder's class, where it names one), or a class.
         rule: How maps become boxes.
         road: Measure ROAD too, which takes eight passes more a picture.
+        randomise: Compare with the maps of the same network with its weights shuffled.
     """
 
     method: str = "grad-cam"
@@ -75,6 +83,7 @@ class ExplainRequest:
     target: str = "predicted"
     rule: BoxRule = field(default_factory=BoxRule)
     road: bool = False
+    randomise: bool = False
 
 
 def explain(
@@ -237,6 +246,10 @@ def explain_folder(
         values = [row[name] for row in rows if name in row]
         # A map without any value points nowhere; it counts as 0, else it would flatter.
         summary[name] = float(np.nan_to_num(values).mean()) if values else None
+    if request.randomise:
+        views = [model.prepare(one.path).rgb for one in pictures[:_RANDOMISED]]
+        alike = randomisation_check(model.model, np.stack(views), request.method, request.layer)
+        summary["alike_with_shuffled_weights"] = alike
     for iou in (0.3, 0.5) if truths else ():
         found = match(boxes, truths, iou)
         summary[f"boxes_at_iou_{iou}"] = {"recall": found.recall, "precision": found.precision}

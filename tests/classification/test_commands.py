@@ -77,8 +77,11 @@ def test_evaluate_writes_figures_and_a_page(run):
 
 
 def test_maps_and_their_figures(run, shared_set, tmp_path):
-    code, text = call("cam", run, shared_set / "dot", "--road", "--output", tmp_path / "cams")
+    code, text = call(
+        "cam", run, shared_set / "dot", "--road", "--randomise", "--output", tmp_path / "cams"
+    )
     assert code == 0, text
+    assert "shuffled weights" in text
     rows = rows_of(tmp_path / "cams" / "figures.csv")
     assert len(rows) == 8
     assert all(-1 <= float(row["road"]) <= 1 for row in rows)
