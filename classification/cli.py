@@ -185,6 +185,7 @@ Smooth = Annotated[str, typer.Option(help="none, augment, pca or both.")]
 Threshold = Annotated[
     str, typer.Option(help="Map to objects: a share of its maximum, otsu, or quantile:0.95.")
 ]
+Most = Annotated[int, typer.Option(min=0, help="Boxes a picture; 0 for all.")]
 MinArea = Annotated[int, typer.Option(min=1, help="Smallest object in pixels of the picture.")]
 
 
@@ -313,6 +314,7 @@ def cam(
     ] = "predicted",
     threshold: Threshold = "0.5",
     min_area: MinArea = 25,
+    most: Most = 0,
     split: Annotated[
         str | None,
         typer.Option(
@@ -332,7 +334,7 @@ def cam(
     from classification.model import Classifier
 
     loaded = Classifier.load(model)
-    rule = BoxRule(threshold, min_area)
+    rule = BoxRule(threshold, min_area, most)
     request = ExplainRequest(method, layer, smooth, target, rule, road, randomise)
     pictures = find_pictures(folder, loaded.classes)
     if split is not None:
@@ -393,7 +395,7 @@ def boxes(
     ] = "known",
     threshold: Threshold = "0.5",
     min_area: MinArea = 25,
-    most: Annotated[int, typer.Option(min=0, help="Boxes a picture; 0 for all.")] = 0,
+    most: Most = 0,
     output: Annotated[Path, typer.Option(help="Folder of the proposals.")] = Path("proposals"),
 ) -> None:
     """Proposes boxes by what the model looks at, for a person to correct in labelImg."""

@@ -336,10 +336,10 @@ def _comparison(
     if axis == "epochs":
         files = snapshots(run)[1:]
         options = {path.stem: replace(look, model=ModelFile.of(path)) for path in files}
-        usual = _spread(list(options), 6)
+        usual = _spread(list(options), 4)
     elif axis == "layers":
         options = {layer: replace(look, layer=layer) for layer in layer_names(look.model)}
-        usual = _spread([layer for layer in options if _is_stage(layer)] or list(options), 6)
+        usual = _spread([layer for layer in options if _is_stage(layer)] or list(options), 4)
     elif axis == "methods":
         options = {method: replace(look, method=method) for method in METHODS}
         usual = [method for method in METHODS if method not in _SLOW]
