@@ -13,6 +13,7 @@ from anomaly.simulator import DECISIONS, FolderWatch
 from anomaly.training import MODEL
 from inspection.heat import thumbnail
 from inspection.images import read_image
+from inspection.streamlit_page import keep_networks
 
 COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
 _LONGEST = 420
@@ -21,6 +22,7 @@ _LONGEST = 420
 @st.cache_resource(show_spinner="Loading the model …")
 def model_of(run: Path) -> AnomalyModel:
     """The run's model, loaded once for all visitors."""
+    keep_networks()
     return AnomalyModel.load(run / MODEL)
 
 

@@ -40,6 +40,7 @@ from inspection.fit import Image8
 from inspection.heat import heat_overlay
 from inspection.operating_point import percent
 from inspection.report import GREEN, RED, DrawnBox, draw_view, image_uri
+from inspection.streamlit_page import keep_networks
 
 _LONGEST, _SMALL = 640, 360
 _SLOW = ("score-cam", "ablation-cam")
@@ -57,6 +58,7 @@ def page(runs: Path) -> None:
         runs: Folder of the runs.
     """
     st.set_page_config(page_title="CAM dashboard", layout="wide")
+    keep_networks()
     st.markdown(_WIDTHS, unsafe_allow_html=True)
     names = runs_below(runs)
     if not names:
