@@ -182,7 +182,9 @@ def test_weights_and_biases_is_written_offline(shared_set, tmp_path):
 def test_ctrl_c_saves_in_the_midst_of_an_epoch(shared_set, tmp_path):
     options = settings_of(ClassificationSettings, shared_set, tmp_path, epochs=400)
     code = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell's background job, which the tests may be, has Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from classification.settings import ClassificationSettings as S\n"
         "from classification.training import train\n"
         "train(S.model_validate_json(sys.argv[1]))\n"
