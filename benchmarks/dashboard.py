@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -27,6 +28,7 @@ def script(runs: str) -> None:
 def write_run(folder: Path) -> Path:
     """A run whose model was never trained: its maps cost what a trained one's do."""
     from classification.architectures import build_model
+    from classification.data import open_data
     from classification.model import Classifier, ModelCard
     from classification.sample import CLASSES, write_sample
     from classification.settings import ClassificationSettings
@@ -39,6 +41,8 @@ def write_run(folder: Path) -> Path:
     card = ModelCard("resnet50", classes, "normal", settings.preparation, run="run")
     Classifier(build_model("resnet50", 224, len(classes)), card).save(run / "best.keras")
     save_settings(settings, run / "settings.yaml")
+    data = open_data(settings.data, settings.runs, say=lambda line: None)
+    shutil.copyfile(data.split_path, run / "split.csv")
     return folder / "runs"
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from classification.augment import Augmenter
 from classification.cam import Explainer
-from classification.evaluation import run_data, run_settings
+from classification.evaluation import run_data
 from classification.layers import map_layers
 from classification.model import Classifier, ModelCard
 from classification.pictures import Picture, Pictures
@@ -118,8 +118,7 @@ def explainer(model: ModelFile, layer: str) -> Explainer:
 @st.cache_resource(max_entries=4, show_spinner="Reading the pictures …")
 def part_of(run: Path, part: str, _changed: float) -> tuple[Pictures, list[Picture]]:
     """The pictures of a part of a run's split."""
-    settings = run_settings(run)
-    data = run_data(settings, lambda line: None)
+    data = run_data(run, lambda line: None)
     return data.pictures, data.part(part)
 
 

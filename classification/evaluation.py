@@ -6,24 +6,25 @@ import csv
 import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 
-from classification.data import Data, open_data
+from classification.data import Data
 from classification.folder import FoundPicture
 from classification.measures import Measures, measure
 from classification.model import Classifier, Prediction, decided, model_file
 from classification.pictures import Pictures, open_pictures
 from classification.scored import Progress, Scored, score_pictures
 from classification.settings import SETTINGS, ClassificationSettings
+from inspection.console import counted
 from inspection.errors import InputError
 from inspection.operating_point import percent
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
 from inspection.settings import read_settings
-from inspection.split import PARTS
+from inspection.split import PARTS, load_split
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,27 @@ def run_settings(model: Path) -> ClassificationSettings:
     return read_settings(ClassificationSettings, path, {})
 
 
-def run_data(settings: ClassificationSettings, say: Callable[[str], None]) -> Data:
-    """The pictures and the stored split of a run."""
-    return open_data(
-        settings.data,
-        settings.runs,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        normal=settings.normal,
-        say=say,
-    )
+def run_data(run: Path, say: Callable[[str], None]) -> Data:
+    """The pictures of a run, and the split it was trained with.
+
+    Args:
+        run: Its folder; the split is the one kept there, wherever the run has been moved to.
+        say: Told of pictures that have come since, which are left out.
+
+    Raises:
+        InputError: The run's settings, split or pictures cannot be read.
+    """
+    settings = run_settings(run)
+    pictures = open_pictures(settings.data, settings.normal)
+    path = run / "split.csv"
+    split = load_split(path)
+    known = tuple(item for item in pictures.items if item.image in split.assignments)
+    if len(known) < len(pictures.items):
+        say(
+            f"Note: {counted(len(pictures.items) - len(known), 'picture')} came after the "
+            "training and stand in no part; they are left out."
+        )
+    return Data(replace(pictures, items=known), split, path)
 
 
 def score_part(
@@ -85,7 +96,7 @@ def score_part(
     on_progress: Progress = lambda done, total: None,
 ) -> Scored:
     """Looks at a part of a run's split."""
-    data = run_data(settings, say)
+    data = run_data(settings.runs / str(settings.name), say)
     return score_pictures(model, data.pictures, data.part(part), on_progress)
 
 
@@ -99,7 +110,7 @@ def pictures_of_part(
     """
     if part not in PARTS:
         raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
-    data = run_data(run_settings(model), lambda line: None)
+    data = run_data(model_file(model).parent, lambda line: None)
     there = {data.pictures.path(item).resolve() for item in data.part(part)}
     found = [one for one in pictures if one.path.resolve() in there]
     if not found:
@@ -142,7 +153,7 @@ def evaluate(
     else:
         if part not in PARTS:
             raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
-        data = run_data(run_settings(model_path), say)
+        data = run_data(model_file(model_path).parent, say)
         pictures, items = data.pictures, data.part(part)
     if not items:
         raise InputError(f"The {part} part holds no picture; choose another --split.")

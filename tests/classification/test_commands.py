@@ -76,6 +76,22 @@ def test_evaluate_writes_figures_and_a_page(run):
     assert page.count("taken for") == wrong
 
 
+def test_a_run_that_was_moved_keeps_its_split(run, tmp_path):
+    """Else pictures that were learnt from would be tested on."""
+    code, _ = call("evaluate", run, "--output", tmp_path / "before")
+    assert code == 0
+    moved = run.rename(tmp_path / "옮긴 런")
+    for path in (tmp_path / "runs" / "splits").iterdir():
+        path.unlink()
+    code, text = call("evaluate", moved, "--output", tmp_path / "after")
+    assert code == 0, text
+    tables = [
+        sorted(row["image"] for row in rows_of(tmp_path / name / "predictions.csv"))
+        for name in ("before", "after")
+    ]
+    assert tables[0] == tables[1]
+
+
 def test_maps_and_their_figures(run, shared_set, tmp_path):
     code, text = call(
         "cam", run, shared_set / "dot", "--road", "--randomise", "--output", tmp_path / "cams"
