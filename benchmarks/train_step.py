@@ -46,7 +46,7 @@ def our_step(size: int, batch_size: int, backbone: str, channels: int) -> Callab
     from detection.model import RetinaNet
     from detection.targets import make_targets
 
-    model = RetinaNet(backbone, CLASSES, norm="batch", head_norm=False, channels=channels)
+    model = RetinaNet(backbone, CLASSES, norm="batch", head_norm="none", channels=channels)
     model.compile(keras.optimizers.Adam(_LEARNING_RATE, global_clipnorm=5.0), jit_compile=False)
     images, boxes, classes = labelled(batch_size, size)
     anchors = anchor_boxes(model.anchors, size, size)

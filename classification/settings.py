@@ -63,7 +63,7 @@ class ClassificationSettings(BaseModel):
     steps: Positive | None = None
     batch_size: Positive = 8
     lr: Annotated[float, Field(gt=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
     seed: Annotated[int, Field(ge=0)] = 0
     keep: Positive | None = None
     wandb: bool = False

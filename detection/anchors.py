@@ -6,7 +6,7 @@ input pipeline, outside the model's graph.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,9 @@ class AnchorSettings:
         sizes: Side in pixels of the square anchor of each level.
         scales: Factors on the side, the same at every level.
         ratios: Width divided by height, the same at every level; the area is kept.
+        aligned: Whether anchors stand where the network's cells look: cell k of a level is
+            centred on pixel `stride * k`. False puts them at `(k + .5) * stride`, as KerasCV does
+            and as snapshots made before this field did.
 
     Source: Lin et al. 2017, arXiv:1708.02002, section 4: 32-512, three octaves, .5/1/2.
     """
@@ -32,6 +35,7 @@ class AnchorSettings:
     sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
     scales: tuple[float, ...] = _OCTAVES
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    aligned: bool = True
 
     @property
     def per_location(self) -> int:
@@ -40,12 +44,20 @@ class AnchorSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for the model's own file."""
-        return {key: list(value) for key, value in asdict(self).items()}
+        shapes = {key: list(getattr(self, key)) for key in ("sizes", "scales", "ratios")}
+        return {**shapes, "aligned": self.aligned}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> AnchorSettings:
         """The inverse of `to_dict`."""
-        return cls(**{key: tuple(float(item) for item in items) for key, items in value.items()})
+        value = dict(value)
+        aligned = bool(value.pop("aligned", False))
+        shapes = {key: tuple(float(item) for item in items) for key, items in value.items()}
+        return cls(**shapes, aligned=aligned)
+
+    def first_centre(self, stride: int) -> float:
+        """Where a level's first anchor is centred, in pixels from the image's edge."""
+        return 0.5 if self.aligned else stride / 2
 
     def shapes(self) -> np.ndarray:
         """Widths and heights, (levels, per_location, 2) float64, scales outermost."""
@@ -69,8 +81,9 @@ def anchor_boxes(settings: AnchorSettings, height: int, width: int) -> np.ndarra
     """
     levels = []
     for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
-        y = (np.arange(-(-height // stride)) + 0.5) * stride
-        x = (np.arange(-(-width // stride)) + 0.5) * stride
+        first = settings.first_centre(stride)
+        y = np.arange(-(-height // stride)) * stride + first
+        x = np.arange(-(-width // stride)) * stride + first
         grid = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None, :]
         levels.append(np.concatenate([grid - shape / 2, grid + shape / 2], axis=-1).reshape(-1, 4))
     boxes = np.concatenate(levels).astype(np.float32)
@@ -106,7 +119,9 @@ def best_ious(settings: AnchorSettings, boxes: np.ndarray, height: int, width: i
     best = np.zeros(len(boxes))
     for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
         cells = np.array([-(-width // stride), -(-height // stride)])
-        nearest = (np.clip(np.floor(centre / stride), 0, cells - 1) + 0.5) * stride
+        first = settings.first_centre(stride)
+        cell = np.floor((centre - first) / stride + 0.5)
+        nearest = np.clip(cell, 0, cells - 1) * stride + first
         low = np.maximum(boxes[:, None, :2], nearest[:, None] - shape / 2)
         high = np.minimum(boxes[:, None, 2:], nearest[:, None] + shape / 2)
         overlap = np.clip(high - low, 0, None).prod(axis=-1)

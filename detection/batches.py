@@ -81,6 +81,8 @@ class FittedImages:
         image = read_image(self.images_dir / labels.image, self._bits)
         fit = fit_for(image.shape[1], image.shape[0], self.size, self._fit)
         classes = np.array([self._index[name] for name in labels.label], np.int64)
+        # As in an evaluation, where finding a difficult box is neither right nor wrong.
+        classes = np.where(labels.difficult, -1, classes)
         return Sample(fit.apply(image), fit.to_fitted(labels.xyxy), classes)
 
 
@@ -103,7 +105,7 @@ def plan_windows(images: FittedImages, crop: int | None, background: float = 1.0
     windows = [
         Window(index, box)
         for index, labels in enumerate(images.labels)
-        for box in range(len(labels.xyxy))
+        for box in np.flatnonzero(~labels.difficult)
     ]
     anywhere = max(len(images), round(background * len(windows)))
     return windows + [Window(index % len(images), -1) for index in range(anywhere)]
@@ -195,7 +197,9 @@ class Batches:
         side = self.crop or images.size
         self._anchors = anchor_boxes(anchors, side, side)
         self._augmenter = Augmenter(augment)
-        self._defective = [i for i, labels in enumerate(images.labels) if len(labels.xyxy)]
+        self._defective = [
+            index for index, item in enumerate(images.labels) if not item.difficult.all()
+        ]
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +147,13 @@ def similar_classes(labels: Sequence[ImageLabels]) -> list[str]:
 def boxes_per_class(labels: Sequence[ImageLabels]) -> Counter[str]:
     """How many boxes each class has."""
     return Counter(name for item in labels for name in item.label)
+
+
+def without_difficult(labels: ImageLabels) -> ImageLabels:
+    """The labels that training learns from and an evaluation counts."""
+    kept = ~labels.difficult
+    names = tuple(name for name, keep in zip(labels.label, kept, strict=True) if keep)
+    return replace(labels, xyxy=labels.xyxy[kept], label=names, difficult=None)
 
 
 def fitted_boxes(

@@ -12,18 +12,21 @@ This is the only file that imports KerasCV. What is replaced, and why:
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import keras_cv
 import numpy as np
 from keras import layers, ops
 
-from detection.anchors import AnchorSettings
+from detection.anchors import STRIDES, AnchorSettings
 from detection.losses import focal_loss, smooth_l1_loss
 from inspection import backbones
 
 PRIOR_PROBABILITY = 0.01
+LEVELS = len(STRIDES)
+HeadNorm = Literal["batch", "group", "none"]
+_KEPT_OF_POSITIVES = 0.9  # of the moving average, at each step
 
 
 @keras.saving.register_keras_serializable("detection")
@@ -117,11 +120,14 @@ class PredictionHead(layers.Layer):
         outputs: Values per location: anchors x classes, or anchors x 4.
         channels: Width of the inner convolutions.
         convs: How many there are; 4 in the paper.
-        group_norm: Whether each is followed by GroupNorm. Levels differ in statistics, which
-            rules out BatchNorm in a shared head; GroupNorm lets it learn from scratch.
+        norm: What follows each convolution. `batch`: one BatchNorm per level, since levels
+            differ in statistics; it sees no map size, so that a head trained on windows answers
+            the same on whole images. `group`: GroupNorm over the map, as snapshots made before
+            `batch` have it. `none`: a bias alone.
         prior: Probability that the last bias starts at; None starts it at zero.
 
-    Source: Lin et al. 2017, arXiv:1708.02002, section 4.
+    Source: Lin et al. 2017, arXiv:1708.02002, section 4; one norm per level as in Tan et al.
+        2020, arXiv:1911.09070.
     """
 
     def __init__(
@@ -129,7 +135,7 @@ class PredictionHead(layers.Layer):
         outputs: int,
         channels: int = 256,
         convs: int = 4,
-        group_norm: bool = False,
+        norm: HeadNorm = "batch",
         prior: float | None = None,
         **kwargs,
     ) -> None:
@@ -137,24 +143,20 @@ class PredictionHead(layers.Layer):
         self.outputs = outputs
         self.channels = channels
         self.convs = convs
-        self.group_norm = group_norm
+        self.norm = norm
         self.prior = prior
         self.hidden = [
             layers.Conv2D(
                 channels,
                 3,
                 padding="same",
-                use_bias=not group_norm,
+                use_bias=norm == "none",
                 kernel_initializer="he_normal",
                 name=f"conv_{index}",
             )
             for index in range(convs)
         ]
-        self.norms = (
-            [backbones.normalisation("group", f"norm_{index}") for index in range(convs)]
-            if group_norm
-            else []
-        )
+        self.norms = self._norms()
         bias = 0.0 if prior is None else -float(np.log((1 - prior) / prior))
         # float32 whatever the policy: a sigmoid of a bfloat16 logit has three digits.
         self.prediction = layers.Conv2D(
@@ -167,23 +169,43 @@ class PredictionHead(layers.Layer):
             name="prediction",
         )
 
+    def _norms(self) -> list[layers.Layer]:
+        """All norms in one list, because Keras saves no lists in lists."""
+        if self.norm == "none":
+            return []
+        if self.norm == "group":
+            return [backbones.normalisation("group", f"norm_{i}") for i in range(self.convs)]
+        # Its statistics must settle within trainings of a few hundred steps: hence the momentum.
+        return [
+            layers.BatchNormalization(
+                momentum=0.97, epsilon=1e-3, name=f"norm_{index}_P{level + 3}"
+            )
+            for index in range(self.convs)
+            for level in range(LEVELS)
+        ]
+
+    def norm_after(self, index: int, level: int) -> layers.Layer | None:
+        """The norm that follows an inner convolution at a level (0 is P3)."""
+        if self.norm == "none":
+            return None
+        return self.norms[index if self.norm == "group" else index * LEVELS + level]
+
     def build(self, input_shape: tuple) -> None:
         shape = tuple(input_shape)
-        for index, conv in enumerate(self.hidden):
+        for conv in self.hidden:
             conv.build(shape)
             shape = (*shape[:-1], self.channels)
-            if self.norms:
-                self.norms[index].build(shape)
+        for norm in self.norms:
+            norm.build(shape)
         self.prediction.build(shape)
         self.built = True
 
-    def call(self, x):
-        """Maps (B, h, w, C) of any level to (B, h, w, outputs)."""
+    def call(self, x, level: int = 0):
+        """Maps (B, h, w, C) of a level (0 is P3) to (B, h, w, outputs)."""
         for index, conv in enumerate(self.hidden):
             x = conv(x)
-            if self.norms:
-                x = self.norms[index](x)
-            x = ops.relu(x)
+            norm = self.norm_after(index, level)
+            x = ops.relu(x if norm is None else norm(x))
         return self.prediction(x)
 
     def compute_output_shape(self, input_shape: tuple):
@@ -194,8 +216,30 @@ class PredictionHead(layers.Layer):
             "outputs": self.outputs,
             "channels": self.channels,
             "convs": self.convs,
-            "group_norm": self.group_norm,
+            "norm": self.norm,
             "prior": self.prior,
+        }
+
+
+class _LevelByLevel:
+    """A head as KerasCV calls it, once for each level from P3 on, without saying which."""
+
+    def __init__(self, head: PredictionHead) -> None:
+        self._head = head
+        self._levels = iter(range(LEVELS))
+
+    def __call__(self, x):
+        return self._head(x, level=next(self._levels))
+
+
+class _AnchorGenerator(keras_cv.layers.AnchorGenerator):
+    """KerasCV's anchors, moved to where the network's cells look."""
+
+    def __call__(self, image=None, image_shape=None):
+        levels = super().__call__(image=image, image_shape=image_shape)
+        return {
+            key: boxes + (0.5 - stride / 2)
+            for (key, boxes), stride in zip(levels.items(), STRIDES, strict=True)
         }
 
 
@@ -219,7 +263,8 @@ class RetinaNet(keras_cv.models.RetinaNet):
         classes: Class names; the class index is the place in it.
         anchors: `AnchorSettings` or its dictionary.
         norm: Normalisation of the backbone: `batch`, `frozen` or `group`.
-        head_norm: Whether the heads carry GroupNorm.
+        head_norm: Norm of the heads, see `PredictionHead`; True and False are `group` and `none`
+            in snapshots made before.
         channels: Width of pyramid and heads.
         head_convs: Convolutions in each head before the prediction.
         preprocessing: What `Detector` must do to a picture: `size`, `fit`, `bits`.
@@ -237,7 +282,7 @@ class RetinaNet(keras_cv.models.RetinaNet):
         classes: tuple[str, ...] | list[str],
         anchors: AnchorSettings | dict[str, Any] | None = None,
         norm: backbones.Norm = "batch",
-        head_norm: bool = True,
+        head_norm: HeadNorm | bool = "batch",
         channels: int = 256,
         head_convs: int = 4,
         preprocessing: dict[str, Any] | None = None,
@@ -249,11 +294,11 @@ class RetinaNet(keras_cv.models.RetinaNet):
         if isinstance(anchors, dict):
             anchors = AnchorSettings.from_dict(anchors)
         kwargs.setdefault("name", "retinanet")
+        if isinstance(head_norm, bool):
+            head_norm = "group" if head_norm else "none"
         per_location = anchors.per_location
-        head = {"channels": channels, "convs": head_convs, "group_norm": head_norm}
-        parts = {
-            "backbone": backbones.resnet(backbone, norm, trainable=train_backbone),
-            "feature_pyramid": FeaturePyramid(channels, name="feature_pyramid"),
+        head = {"channels": channels, "convs": head_convs, "norm": head_norm}
+        heads = {
             "classification_head": PredictionHead(
                 per_location * len(classes),
                 prior=PRIOR_PROBABILITY,
@@ -262,21 +307,32 @@ class RetinaNet(keras_cv.models.RetinaNet):
             ),
             "box_head": PredictionHead(per_location * 4, name="box_head", **head),
         }
+        parts = {
+            "backbone": backbones.resnet(backbone, norm, trainable=train_backbone),
+            "feature_pyramid": FeaturePyramid(channels, name="feature_pyramid"),
+            **{name: _LevelByLevel(part) for name, part in heads.items()},
+        }
+        generator = _AnchorGenerator if anchors.aligned else keras_cv.layers.AnchorGenerator
         with _float32_policy():
             super().__init__(
                 **parts,
                 num_classes=len(classes),
                 bounding_box_format="xyxy",
-                anchor_generator=keras_cv.layers.AnchorGenerator(
+                anchor_generator=generator(
                     bounding_box_format="xyxy",
                     sizes=list(anchors.sizes),
                     aspect_ratios=list(anchors.ratios),
                     scales=list(anchors.scales),
-                    strides=[8, 16, 32, 64, 128],
+                    strides=list(STRIDES),
                     clip_boxes=False,
                 ),
                 **kwargs,
             )
+        self.classification_head = heads["classification_head"]
+        self.box_head = heads["box_head"]
+        self.positives = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, dtype="float32", name="positives"
+        )
         self.settings = {
             "backbone": backbone,
             "classes": list(classes),
@@ -317,13 +373,26 @@ class RetinaNet(keras_cv.models.RetinaNet):
         """Compiles for training; the two losses are the model's own."""
         keras.Model.compile(self, optimizer=optimizer, loss=None, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-        """Focal plus smooth-L1 loss over the batch, divided by its positive anchors.
+    def save_own_variables(self, store) -> None:
+        store["positives"] = np.asarray(self.positives)
 
-        At least 1 is divided by, so that a batch of normal images still teaches.
+    def load_own_variables(self, store) -> None:
+        if "positives" in store:  # snapshots made before have none
+            self.positives.assign(store["positives"])
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Focal plus smooth-L1 loss over the batch, divided by the usual number of positives.
+
+        That is a moving average over the batches: by its own number a batch of normal images
+        would be divided by 1, and one of defects by dozens, so that a normal image would weigh
+        dozens of defective ones.
         """
         labels = y["classification"]
-        positives = ops.maximum(1.0, ops.sum(ops.cast(labels >= 0, "float32")))
+        now = ops.maximum(1.0, ops.sum(ops.cast(labels >= 0, "float32")))
+        kept = ops.where(self.positives > 0, _KEPT_OF_POSITIVES, 0.0)
+        positives = kept * self.positives + (1 - kept) * now
+        if training:
+            self.positives.assign(positives)
         classification = focal_loss(labels, y_pred["classification"]) / positives
         box = smooth_l1_loss(labels, y["box"], y_pred["box"]) / positives
         self.classification_tracker.update_state(classification)

@@ -310,9 +310,9 @@ def _head(graph: Graph, head: PredictionHead, x: _Map, level: int, shape: tuple[
     for index, conv in enumerate(head.hidden):
         part = f"conv_{index}"
         x = _convolution(graph, conv, x, f"{name}/{part}", f"{head.name}/{part}")
-        if head.norms:
-            part = f"norm_{index}"
-            x = _normalisation(graph, head.norms[index], x, f"{name}/{part}", f"{head.name}/{part}")
+        norm = head.norm_after(index, level)
+        if norm is not None:
+            x = _normalisation(graph, norm, x, f"{name}/norm_{index}", f"{head.name}/{norm.name}")
         relu = graph.node("Relu", f"{name}/relu_{index}", x.name)
         x = _Map(relu, x.channels, x.height, x.width)
     x = _convolution(graph, head.prediction, x, f"{name}/prediction", f"{head.name}/prediction")

@@ -45,7 +45,7 @@ class TrainSettings(BaseModel):
     batch_size: Positive | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
     clip_norm: Annotated[float, Field(gt=0)] = 5.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     jit: bool = False

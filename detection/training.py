@@ -10,6 +10,7 @@ import keras
 from detection.average_precision import measure_average_precision
 from detection.batches import Batch
 from detection.calibration import choose_operating_point
+from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.settings import TrainSettings
 from detection.training_log import TrainingLog
@@ -91,7 +92,7 @@ def _tell(run: Run, epoch: int, mean_ap: float) -> None:
 def _validate(run: Run, guard: InterruptGuard) -> Validated:
     """Val mAP; stores the operating point chosen there in the model."""
     labels = run.dataset.part("val")
-    detector = Detector(run.model)
+    detector = Detector(as_saved(run.model))
     pictures = ((item.image, run.settings.images / item.image) for item in labels)
     show = run.log.validating(len(labels))
 
@@ -110,3 +111,20 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
         run.model.settings["operating_point"] = None
     details = {f"ap_{item.label}": item.ap for item in result.classes}
     return Validated(result.mean_ap, details)
+
+
+def as_saved(model: RetinaNet) -> RetinaNet:
+    """The network as its snapshot computes: in float32, whatever it is trained in.
+
+    The threshold and the best epoch are chosen by its scores, not by rounded ones.
+    """
+    trained_in = keras.config.dtype_policy()
+    if trained_in.name == "float32":
+        return model
+    keras.config.set_dtype_policy("float32")
+    try:
+        saved = RetinaNet.from_config(model.get_config())
+    finally:
+        keras.config.set_dtype_policy(trained_in)
+    saved.set_weights(model.get_weights())
+    return saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ import numpy as np
 
 from detection.anchors import AnchorSettings, best_ious, best_possible_recall, fit_anchors
 from detection.batches import Batches, FittedImages
-from detection.dataset import Dataset, boxes_per_class, fitted_boxes, open_dataset
+from detection.dataset import (
+    Dataset,
+    boxes_per_class,
+    fitted_boxes,
+    open_dataset,
+    without_difficult,
+)
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings, load_settings
@@ -76,10 +83,11 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         say=log.say,
     )
     counted = [not item.difficult.all() for item in dataset.part("val") if len(item.xyxy)]
-    if not boxes_per_class(dataset.part("train")) or not any(counted):
+    learnt = [without_difficult(item) for item in dataset.part("train")]
+    if not boxes_per_class(learnt) or not any(counted):
         raise InputError(
-            f"{settings.annotations}: the train and val parts need at least one box each, in val "
-            "one that is not marked difficult; label more images, or change --fractions."
+            f"{settings.annotations}: the train and val parts need at least one box each that is "
+            "not marked difficult; label more images, or change --fractions."
         )
     settings = settings.model_copy(
         update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
@@ -94,6 +102,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
                 "another --run."
             )
         state = RunState()
+        _check_windows(settings, dataset.part("train"))
         settings, model = _new_model(settings, dataset, log)
     images = FittedImages(
         dataset.part("train"),
@@ -212,19 +221,52 @@ def _filled(settings: TrainSettings) -> TrainSettings:
     if settings.lr is None:
         update["lr"] = 2e-4 if pretrained else 1e-3
     if settings.norm == "auto":
-        small = update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
+        small = whole and update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
         update["norm"] = "frozen" if pretrained else "group" if small else "batch"
         if settings.weights.endswith(".keras"):  # what GroupNorm learnt fits no other norm
             stored = snapshot_settings(settings.weights).get("norm")
             update["norm"] = "group" if stored == "group" else "frozen"
+    if not whole and update.get("norm", settings.norm) == "group":
+        raise InputError(
+            f"--norm group with --crop {settings.crop}: GroupNorm takes its statistics over the "
+            "whole map, so what is learnt on windows comes out otherwise on whole images. Give "
+            "--norm batch (and no --weights of a run with group), or leave out --crop."
+        )
     return settings.model_copy(update=update)
+
+
+def _check_windows(settings: TrainSettings, labels: list[ImageLabels]) -> None:
+    """Refuses windows that cannot show a whole box.
+
+    Raises:
+        InputError: A box is longer than `--crop`.
+    """
+    if settings.crop is None or settings.crop >= settings.size:
+        return
+    longest = {
+        item.image: float((boxes[:, 2:] - boxes[:, :2]).max())
+        for item in map(without_difficult, labels)
+        if len(boxes := fitted_boxes([item], settings.images, settings.size, settings.fit))
+    }
+    images = [name for name, side in longest.items() if side > settings.crop]
+    if images:
+        most = max(longest.values())
+        fits = min(settings.size, 32 * math.ceil(1.1 * most / 32))
+        named = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
+        raise InputError(
+            f"--crop {settings.crop}: boxes of {len(images)} training images ({named}) are longer, "
+            f"up to {most:.0f} px at --size {settings.size}; cut by every window, they would be "
+            f"learnt as shorter ones. Give --crop {fits}, or leave out --crop to train on whole "
+            "images; a box that may be left unlearnt can be marked difficult in labelImg."
+        )
 
 
 def _choose_anchors(
     settings: TrainSettings, labels: list[ImageLabels], log: TrainingLog
 ) -> AnchorSettings:
     """Anchors as the settings ask, with what they can reach said."""
-    boxes = fitted_boxes(labels, settings.images, settings.size, settings.fit)
+    learnt = [without_difficult(item) for item in labels]
+    boxes = fitted_boxes(learnt, settings.images, settings.size, settings.fit)
     default = AnchorSettings()
     chosen = default
     if settings.anchors == "auto":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from detection.anchors import (
 from inspection.boxes import box_iou
 
 FITTED = AnchorSettings((21.5, 43.0, 86.0, 172.0, 344.0), (1.0, 1.4), (0.31, 1.0, 1.7, 4.0))
+AS_KERAS_CV = replace(FITTED, aligned=False)
 
 sides = st.floats(0.2, 400)
 
@@ -51,13 +54,29 @@ def keras_cv_anchors(anchors: AnchorSettings, height: int, width: int) -> np.nda
 
 
 @pytest.mark.parametrize(("height", "width"), [(900, 900), (901, 777), (64, 131), (8, 8), (129, 1)])
-@pytest.mark.parametrize("anchors", [AnchorSettings(), FITTED], ids=["default", "fitted"])
+@pytest.mark.parametrize(
+    "anchors", [AnchorSettings(aligned=False), AS_KERAS_CV], ids=["default", "fitted"]
+)
 def test_anchors_equal_keras_cv(anchors, height, width):
     ours = anchor_boxes(anchors, height, width)
     theirs = keras_cv_anchors(anchors, height, width)
     assert ours.dtype == np.float32
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(900, 900), (64, 131)])
+def test_aligned_anchors_are_the_same_shapes_at_other_places(height, width):
+    moved = anchor_boxes(FITTED, height, width) - anchor_boxes(AS_KERAS_CV, height, width)
+    start = 0
+    for stride, length in zip(STRIDES, level_lengths(FITTED, height, width), strict=True):
+        np.testing.assert_allclose(moved[start : start + length], 0.5 - stride / 2, atol=1e-3)
+        start += length
+
+
+def test_settings_survive_a_round_trip():
+    for anchors in (FITTED, AS_KERAS_CV):
+        assert AnchorSettings.from_dict(anchors.to_dict()) == anchors
 
 
 def test_number_of_anchors_at_900():
@@ -139,10 +158,10 @@ def test_fit_is_never_worse_than_the_default(boxes):
 
 def test_fit_finds_anchors_for_small_and_for_long_boxes():
     rng = np.random.default_rng(0)
-    start = rng.uniform(0, 850, (60, 2))
-    small = np.concatenate([start, start + rng.uniform(10, 18, (60, 2))], axis=1)
+    start = rng.uniform(0, 850, (600, 2))
+    small = np.concatenate([start, start + rng.uniform(10, 18, (600, 2))], axis=1)
     long = np.concatenate([start * [0.7, 1], start * [0.7, 1] + [240, 30]], axis=1)
-    for boxes, recall in ((small, 0.85), (long, 1.0)):
+    for boxes, recall in ((small, 0.78), (long, 1.0)):  # every 8th pixel reaches no more
         fitted = fit_anchors(boxes, 900, 900)
         assert mean_reach(fitted, boxes, 900) > mean_reach(AnchorSettings(), boxes, 900) + 0.1
         assert best_possible_recall(best_ious(fitted, boxes, 900, 900)) >= recall

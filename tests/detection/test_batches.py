@@ -15,7 +15,7 @@ from detection.augment import Sample
 from detection.batches import Batches, FittedImages, Window, cut_window, plan_windows
 from detection.dataset import open_dataset
 from detection.targets import decode_boxes
-from inspection.boxes import ImageLabels
+from inspection.boxes import ImageLabels, box_iou
 from inspection.errors import InputError
 from inspection.images import write_image
 from inspection.prefetch import ahead
@@ -64,6 +64,21 @@ def test_cache_stays_within_its_bound_and_changes_nothing(small_set):
         np.testing.assert_array_equal(none[index].image, some[index].image)
     assert some[0] is some[0]
     assert none[0] is not none[0]
+
+
+def test_a_difficult_box_is_neither_learnt_nor_held_against_the_model(tmp_path):
+    """An evaluation ignores it; learning it as a defect would contradict that."""
+    write_image(tmp_path / "a.png", np.full((96, 96, 3), 50, np.uint8))
+    boxes = [[10, 10, 40, 40], [50, 50, 80, 80]]
+    labels = [ImageLabels("a.png", boxes, (CLASSES[0],) * 2, [True, False])]
+    images = FittedImages(labels, tmp_path, CLASSES, 96)
+    assert images[0].classes.tolist() == [-1, 0]
+    assert {window.box for window in plan_windows(images, 64)} == {-1, 1}
+    batch = Batches(images, AnchorSettings(), 1, augment="none")[0]
+    label, anchors = batch.targets["classification"][0], anchor_boxes(AnchorSettings(), 96, 96)
+    iou = box_iou(anchors, np.array(boxes, np.float32))
+    assert (label[iou[:, 0] > 0.5] < -1).all()
+    assert (label[iou[:, 1] > 0.5] == 0).all()
 
 
 # --- windows -----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ SIZE = 130  # 17, 9, 5, 3, 2 cells: every level of the pyramid is cut
 
 
 def lively_detector(
-    backbone: str = "resnet18", norm: str = "batch", head_norm: bool = True, **stored
+    backbone: str = "resnet18", norm: str = "batch", head_norm: str = "batch", **stored
 ) -> Detector:
     """A detector whose weights are not those of a start, so that every constant shows."""
     model = RetinaNet(
@@ -100,7 +100,7 @@ def test_what_a_deployment_needs_travels_inside(detector, exported):
 
 @pytest.mark.parametrize(
     ("backbone", "norm", "head_norm"),
-    [("resnet18", "group", False), ("resnet50", "frozen", True)],
+    [("resnet18", "group", "none"), ("resnet50", "frozen", "group")],
 )
 def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, head_norm):
     detector = lively_detector(backbone, norm, head_norm)

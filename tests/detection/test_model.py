@@ -175,6 +175,85 @@ def test_a_cell_of_p6_and_p7_means_the_same_place_at_odd_and_even_sizes():
         np.testing.assert_allclose(found7[:, :2, :2], p7[:, :2, :2], rtol=1e-4, atol=1e-5)
 
 
+# --- windows and whole images ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["classification_head", "box_head"])
+@pytest.mark.parametrize("level", range(5))
+def test_a_head_answers_the_same_on_a_window_and_on_the_whole(part, level):
+    """Statistics over the map would make training on windows something else than the use."""
+    model = small_model(head_convs=4)
+    shake(model)
+    head = getattr(model, part)
+    rng = np.random.default_rng(level)
+    whole = rng.normal(0, 1, (1, 40, 40, 32)).astype(np.float32)
+    whole[:, 20:] *= 5  # other contrast than in the window
+    window = np.asarray(head(whole[:, :16, :16], level=level))
+    found = np.asarray(head(whole, level=level))[:, :16, :16]
+    np.testing.assert_allclose(found[:, :11, :11], window[:, :11, :11], rtol=1e-4, atol=1e-4)
+
+
+def test_scores_at_a_place_do_not_depend_on_the_size_of_the_image():
+    model = small_model(head_convs=4)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if "norm_" in weight.path and "moving" not in weight.path:
+            weight.assign(weight + rng.normal(0, 0.3, weight.shape))
+    whole = rng.uniform(90, 120, (1, 512, 512, 3)).astype(np.float32)
+    whole[:, 256:] = rng.uniform(0, 255, (1, 256, 512, 3))
+    logits = []
+    for side in (256, 512):
+        found = outputs(model, whole[:, :side, :side])["box"][0]
+        cells, each = side // 8, model.anchors.per_location
+        found = found[: cells**2 * each].reshape(cells, cells, each, 4)  # P3
+        logits.append(found[8:16, 8:16])
+    change = np.abs(logits[0] - logits[1]).mean() / logits[0].std()
+    assert change < 0.02
+
+
+def test_anchors_stand_where_the_cells_look():
+    """With constant positive kernels the gradient of a cell is symmetric about its centre.
+
+    Max pooling follows the brightest pixel, so a rising and a falling image are averaged.
+    """
+    from inspection.backbones import resnet
+    from inspection.gradients import value_and_gradients
+
+    backbone = resnet("resnet18")
+    taps = {level: backbone.pyramid_level_inputs[level] for level in ("P3", "P4", "P5")}
+    model = keras.Model(
+        backbone.get_layer("local_contrast").output,
+        {level: backbone.get_layer(name).output for level, name in taps.items()},
+    )
+    pyramid = FeaturePyramid(4)
+    depths = {"P3": 128, "P4": 256, "P5": 512}
+    pyramid.build({level: (1, None, None, depth) for level, depth in depths.items()})
+    for weight in [*model.weights, *pyramid.weights]:
+        if "kernel" in weight.path:
+            weight.assign(np.full(weight.shape, 1 / np.prod(weight.shape[:-1]), np.float32))
+        elif "bias" in weight.path:
+            weight.assign(np.zeros(weight.shape))
+        elif "gamma" in weight.path:
+            weight.assign(np.ones(weight.shape))
+    side = 256
+    rising = np.linspace(1, 2, side, dtype=np.float32)[:, None].repeat(6, axis=1)
+    images = [np.broadcast_to(ramp, (1, side, side, 6)) for ramp in (rising, rising[::-1])]
+    for level, stride in enumerate((8, 16, 32, 64, 128)):
+        cell = side // stride // 2
+
+        def seen(x, level=level, cell=cell):
+            features = model(x, training=False)
+            maps = [features["P3"], features["P4"], features["P5"]]
+            if level > 2:
+                maps += pyramid(features)[3:]
+            return keras.ops.sum(maps[level][0, cell, cell])
+
+        columns = [value_and_gradients(seen, [image])[1][0][0].sum(axis=(0, 2)) for image in images]
+        centres = [(one * (np.arange(side) + 0.5)).sum() / one.sum() for one in columns]
+        expected = stride * cell + AnchorSettings().first_centre(stride)
+        assert np.mean(centres) == pytest.approx(expected, abs=0.6)
+
+
 # --- training ----------------------------------------------------------------------------------
 
 
@@ -190,10 +269,10 @@ def targets_of(*boxes_of_images) -> dict[str, np.ndarray]:
     }
 
 
-def trained_on(targets, learning_rate=0.1):
+def trained_on(targets, learning_rate=0.1, **options):
     """Weights before and after one plain gradient step, and what it reported."""
     keras.utils.set_random_seed(3)
-    model = small_model(norm="frozen")
+    model = small_model(norm="frozen", **options)
     model.compile(keras.optimizers.SGD(learning_rate))
     images = pictures(count=len(targets["classification"]))
     before = {weight.path: np.asarray(weight) for weight in model.weights}
@@ -210,19 +289,38 @@ def test_a_batch_of_normal_images_teaches_the_classification():
     assert report["loss"] == pytest.approx(report["classification_loss"], rel=1e-5)
     assert any(path.startswith("classification_head/") for path in changed)
     assert any(path.startswith("conv1_conv") for path in changed)
-    assert not any(path.startswith("box_head/") for path in changed)
+    assert not any(path.startswith("box_head/") and "moving" not in path for path in changed)
+
+
+def test_a_batch_of_normal_images_weighs_no_more_than_others():
+    """Divided by its own number of positives, which is 0, it outweighed dozens of others."""
+    model = small_model(norm="frozen")
+    model.compile(keras.optimizers.SGD(0.0))
+    images = pictures(count=2)
+    box = [[10, 10, 40, 44]]
+    defects, normals = targets_of(box, box), targets_of([], [])
+    positives = (defects["classification"] >= 0).sum()
+    for _ in range(3):
+        model.train_on_batch({"images": images}, defects)
+    assert float(model.positives) == pytest.approx(positives)
+    model.reset_metrics()
+    report = model.train_on_batch({"images": images}, normals, return_dict=True)
+    each = 0.75 * 0.01**2 * -np.log(0.99) * normals["classification"].size * len(CLASSES)
+    usual = 0.9 * positives + 0.1
+    assert float(report["classification_loss"]) == pytest.approx(each / usual, rel=0.3)
 
 
 def test_loss_is_divided_by_the_positive_anchors():
     """So that a step weighs the same however many pictures and boxes the batch holds."""
     box = [[10, 10, 40, 44]]
-    changed, one = trained_on(targets_of(box))
+    # Its statistics are of one image: the other image of a batch changes no logit.
+    changed, one = trained_on(targets_of(box), head_norm="group")
     assert any(path.startswith("box_head/") for path in changed)
     targets = targets_of(box, [])
     positives = (targets["classification"] >= 0).sum()
     assert positives > 1
     # Untrained, each negative anchor costs the same; a normal picture adds that over positives.
-    _, two = trained_on(targets)
+    _, two = trained_on(targets, head_norm="group")
     negatives = (targets["classification"][1] == -1).sum() * len(CLASSES)
     each = 0.75 * 0.01**2 * -np.log(0.99)
     added = two["classification_loss"] - one["classification_loss"]
@@ -269,7 +367,8 @@ def test_saves_and_reloads(backbone, norm, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"anchors": FITTED, "head_norm": False, "head_convs": 2},
+        {"anchors": FITTED, "head_norm": "none", "head_convs": 2},
+        {"head_norm": "group", "head_convs": 2},
         {"train_backbone": False, "channels": 64, "name": "inspector"},
     ],
 )
@@ -283,6 +382,19 @@ def test_deep_models_come_back_from_their_config(backbone):
     again = RetinaNet.from_config(json.loads(json.dumps(model.get_config())))
     assert again.get_config() == model.get_config()
     assert [(w.path, w.shape) for w in again.weights] == [(w.path, w.shape) for w in model.weights]
+
+
+@pytest.mark.parametrize("head_norm", [True, False])
+def test_snapshots_made_before_come_back_as_they_were(head_norm):
+    """Their config says neither where anchors stand nor which norm the heads have."""
+    config = small_model().get_config()
+    config |= {"head_norm": head_norm}
+    del config["anchors"]["aligned"]
+    model = RetinaNet.from_config(config)
+    assert not model.anchors.aligned
+    assert model.anchors.first_centre(32) == 16
+    assert model.box_head.norm == ("group" if head_norm else "none")
+    assert RetinaNet.from_config(model.get_config()).anchors == model.anchors
 
 
 def test_half_precision_is_no_part_of_the_file(tmp_path):

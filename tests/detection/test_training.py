@@ -23,7 +23,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from detection import training_setup
+from detection import training, training_setup
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings
@@ -63,7 +63,7 @@ def make_light(patch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
     patch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
-    light = functools.partial(RetinaNet, head_convs=1, head_norm=False)
+    light = functools.partial(RetinaNet, head_convs=1, head_norm="none")
     patch.setattr(training_setup, "RetinaNet", light)
     tf.config.run_functions_eagerly(True)
 
@@ -255,6 +255,47 @@ def test_nothing_to_learn_or_to_validate_is_said(data, tmp_path):
     path.write_text(path.read_text().replace(",val", ",train"))
     with pytest.raises(InputError, match="val"):
         train(settings_for(copy, copy.snapshots), log=Recorder())
+
+
+def test_a_window_that_cuts_every_view_of_a_box_is_refused(tmp_path):
+    """It would be learnt as a shorter box; the message says which window fits."""
+    data = write_small_set(tmp_path / "자료")
+    write_voc(
+        data.annotations / "train_00.xml", "train_00.png", (96, 96, 3), [[2, 2, 92, 12]], ["dot"]
+    )
+    with pytest.raises(InputError, match=r"--crop 64: .*up to 90 px.* Give --crop 96") as error:
+        train(settings_for(data, data.snapshots), log=Recorder())
+    assert "train_00.png" in str(error.value)
+    assert not list(data.snapshots.iterdir())
+
+
+def test_group_norm_is_refused_with_windows(data, tmp_path):
+    with pytest.raises(InputError, match="--norm group with --crop 64"):
+        train(settings_for(data, tmp_path, norm="group"), log=Recorder())
+
+
+def test_windows_never_choose_group_norm_by_themselves(data):
+    settings = settings_for(data, data.snapshots, norm="auto", batch_size=2)
+    assert training_setup._filled(settings).norm == "batch"
+    assert training_setup._filled(settings.model_copy(update={"crop": None})).norm == "group"
+
+
+def test_half_precision_is_judged_as_its_snapshot_computes(light, data, tmp_path, monkeypatch):
+    """Threshold and val mAP must be those of the file, which runs in float32."""
+    judged = []
+    true_detector = training.Detector
+
+    def noted(model):
+        judged.append(model)
+        return true_detector(model)
+
+    monkeypatch.setattr(training, "Detector", noted)
+    settings = settings_for(data, tmp_path, precision="bfloat16", epochs=1, keep=1)
+    best = train(settings, log=Recorder())
+    images = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 3)).astype(np.float32)
+    found, expected = judged[0]({"images": images}), Detector.load(best).forward(images)
+    for name, value in expected.items():
+        np.testing.assert_allclose(np.asarray(found[name]), value, rtol=1e-5, atol=1e-6)
 
 
 def test_resume_of_nothing_is_refused(data, tmp_path):
