@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from detection.anchors import (
     best_ious,
     best_possible_recall,
 )
+from detection.shown_boxes import ShownBoxes
 from detection.targets import match_anchors
-from inspection.boxes import ImageLabels, box_iou
+from inspection.boxes import box_iou
 from inspection.report import figure_png
 
 if TYPE_CHECKING:
@@ -66,52 +67,44 @@ class Reach:
     """How well the anchors reach all boxes, and how many answer for each in a sample.
 
     Args:
-        labels: The labelled images.
-        boxes: (N, 4) xyxy of all their boxes, in pixels of the network's input.
+        shown: The boxes, as training shows them.
         anchors: The anchors.
-        size: Side of the network's input in pixels.
         seed: Decides which images are matched where there are too many for all.
 
     Attributes:
+        boxes: (N, 4) xyxy of all boxes.
         iou: (N,) IoU of each box with its best anchor.
         recall: Share of boxes that some anchor reaches at IoU 0.5; NaN without boxes.
         paper_recall: The same for the paper's anchors.
         count: Anchors that answer for a box at IoU 0.5, for the boxes of the matched images.
-        images: How many images were matched.
+        images: How many of the images, or windows, as they are shown were matched.
         notes: What a reader must know.
     """
 
-    def __init__(
-        self,
-        labels: Sequence[ImageLabels],
-        boxes: np.ndarray,
-        anchors: AnchorSettings,
-        size: int,
-        seed: int,
-    ) -> None:
-        self.boxes, self.anchors = boxes, anchors
-        self.iou = best_ious(anchors, boxes, size, size)
+    def __init__(self, shown: ShownBoxes, anchors: AnchorSettings, seed: int) -> None:
+        self.boxes, self.anchors, self.side = shown.boxes, anchors, shown.side
+        self.iou = best_ious(anchors, self.boxes, self.side, self.side)
         self.recall = best_possible_recall(self.iou)
-        self.paper_recall = best_possible_recall(best_ious(AnchorSettings(), boxes, size, size))
-        self.count, self.images = self._matched(labels, size, seed)
+        self.paper_recall = best_possible_recall(
+            best_ious(AnchorSettings(), self.boxes, self.side, self.side)
+        )
+        self.count, self.images = self._matched(shown, seed)
         self.notes: list[str] = []
         if self.recall < 0.95:
             missed = int((self.iou < POSITIVE_IOU).sum())
             self.notes.append(
-                f"{missed} of {len(boxes)} boxes are reached by no anchor at IoU .5 and are learnt "
-                "from a forced match alone. Small ones gain by a larger --size; "
+                f"{missed} of {len(self.boxes)} boxes ({shown.how}) are reached by no anchor at "
+                "IoU .5 and are learnt from a forced match alone. Small ones gain by a larger "
+                "--size, long ones that always lie one way by --augment flip; "
                 "python -m detection anchors compares the paper's anchors with fitted ones."
             )
 
-    def _matched(
-        self, labels: Sequence[ImageLabels], size: int, seed: int
-    ) -> tuple[np.ndarray, int]:
+    def _matched(self, shown: ShownBoxes, seed: int) -> tuple[np.ndarray, int]:
         """Anchors per box over as many images, in random order, as a few seconds allow."""
-        grid = anchor_boxes(self.anchors, size, size)
-        ends = np.cumsum([len(item) for item in labels])
+        grid = anchor_boxes(self.anchors, self.side, self.side)
         counts, images, work = [np.zeros(0, np.int64)], 0, 0.0
-        for index in np.random.default_rng(seed).permutation(len(labels)):
-            boxes = self.boxes[ends[index] - len(labels[index]) : ends[index]]
+        for index in np.random.default_rng(seed).permutation(len(shown.images)):
+            boxes = shown.images[index]
             work += len(grid) * len(boxes)
             if work > _MATCH_BUDGET and images:
                 break
@@ -120,17 +113,12 @@ class Reach:
         return np.concatenate(counts), images
 
 
-def reach_figures(reach: Reach, size: int) -> list[tuple[str, bytes]]:
-    """The page's figures as names and PNG; none where there are no boxes.
-
-    Args:
-        reach: The numbers.
-        size: Side of the network's input in pixels.
-    """
+def reach_figures(reach: Reach) -> list[tuple[str, bytes]]:
+    """The page's figures as names and PNG; none where there are no boxes."""
     draw: dict[str, Callable[[Figure], None]] = {
         "Anchors per box": lambda figure: _count_figure(reach, figure),
         "IoU with the best anchor": lambda figure: _iou_figure(reach, figure),
-        "Sizes of boxes and anchors": lambda figure: _size_figure(reach, figure, size),
+        "Sizes of boxes and anchors": lambda figure: _size_figure(reach, figure),
     }
     if not len(reach.boxes):
         return []
@@ -165,7 +153,8 @@ def _iou_figure(reach: Reach, figure: Figure) -> None:
     axes.set_title(f"IoU with the best anchor (mean {reach.iou.mean():.2f})")
 
 
-def _size_figure(reach: Reach, figure: Figure, size: int) -> None:
+def _size_figure(reach: Reach, figure: Figure) -> None:
+    size = reach.side
     axes = figure.add_subplot()
     chosen = np.random.default_rng(0).permutation(len(reach.boxes))[:_MOST_POINTS]
     side = (reach.boxes[:, 2:] - reach.boxes[:, :2])[chosen]

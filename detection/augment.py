@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 # albumentations asks the internet for its newest version at import; factory PCs are offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -13,10 +14,11 @@ import albumentations
 import cv2
 import numpy as np
 
+from detection.settings import Recipe
 from inspection.boxes import box_iou
 
-Recipe = Literal["none", "basic", "heavy"]
-RECIPES: tuple[Recipe, ...] = ("none", "basic", "heavy")
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+QUARTER_TURNS: tuple[Recipe, ...] = ("basic", "heavy")
 
 _MIN_SIDE = 2.0
 _PASTE_MARGIN = 0.15
@@ -42,8 +44,9 @@ class Augmenter:
     """Applies a recipe; the same seed gives the same picture.
 
     Args:
-        recipe: `none`; `basic` (flips, quarter turns, brightness and contrast, a little noise
-            or blur); `heavy` (the same stronger, with CLAHE and gamma).
+        recipe: `none`; `flip` (mirrored both ways, brightness and contrast, a little noise or
+            blur); `basic` (the same, also turned by quarters); `heavy` (the same stronger, with
+            CLAHE and gamma).
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -64,7 +67,9 @@ class Augmenter:
         """Returns the augmented sample; the input is left as it is."""
         if self._pipeline is None:
             return sample
-        self._pipeline.set_random_seed(seed)
+        # One stream for all steps: set_random_seed would give each of them the same one, and
+        # with it equal draws, so that only lightened images were ever blurred.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._pipeline(
             image=sample.image, bboxes=sample.boxes, classes=sample.classes.astype(np.float64)
         )
@@ -76,13 +81,17 @@ class Augmenter:
 
 
 def _steps(recipe: Recipe) -> list[albumentations.BasicTransform]:
-    # D4 is the group of flips and quarter turns: every orientation equally likely.
     if recipe == "none":
         return []
-    turns = albumentations.D4(p=1.0)
-    if recipe == "basic":
+    # D4 is the group of flips and quarter turns: every orientation equally likely.
+    orient = (
+        [albumentations.D4(p=1.0)]
+        if recipe in QUARTER_TURNS
+        else [albumentations.HorizontalFlip(p=0.5), albumentations.VerticalFlip(p=0.5)]
+    )
+    if recipe != "heavy":
         return [
-            turns,
+            *orient,
             albumentations.RandomBrightnessContrast(0.15, 0.15, p=0.5),
             albumentations.OneOf(
                 [
@@ -93,7 +102,7 @@ def _steps(recipe: Recipe) -> list[albumentations.BasicTransform]:
             ),
         ]
     return [
-        turns,
+        *orient,
         albumentations.RandomBrightnessContrast(0.3, 0.3, p=0.7),
         albumentations.OneOf(
             [

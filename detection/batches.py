@@ -210,11 +210,8 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         """The batch of a global step; the same for the same seed, whatever came before."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        samples, names = [], []
-        for position in positions:
-            window = self.windows[self._at(position)]
-            samples.append(self.sample(window, position))
-            names.append(self.images.labels[window.image].image)
+        samples = [self.shown(position) for position in positions]
+        names = [self.images.labels[self._at(position).image].image for position in positions]
         targets = [_targets(self._anchors, sample) for sample in samples]
         return Batch(
             np.stack([sample.image for sample in samples]).astype(np.float32),
@@ -224,6 +221,10 @@ class Batches:
             },
             tuple(names),
         )
+
+    def shown(self, position: int) -> Sample:
+        """What training shows at a position of the run."""
+        return self.sample(self._at(position), position)
 
     def sample(self, window: Window, position: int) -> Sample:
         """The augmented picture of a window at a position of the run."""
@@ -237,12 +238,12 @@ class Batches:
             sample = paste_defect(sample, source, rng)
         return self._augmenter(sample, int(rng.integers(2**31)))
 
-    def _at(self, position: int) -> int:
+    def _at(self, position: int) -> Window:
         turn, place = divmod(position, len(self.windows))
         if self._order[0] != turn:
             order = np.random.default_rng([self.seed, 2**31, turn]).permutation(len(self.windows))
             self._order = (turn, order)
-        return int(self._order[1][place])
+        return self.windows[int(self._order[1][place])]
 
 
 def _targets(anchors: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarray]:

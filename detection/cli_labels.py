@@ -21,6 +21,10 @@ GroupBy = Annotated[
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")]
+Augment = Annotated[
+    str | None,
+    typer.Option(help="none, flip (never turned), basic or heavy.", show_default="basic"),
+]
 Unlabelled = Annotated[str, typer.Option(help="Images without XML: skip, or normal.")]
 
 # Options of `show` that are no settings of a training.
@@ -227,27 +231,42 @@ def anchors(
     images: Images = Path("images_900"),
     size: Annotated[int, typer.Option(min=64, help="Side that images are fitted to.")] = 900,
     fit: Annotated[str, typer.Option(help="letterbox or stretch.")] = "letterbox",
+    crop: Annotated[int | None, typer.Option(help="Side of training windows.")] = None,
+    augment: Augment = None,
     unlabelled: Unlabelled = "skip",
     one_based: OneBased = False,
 ) -> None:
-    """How many boxes the paper's anchors and the fitted ones can reach at best."""
-    from detection.anchors import AnchorSettings, best_ious, best_possible_recall, fit_anchors
-    from detection.dataset import fitted_boxes, read_labels
+    """How many boxes the paper's anchors and the fitted ones can reach, as training shows them."""
+    given = dict(locals())
+    from detection.anchors import best_ious, best_possible_recall
+    from detection.dataset import read_labels
+    from detection.settings import load_settings
 
+    settings = load_settings(None, given)
     labels = read_labels(annotations, images, one_based=one_based, unlabelled=unlabelled, say=say)
-    boxes = fitted_boxes(labels, images, size, fit)
-    table = Table("anchors", "sizes", "ratios", "recall at IoU .4", ".5", ".7", "mean best IoU")
-    for name, item in (("paper", AnchorSettings()), ("fitted", fit_anchors(boxes, size, size))):
-        ious = best_ious(item, boxes, size, size)
+    from detection.shown_boxes import find_shown_boxes
+
+    shown = find_shown_boxes(labels, settings)
+    boxes = shown.boxes
+    table = Table(
+        "anchors", "sizes", "scales", "ratios", "recall at IoU .4", ".5", ".7", "mean best IoU"
+    )
+    for name, kind in (("paper", "default"), ("fitted", "auto")):
+        item = shown.choose_anchors(kind)
+        ious = best_ious(item, boxes, shown.side, shown.side)
         table.add_row(
             name,
             ", ".join(f"{value:g}" for value in item.sizes),
+            ", ".join(f"{value:.3g}" for value in item.scales),
             ", ".join(f"{value:g}" for value in item.ratios),
             *(f"{best_possible_recall(ious, at):.3f}" for at in (0.4, 0.5, 0.7)),
             f"{ious.mean():.3f}" if len(ious) else "-",
         )
     console.print(table)
-    say(f"{len(boxes)} boxes in {len(labels)} images, fitted to {size} x {size}.")
+    say(
+        f"{len(shown.labelled)} boxes in {len(labels)} images, fitted to {size} x {size}; reached "
+        f"as the recipe {settings.augment} shows them: {shown.how}."
+    )
 
 
 @reports_errors
@@ -259,7 +278,7 @@ def show(
     fit: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
     bits: Annotated[int | None, typer.Option(help="Bits that a 16-bit camera fills.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of training windows.")] = None,
-    augment: Annotated[str | None, typer.Option(help="none, basic or heavy.")] = None,
+    augment: Augment = None,
     anchors: Annotated[str | None, typer.Option(help="auto (fitted) or default.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 12,
     seed: Annotated[int | None, typer.Option(help="Decides the pictures drawn.")] = None,
@@ -271,8 +290,7 @@ def show(
 ) -> None:
     """Draws annotations, anchors and augmented samples into one HTML page."""
     given = {key: value for key, value in locals().items() if key not in _SHOW_ONLY}
-    from detection.anchors import AnchorSettings, fit_anchors
-    from detection.dataset import fitted_boxes, read_labels
+    from detection.dataset import read_labels
     from detection.settings import load_settings
     from detection.show import show as draw
     from detection.table import classes_of
@@ -281,13 +299,7 @@ def show(
     labels = read_labels(
         settings.annotations, settings.images, settings.one_based, settings.unlabelled, say
     )
-    chosen = AnchorSettings()
-    if settings.anchors == "auto":
-        boxes = fitted_boxes(labels, settings.images, settings.size, settings.fit)
-        chosen = fit_anchors(boxes, settings.size, settings.size)
-    page = draw(
-        labels, settings.images, settings, classes_of(labels), chosen, output, limit, settings.seed
-    )
+    page = draw(labels, settings, classes_of(labels), output, limit)
     say(f"Written: {page}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detection.cli_labels import Config, GroupBy, three_fractions
+from detection.cli_labels import Augment, Config, GroupBy, three_fractions
 from inspection.console import console, counted, progress, reports_errors, say
 from inspection.errors import InputError
 from inspection.split import PARTS
@@ -55,9 +55,7 @@ def train(
         str | None,
         typer.Option(help="auto fits them to the labels; or default.", show_default="auto"),
     ] = None,
-    augment: Annotated[
-        str | None, typer.Option(help="none, basic or heavy.", show_default="basic")
-    ] = None,
+    augment: Augment = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides everything random.", show_default="0")
     ] = None,

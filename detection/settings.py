@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inspection.settings import RunName, read_settings
 
+# `flip` mirrors and never turns: for parts that always lie one way.
+Recipe = Literal["none", "flip", "basic", "heavy"]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -38,7 +40,7 @@ class TrainSettings(BaseModel):
     bits: Annotated[int, Field(ge=8, le=16)] = 16
     crop: Annotated[int, Field(ge=64)] | None = None
     background: Annotated[float, Field(ge=0)] = 1.0
-    augment: Literal["none", "basic", "heavy"] = "basic"
+    augment: Recipe = "basic"
 
     epochs: Positive = 30
     steps: Positive | None = None

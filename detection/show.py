@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from detection.anchor_reach import Matched, Reach, match_image, reach_figures
-from detection.anchors import AnchorSettings, anchor_boxes, best_possible_recall
+from detection.anchor_reach import POSITIVE_IOU, Matched, Reach, match_image, reach_figures
+from detection.anchors import AnchorSettings, anchor_boxes, best_ious, best_possible_recall
+from detection.augment import Sample
 from detection.batches import Batches, FittedImages
-from detection.dataset import fitted_boxes
 from detection.prediction_folder import CLASS_COLOURS
 from detection.settings import TrainSettings
+from detection.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
-from inspection.images import Image8, fit_for, read_image
+from inspection.images import Image8, fit_for, read_image, write_image
 from inspection.rates import percent
 from inspection.report import (
     GREEN,
@@ -39,25 +41,20 @@ _BLUE, _GREY = (41, 121, 255), (158, 158, 158)
 
 def show(
     labels: Sequence[ImageLabels],
-    images_dir: str | Path,
     settings: TrainSettings,
     classes: Sequence[str],
-    anchors: AnchorSettings,
     output: str | Path,
     limit: int = 12,
-    seed: int = 0,
 ) -> Path:
     """Draws what a training would be told, before hours are spent on it.
 
     Args:
         labels: The labelled images.
-        images_dir: Their folder.
-        settings: Size, fit, bits, crop and augmentation of the training.
+        settings: Images' folder, size, fit, bits, crop, augmentation, anchors and seed of the
+            training.
         classes: Class names.
-        anchors: The anchors of the training.
         output: The HTML file to write, atomically.
         limit: Images to draw; they are chosen so that every class and normal images come up.
-        seed: Decides the images and their augmentation.
 
     Returns:
         Path of the page.
@@ -67,27 +64,29 @@ def show(
     """
     labels = list(labels)
     _check(labels, classes)
-    boxes = fitted_boxes(labels, Path(images_dir), settings.size, settings.fit)
-    reach = Reach(labels, boxes, anchors, settings.size, seed)
-    chosen = choose_images(labels, limit, seed)
-    colours = {
-        name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)
-    }
-    artist = _Artist(labels, Path(images_dir), settings, classes, anchors, colours, seed)
+    shown = find_shown_boxes(labels, settings)
+    anchors = shown.choose_anchors(settings.anchors)
+    reach = Reach(shown, anchors, settings.seed)
+    chosen = choose_images(labels, limit, settings.seed)
+    artist = _Artist(labels, settings, classes, anchors)
     cards = [artist.card(index) for index in chosen]
     if cards and all(card is None for card in cards):
         raise InputError(list(dict.fromkeys(artist.problems)))
     page = render_page(
         TEMPLATE,
         title="Labels, anchors and augmented samples",
-        subtitle=f"{images_dir} · {len(labels)} images · {datetime.now():%Y-%m-%d %H:%M}",
+        subtitle=f"{settings.images} · {len(labels)} images · {datetime.now():%Y-%m-%d %H:%M}",
         notes=[*dict.fromkeys(artist.problems), *reach.notes],
-        tiles=_tiles(labels, classes, reach),
-        rows=_class_rows(labels, classes, reach),
-        figures=[(name, png_uri(png)) for name, png in reach_figures(reach, settings.size)],
-        colours=[(name, "#{:02x}{:02x}{:02x}".format(*rgb)) for name, rgb in colours.items()],
+        tiles=_tiles(labels, classes, shown, reach),
+        rows=_class_rows(labels, classes, shown, reach),
+        figures=[(name, png_uri(png)) for name, png in reach_figures(reach)],
+        colours=[
+            (name, "#{:02x}{:02x}{:02x}".format(*rgb)) for name, rgb in artist.colours.items()
+        ],
         cards=[card for card in cards if card is not None],
-        sampled=(reach.images, len(labels)),
+        sampled=(reach.images, len(shown.images)),
+        images=len(labels),
+        how=shown.how,
         settings=settings,
         anchors=anchors,
     )
@@ -135,22 +134,25 @@ class _Artist:
     def __init__(
         self,
         labels: Sequence[ImageLabels],
-        images_dir: Path,
         settings: TrainSettings,
         classes: Sequence[str],
         anchors: AnchorSettings,
-        colours: dict[str, Colour],
-        seed: int,
     ) -> None:
         self.problems: list[str] = []
-        self._labels, self._images_dir, self._settings = labels, images_dir, settings
-        self._classes, self._colours, self._seed = tuple(classes), colours, seed
+        self.colours = _colours(classes)
+        self._labels, self._images_dir, self._settings = labels, settings.images, settings
+        self._classes, self._anchors, self._seed = tuple(classes), anchors, settings.seed
         self._grid = anchor_boxes(anchors, settings.size, settings.size)
         images = FittedImages(
-            labels, images_dir, classes, settings.size, settings.fit, settings.bits
+            labels, settings.images, classes, settings.size, settings.fit, settings.bits
         )
         self._batches = Batches(
-            images, anchors, settings.batch_size or 1, settings.crop, settings.augment, seed
+            images,
+            anchors,
+            settings.batch_size or 1,
+            settings.crop,
+            settings.augment,
+            settings.seed,
         )
 
     def card(self, index: int) -> dict[str, Any] | None:
@@ -174,7 +176,7 @@ class _Artist:
     def _annotations(self, item: ImageLabels) -> list[DrawnBox]:
         flags = zip(item.xyxy, item.label, item.difficult, strict=True)
         return [
-            DrawnBox(box, self._colours[name], f"{name} (difficult)" if hard else name, 4)
+            DrawnBox(box, self.colours[name], f"{name} (difficult)" if hard else name, 4)
             for box, name, hard in flags
         ]
 
@@ -211,13 +213,45 @@ class _Artist:
             int(np.random.default_rng([self._seed, index, turn]).integers(len(windows)))
         ]
         sample = self._batches.sample(window, 2 * index + turn)
-        drawn = [
-            DrawnBox(box, self._colours[self._classes[kind]], self._classes[kind], 3)
-            if kind >= 0
-            else DrawnBox(box, _GREY, "ignored", 3)
-            for box, kind in zip(sample.boxes, sample.classes.tolist(), strict=True)
-        ]
-        return image_uri(draw_view(sample.image, drawn, None, 560, 21))
+        return image_uri(draw_sample(sample, self._classes, self._anchors))
+
+
+def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings) -> Image8:
+    """An augmented sample; the best IoU stands at boxes that anchors do not reach at IoU .5."""
+    colours = list(_colours(classes).values())
+    side = sample.image.shape[0]
+    drawn = []
+    for box, kind, iou in zip(
+        sample.boxes,
+        sample.classes.tolist(),
+        best_ious(anchors, sample.boxes, side, side),
+        strict=True,
+    ):
+        if kind < 0:
+            drawn.append(DrawnBox(box, _GREY, "ignored", 3))
+        elif iou < POSITIVE_IOU:
+            drawn.append(DrawnBox(box, RED, f"{classes[kind]}, best IoU {iou:.2f}", 4))
+        else:
+            drawn.append(DrawnBox(box, colours[kind], classes[kind], 3))
+    return draw_view(sample.image, drawn, None, 560, 21)
+
+
+def write_samples(
+    path: str | Path,
+    samples: Iterable[Sample],
+    classes: Sequence[str],
+    anchors: AnchorSettings,
+    columns: int = 4,
+) -> None:
+    """Writes augmented samples side by side into one image, atomically; its parent must exist."""
+    views = [draw_sample(sample, classes, anchors) for sample in samples]
+    views += [np.full_like(views[0], 255)] * (-len(views) % min(columns, len(views)))
+    rows = [cv2.hconcat(views[i : i + columns]) for i in range(0, len(views), columns)]
+    write_image(path, cv2.vconcat(rows))
+
+
+def _colours(classes: Sequence[str]) -> dict[str, Colour]:
+    return {name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)}
 
 
 def fitted_view(fitted: Image8, boxes: Sequence[DrawnBox] = ()) -> Image8:
@@ -265,7 +299,7 @@ def _counted(label: Sequence[str]) -> str:
 
 
 def _tiles(
-    labels: Sequence[ImageLabels], classes: Sequence[str], reach: Reach
+    labels: Sequence[ImageLabels], classes: Sequence[str], shown: ShownBoxes, reach: Reach
 ) -> list[tuple[str, str, str]]:
     normal = sum(item.is_normal for item in labels)
     recall, paper, median, forced = "-", "-", "-", "-"
@@ -277,17 +311,18 @@ def _tiles(
     kinds = _plural(len(classes), "class", "classes")
     return [
         ("Images", str(len(labels)), f"{normal} of them normal"),
-        ("Boxes", str(len(reach.boxes)), kinds),
-        ("Best possible recall", recall, f"at IoU .5; the paper's anchors: {paper}"),
+        ("Boxes", str(len(shown.labelled)), kinds),
+        ("Best possible recall", recall, f"at IoU .5, {shown.how}; the paper's anchors: {paper}"),
         ("Anchors per box", median, "median, at IoU .5 and over"),
         ("Only by force", forced, "of boxes; no anchor answers at IoU .5"),
     ]
 
 
 def _class_rows(
-    labels: Sequence[ImageLabels], classes: Sequence[str], reach: Reach
+    labels: Sequence[ImageLabels], classes: Sequence[str], shown: ShownBoxes, reach: Reach
 ) -> list[list[str]]:
     names = np.array([name for item in labels for name in item.label], dtype=object)
+    shown_names = np.array([name for entry in shown.names for name in entry], dtype=object)
     rows = []
     for name in classes:
         here = names == name
@@ -295,7 +330,8 @@ def _class_rows(
         if not here.any():
             rows.append([name, "0", "0", *["-"] * 4])
             continue
-        side = reach.boxes[here, 2:] - reach.boxes[here, :2]
+        side = shown.labelled[here, 2:] - shown.labelled[here, :2]
+        iou = reach.iou[shown_names == name]
         low, high = (
             f"{value:.0f}" for value in np.quantile(np.sqrt(side.prod(axis=1)), (0.05, 0.95))
         )
@@ -309,8 +345,8 @@ def _class_rows(
                     f"{width} x {height}",
                     f"{low} to {high}",
                 ),
-                percent(best_possible_recall(reach.iou[here])),
-                f"{reach.iou[here].mean():.2f}",
+                percent(best_possible_recall(iou)) if len(iou) else "-",
+                f"{iou.mean():.2f}" if len(iou) else "-",
             ]
         )
     return rows

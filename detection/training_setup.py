@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from detection.anchors import AnchorSettings, best_ious, best_possible_recall, fit_anchors
+from detection.anchors import AnchorSettings, best_ious, best_possible_recall
 from detection.batches import Batches, FittedImages
 from detection.dataset import (
     Dataset,
@@ -26,6 +26,8 @@ from detection.dataset import (
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings, load_settings
+from detection.show import write_samples
+from detection.shown_boxes import find_shown_boxes
 from detection.snapshots import run_folder, snapshot_settings
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
@@ -132,6 +134,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     log.open(folder.path, resume_after=state.epoch if resume else None)
     run = Run(settings, dataset, batches, model, folder, state, log, steps)
     _write_record(run)
+    _write_samples(run)
     _announce(run)
     return run
 
@@ -265,20 +268,17 @@ def _choose_anchors(
     settings: TrainSettings, labels: list[ImageLabels], log: TrainingLog
 ) -> AnchorSettings:
     """Anchors as the settings ask, with what they can reach said."""
-    learnt = [without_difficult(item) for item in labels]
-    boxes = fitted_boxes(learnt, settings.images, settings.size, settings.fit)
-    default = AnchorSettings()
-    chosen = default
-    if settings.anchors == "auto":
-        chosen = fit_anchors(boxes, settings.size, settings.size)
+    shown = find_shown_boxes(labels, settings)
+    chosen = shown.choose_anchors(settings.anchors)
     recall = [
-        best_possible_recall(best_ious(item, boxes, settings.size, settings.size))
-        for item in (default, chosen)
+        best_possible_recall(best_ious(item, shown.boxes, shown.side, shown.side))
+        for item in (AnchorSettings(), chosen)
     ]
     log.say(
         f"Anchors {settings.anchors}: sizes {', '.join(f'{size:g}' for size in chosen.sizes)}, "
-        f"ratios {', '.join(f'{ratio:g}' for ratio in chosen.ratios)}; best possible recall at "
-        f"IoU .5: {recall[1]:.3f} (the paper's anchors: {recall[0]:.3f})."
+        f"ratios {', '.join(f'{ratio:g}' for ratio in chosen.ratios)}, {chosen.per_location} at "
+        f"each place; best possible recall at IoU .5 of the boxes as training shows them "
+        f"({shown.how}): {recall[1]:.3f} (the paper's anchors: {recall[0]:.3f})."
     )
     return chosen
 
@@ -313,6 +313,13 @@ def _write_record(run: Run) -> None:
     (run.folder.path / "split.csv").write_bytes(run.dataset.split_path.read_bytes())
 
 
+def _write_samples(run: Run) -> None:
+    """The first images of the run as training shows them, to be looked at while it runs."""
+    batches = run.batches
+    samples = (batches.shown(position) for position in range(min(12, len(batches.windows))))
+    write_samples(run.folder.path / "samples.jpg", samples, run.model.classes, run.model.anchors)
+
+
 def _announce(run: Run) -> None:
     """Says what is ahead, from one step that is taken back again."""
     settings, log = run.settings, run.log
@@ -338,7 +345,8 @@ def _announce(run: Run) -> None:
     )
     log.say(
         f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
-        f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}"
+        f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}; "
+        "samples.jpg in it shows what training shows."
     )
 
 

@@ -72,6 +72,26 @@ def test_seeds_differ_and_all_eight_orientations_come(recipe):
     assert len(seen) == 8
 
 
+def test_flip_mirrors_both_ways_and_never_turns():
+    sample = with_rectangle(5, 10, 40, 20)
+    seen = {tuple(AUGMENTERS["flip"](sample, seed).boxes[0].tolist()) for seed in range(60)}
+    assert seen == {(5, 10, 45, 30), (51, 10, 91, 30), (5, 66, 45, 86), (51, 66, 91, 86)}
+
+
+@pytest.mark.parametrize("recipe", ["flip", "basic"])
+def test_steps_are_drawn_independently(recipe):
+    """Noise or blur (.2) comes with and without a change of brightness or contrast (.5)."""
+    sample = with_rectangle(0, 0, 32, 96)
+    seen = {True: [], False: []}
+    for seed in range(300):
+        image = AUGMENTERS[recipe](sample, seed).image
+        counts = np.bincount(image[..., 0].reshape(-1), minlength=256)
+        dark, light = counts[:125].argmax(), 125 + counts[125:].argmax()
+        changed = max(abs(dark - 70), abs(light - 190)) > 2
+        seen[changed].append((counts > 0).sum() > 2)
+    assert {0.12 < np.mean(several) < 0.3 for several in seen.values()} == {True}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_input_stays_as_it_was(recipe):
     sample = with_rectangle(10, 20, 30, 15)

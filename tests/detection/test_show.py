@@ -7,10 +7,12 @@ import pytest
 
 import detection.show
 from detection.anchor_reach import Reach, match_image
-from detection.anchors import AnchorSettings, anchor_boxes, fit_anchors
-from detection.dataset import fitted_boxes, read_labels
+from detection.anchors import AnchorSettings, anchor_boxes
+from detection.augment import Sample
+from detection.dataset import read_labels
 from detection.settings import TrainSettings
-from detection.show import choose_images, show
+from detection.show import choose_images, draw_sample, show, write_samples
+from detection.shown_boxes import ShownBoxes
 from detection.table import classes_of
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
@@ -41,9 +43,10 @@ class Page:
         self.labels.append(ImageLabels(name, boxes, label))
 
     def show(self, classes=None, limit=4, **settings) -> str:
-        settings = TrainSettings(**{"size": 128, "augment": "none"} | settings)
+        usual = {"images": self.images, "size": 128, "augment": "none", "anchors": "default"}
+        settings = TrainSettings(**usual | settings)
         classes = classes_of(self.labels) if classes is None else classes
-        path = show(self.labels, self.images, settings, classes, ANCHORS, self.path, limit)
+        path = show(self.labels, settings, classes, self.path, limit)
         assert path == self.path
         return path.read_text("utf-8")
 
@@ -72,7 +75,7 @@ def test_says_which_boxes_anchors_reach(page):
     page.image("a.png", [[20, 20, 60, 60], [80, 80, 84, 84]], ("dust", "dust"))
     html = page.show()
     assert re.search(r"1 box reached by \d+ anchors; 1 box only by a forced match", html)
-    assert "1 of 2 boxes are reached by no anchor at IoU .5" in html
+    assert "1 of 2 boxes (as labelled) are reached by no anchor at IoU .5" in html
     assert "50.0 %" in html
 
 
@@ -163,11 +166,37 @@ def test_reach_counts_every_box_where_there_is_time():
         ImageLabels("b.png", NORMAL),
         ImageLabels("c.png", boxes[2:], ("x",)),
     ]
-    reach = Reach(labels, boxes, ANCHORS, 128, seed=0)
+    images = tuple(item.xyxy for item in labels)
+    names = tuple(item.label for item in labels)
+    reach = Reach(ShownBoxes(boxes, images, names, 128, "as labelled"), ANCHORS, seed=0)
     assert reach.images == 3
     assert len(reach.count) == 3
     assert reach.recall == pytest.approx(2 / 3)
     assert (reach.count == 0).sum() == 1
+
+
+def test_reach_is_that_of_the_boxes_as_they_are_turned(page):
+    """A box that lies only: reached as labelled, by no anchor upright."""
+    page.image("a.png", [[20, 60, 100, 72]], ("crack",))
+    assert "1 boxes (as labelled) are reached by no anchor" not in page.show(augment="flip", anchors="auto")
+    html = page.show(augment="basic")  # the paper's anchors reach neither
+    assert "2 of 2 boxes (as labelled, also turned a quarter) are reached by no anchor" in html
+    assert "--augment flip" in html
+
+
+def test_samples_show_classes_and_boxes_that_no_anchor_reaches(tmp_path):
+    image = np.full((128, 128, 3), 90, np.uint8)
+    boxes = np.array([[20, 20, 60, 60], [80, 80, 84, 84], [100, 10, 128, 40]], np.float32)
+    sample = Sample(image, boxes, np.array([0, 0, -1]))
+    drawn = draw_sample(sample, ("dust",), ANCHORS)
+    assert (drawn == (244, 67, 54)).all(axis=2).any()  # red, for the second box alone
+    plain = draw_sample(Sample(image, boxes[:1], np.array([0])), ("dust",), ANCHORS)
+    assert not (plain == (244, 67, 54)).all(axis=2).any()
+    path = tmp_path / "표본.jpg"
+    write_samples(path, [sample] * 5, ("dust",), ANCHORS)
+    assert read_image(path).shape == (2 * drawn.shape[0], 4 * drawn.shape[1], 3)
+    write_samples(path, [sample], ("dust",), ANCHORS)
+    assert read_image(path).shape == drawn.shape
 
 
 def test_real_labels(tmp_path):
@@ -176,16 +205,7 @@ def test_real_labels(tmp_path):
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; INSPECTION_DATA names the folder of data sets")
     labels = read_labels(folder / "annotations", folder / "images", say=lambda text: None)[::200]
-    settings = TrainSettings(size=200, augment="basic")
-    boxes = fitted_boxes(labels, folder / "images", 200)
-    path = show(
-        labels,
-        folder / "images",
-        settings,
-        classes_of(labels),
-        fit_anchors(boxes, 200, 200),
-        tmp_path / "show.html",
-        limit=2,
-    )
+    settings = TrainSettings(size=200, augment="basic", images=folder / "images")
+    path = show(labels, settings, classes_of(labels), tmp_path / "show.html", limit=2)
     assert path.read_text("utf-8").count("data:image/jpeg") == 10
     assert read_image(folder / "images" / labels[0].image).shape == (200, 200, 3)

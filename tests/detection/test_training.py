@@ -173,7 +173,14 @@ def test_a_run_leaves_everything_behind(unbroken):
     assert_complete(folder)
     names = {path.name for path in folder.iterdir()}
     assert {f"epoch_{epoch:03d}.keras" for epoch in range(1, EPOCHS + 1)} <= names
-    assert {"log.csv", "curves.png", "tensorboard", "settings.yaml", "record.json"} <= names
+    assert {
+        "samples.jpg",
+        "log.csv",
+        "curves.png",
+        "tensorboard",
+        "settings.yaml",
+        "record.json",
+    } <= names
     assert sorted(name for name in names if name.endswith(".npz")) == ["epoch_003.optimizer.npz"]
     assert not hidden_files(folder)
     assert any((folder / "tensorboard").iterdir())
