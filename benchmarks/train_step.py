@@ -42,18 +42,18 @@ def our_step(size: int, batch_size: int, backbone: str, channels: int) -> Callab
     """One of our training steps, from pictures and boxes."""
     import keras
 
-    from detection.anchors import anchor_boxes
+    from detection.anchors import AnchorGrid
     from detection.model import RetinaNet
     from detection.targets import make_targets
 
     model = RetinaNet(backbone, CLASSES, norm="batch", head_norm="none", channels=channels)
     model.compile(keras.optimizers.Adam(_LEARNING_RATE, global_clipnorm=5.0), jit_compile=False)
     images, boxes, classes = labelled(batch_size, size)
-    anchors = anchor_boxes(model.anchors, size, size)
+    grid = AnchorGrid(model.anchors, size, size)
 
     def call() -> dict[str, float]:
         began = time.perf_counter()
-        made = [make_targets(anchors, *pair) for pair in zip(boxes, classes, strict=True)]
+        made = [make_targets(grid, *pair) for pair in zip(boxes, classes, strict=True)]
         targets = {
             "box": np.stack([box for box, _ in made]),
             "classification": np.stack([label for _, label in made]),

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.anchors import (
-    AnchorSettings,
-    anchor_boxes,
-    best_ious,
-    best_possible_recall,
-)
+from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
 from detection.shown_boxes import ShownBoxes
 from detection.targets import match_anchors
 from inspection.boxes import box_iou
@@ -23,8 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POSITIVE_IOU = 0.5
-# Matching takes time by anchors times boxes; this much is a few seconds.
-_MATCH_BUDGET = 6e7
+_MOST_MATCHED = 1000  # images, a few seconds
 _STEPS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None))
 _PLAIN, _BAD, _SOFT = "#1f5f99", "#c0392b", "#8a97a3"
 _MOST_POINTS = 4000
@@ -48,14 +42,14 @@ class Matched:
     count: np.ndarray
 
 
-def match_image(anchors: np.ndarray, boxes: np.ndarray) -> Matched:
+def match_image(grid: AnchorGrid, boxes: np.ndarray) -> Matched:
     """Matches as the training targets are made.
 
     Args:
-        anchors: (A, 4) xyxy in pixels.
+        grid: The anchors.
         boxes: (N, 4) xyxy in pixels.
     """
-    match = match_anchors(anchors, boxes)
+    anchors, match = grid.boxes, match_anchors(grid, boxes)
     positive = np.flatnonzero(match >= 0)
     box = match[positive]
     iou = box_iou(anchors[positive], boxes)[np.arange(len(positive)), box]
@@ -101,16 +95,10 @@ class Reach:
 
     def _matched(self, shown: ShownBoxes, seed: int) -> tuple[np.ndarray, int]:
         """Anchors per box over as many images, in random order, as a few seconds allow."""
-        grid = anchor_boxes(self.anchors, self.side, self.side)
-        counts, images, work = [np.zeros(0, np.int64)], 0, 0.0
-        for index in np.random.default_rng(seed).permutation(len(shown.images)):
-            boxes = shown.images[index]
-            work += len(grid) * len(boxes)
-            if work > _MATCH_BUDGET and images:
-                break
-            images += 1
-            counts.append(match_image(grid, boxes).count)
-        return np.concatenate(counts), images
+        grid = AnchorGrid(self.anchors, self.side, self.side)
+        chosen = np.random.default_rng(seed).permutation(len(shown.images))[:_MOST_MATCHED]
+        counts = [match_image(grid, shown.images[index]).count for index in chosen]
+        return np.concatenate([np.zeros(0, np.int64), *counts]), len(chosen)
 
 
 def reach_figures(reach: Reach) -> list[tuple[str, bytes]]:

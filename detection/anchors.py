@@ -94,6 +94,35 @@ def anchor_boxes(settings: AnchorSettings, height: int, width: int) -> np.ndarra
     return boxes
 
 
+@dataclass(frozen=True)
+class AnchorGrid:
+    """The anchors of an image: their shapes and the image's size.
+
+    Args:
+        settings: The shapes.
+        height: Image height in pixels, any.
+        width: Image width in pixels, any.
+    """
+
+    settings: AnchorSettings
+    height: int
+    width: int
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(A, 4) float32 xyxy, see `anchor_boxes`."""
+        return anchor_boxes(self.settings, self.height, self.width)
+
+    def levels(self) -> list[np.ndarray]:
+        """`boxes` by level: (rows, columns, per_location, 4) views of it."""
+        lengths = level_lengths(self.settings, self.height, self.width)
+        parts = np.split(self.boxes, np.cumsum(lengths)[:-1])
+        return [
+            part.reshape(-(-self.height // stride), -1, self.settings.per_location, 4)
+            for stride, part in zip(STRIDES, parts, strict=True)
+        ]
+
+
 def level_lengths(settings: AnchorSettings, height: int, width: int) -> tuple[int, ...]:
     """How many anchors each level has; they add up to `len(anchor_boxes(...))`."""
     return tuple(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.anchors import AnchorSettings, anchor_boxes
+from detection.anchors import AnchorGrid, AnchorSettings
 from detection.augment import Augmenter, Recipe, Sample, paste_defect
 from detection.targets import make_targets
 from inspection.boxes import ImageLabels
@@ -195,7 +195,7 @@ class Batches:
         self.seed = seed
         self.windows = plan_windows(images, self.crop, background)
         side = self.crop or images.size
-        self._anchors = anchor_boxes(anchors, side, side)
+        self._grid = AnchorGrid(anchors, side, side)
         self._augmenter = Augmenter(augment)
         self._defective = [
             index for index, item in enumerate(images.labels) if not item.difficult.all()
@@ -212,13 +212,14 @@ class Batches:
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         samples = [self.shown(position) for position in positions]
         names = [self.images.labels[self._at(position).image].image for position in positions]
-        targets = [_targets(self._anchors, sample) for sample in samples]
+        offsets = np.zeros((len(samples), len(self._grid.boxes), 4), np.float32)
+        labels = [
+            _label_anchors(self._grid, sample, part)
+            for sample, part in zip(samples, offsets, strict=True)
+        ]
         return Batch(
             np.stack([sample.image for sample in samples]).astype(np.float32),
-            {
-                "box": np.stack([box for box, _ in targets]),
-                "classification": np.stack([label for _, label in targets]),
-            },
+            {"box": offsets, "classification": np.stack(labels)},
             tuple(names),
         )
 
@@ -246,8 +247,10 @@ class Batches:
         return self.windows[int(self._order[1][place])]
 
 
-def _targets(anchors: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def _label_anchors(grid: AnchorGrid, sample: Sample, offsets: np.ndarray) -> np.ndarray:
+    """Classes of the anchors; their box offsets are written into zeros, (A, 4)."""
     wanted = sample.classes >= 0
-    return make_targets(
-        anchors, sample.boxes[wanted], sample.classes[wanted], sample.boxes[~wanted]
+    _, labels = make_targets(
+        grid, sample.boxes[wanted], sample.classes[wanted], sample.boxes[~wanted], offsets
     )
+    return labels

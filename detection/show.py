@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from detection.anchor_reach import POSITIVE_IOU, Matched, Reach, match_image, reach_figures
-from detection.anchors import AnchorSettings, anchor_boxes, best_ious, best_possible_recall
+from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
 from detection.augment import Sample
 from detection.batches import Batches, FittedImages
 from detection.prediction_folder import CLASS_COLOURS
@@ -142,7 +142,7 @@ class _Artist:
         self.colours = _colours(classes)
         self._labels, self._images_dir, self._settings = labels, settings.images, settings
         self._classes, self._anchors, self._seed = tuple(classes), anchors, settings.seed
-        self._grid = anchor_boxes(anchors, settings.size, settings.size)
+        self._grid = AnchorGrid(anchors, settings.size, settings.size)
         images = FittedImages(
             labels, settings.images, classes, settings.size, settings.fit, settings.bits
         )

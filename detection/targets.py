@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from detection.anchors import AnchorGrid
+from detection.near_anchors import LEAST_IOU, TIE, find_near
 from inspection.boxes import box_iou
 
 BACKGROUND = -1
@@ -14,7 +16,7 @@ _VARIANCE = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
 
 
 def match_anchors(
-    anchors: np.ndarray,
+    grid: AnchorGrid,
     boxes: np.ndarray,
     positive_iou: float = 0.5,
     negative_iou: float = 0.4,
@@ -26,7 +28,7 @@ def match_anchors(
     be learnt; where two boxes share a best anchor, each still gets one.
 
     Args:
-        anchors: (A, 4) xyxy in pixels.
+        grid: The anchors of an image, A of them.
         boxes: (N, 4) xyxy in pixels, not empty boxes; N may be 0.
         positive_iou: From here on an anchor is positive.
         negative_iou: Below this it is background; between the two it is ignored.
@@ -37,40 +39,49 @@ def match_anchors(
     Source: Lin et al. 2017, arXiv:1708.02002, section 4; forced matches as in Ren et al. 2015,
         arXiv:1506.01497, section 3.1.2.
     """
+    match = np.full(len(grid.boxes), BACKGROUND, np.int32)
     if not len(boxes):
-        return np.full(len(anchors), BACKGROUND, np.int32)
-    iou = box_iou(anchors, boxes)
-    best = iou.max(axis=1)
-    match = iou.argmax(axis=1).astype(np.int32)
+        return match
+    near = find_near(grid, boxes, negative_iou)
+    best = np.zeros(len(match))
+    np.maximum.at(best, near.anchor, near.iou)
+    winner = np.flatnonzero(near.iou == best[near.anchor])[::-1]  # of equal ones the first box
+    match[near.anchor[winner]] = near.box[winner]
     match[best < positive_iou] = IGNORED
     match[best < negative_iou] = BACKGROUND
-    top = iou.max(axis=0)
+    top = np.zeros(len(boxes))
+    np.maximum.at(top, near.box, near.iou)
     # Least reachable box last, so that it keeps its anchor when two boxes want the same one.
     order = np.argsort(-top)
-    fits_well = best >= positive_iou
+    ties = np.flatnonzero(near.iou >= np.maximum(top - TIE, LEAST_IOU)[near.box])
+    ties = ties[np.argsort(near.box[ties], kind="stable")]
+    tied, owner = near.anchor[ties], near.box[ties]
+    fits_well = best[tied] >= positive_iou
+    ends = np.cumsum(np.bincount(owner, minlength=len(boxes)))
     for index in order:
-        ties = iou[:, index] >= max(top[index] - 1e-6, 1e-9)
+        own = slice(ends[index - 1] if index else 0, ends[index])
         # Every anchor that holds a pinhole ties for it; those that fit another box stay there.
-        match[ties & ~(fits_well & (match != index))] = index
+        taken = fits_well[own] & (match[tied[own]] != index)
+        match[tied[own][~taken]] = index
+    held = np.bincount(match[match >= 0], minlength=len(boxes))
     for index in order[::-1]:
-        if not (match == index).any():
-            free = np.where(np.isin(match, _sole_matches(match)), -1.0, iou[:, index])
-            match[_nearest_anchor(free, anchors, boxes[index])] = index
+        if not held[index]:
+            # A box that holds exactly one anchor keeps it.
+            kept = np.isin(match, np.flatnonzero(held == 1))
+            anchor = _nearest_anchor(kept, grid.boxes, boxes[index])
+            if match[anchor] >= 0:
+                held[match[anchor]] -= 1
+            match[anchor], held[index] = index, 1
     return match
 
 
-def _sole_matches(match: np.ndarray) -> np.ndarray:
-    """Boxes that hold exactly one anchor, which must not be taken from them."""
-    index, count = np.unique(match[match >= 0], return_counts=True)
-    return index[count == 1]
-
-
-def _nearest_anchor(free_iou: np.ndarray, anchors: np.ndarray, box: np.ndarray) -> int:
-    if free_iou.max() > 0:
-        return int(free_iou.argmax())
+def _nearest_anchor(taken: np.ndarray, anchors: np.ndarray, box: np.ndarray) -> int:
+    iou = np.where(taken, -1.0, box_iou(anchors, box[None])[:, 0])
+    if iou.max() > 0:
+        return int(iou.argmax())
     # Nothing free overlaps it (a box of a pixel or two): the nearest centre that is free.
     offset = (anchors[:, :2] + anchors[:, 2:] - box[:2] - box[2:]) / 2
-    distance = np.where(free_iou < 0, np.inf, (offset**2).sum(axis=1))
+    distance = np.where(taken, np.inf, (offset**2).sum(axis=1))
     return int(distance.argmin())
 
 
@@ -103,33 +114,36 @@ def decode_boxes(anchors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def make_targets(
-    anchors: np.ndarray,
+    grid: AnchorGrid,
     boxes: np.ndarray,
     classes: np.ndarray,
     ignored: np.ndarray | None = None,
+    offsets: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Targets of one image.
 
     Args:
-        anchors: (A, 4) xyxy in pixels.
+        grid: The anchors of the image, A of them.
         boxes: (N, 4) xyxy in pixels.
         classes: (N,) class indices.
         ignored: (M, 4) xyxy in pixels, where nothing is to be learnt: the rest of a defect
             that a window cuts. Background anchors on them do not count.
+        offsets: (A, 4) float32 zeros to write the box offsets into, such as a part of a batch.
 
     Returns:
         Box offsets (A, 4) float32, zero where there is no box, and classes (A,) int32 with
         `BACKGROUND` and `IGNORED`.
     """
-    match = match_anchors(anchors, boxes)
-    positive = np.flatnonzero(match >= 0)
-    offsets = np.zeros((len(anchors), 4), np.float32)
-    labels = match.copy()
+    labels = match_anchors(grid, boxes)
+    if offsets is None:
+        offsets = np.zeros((len(labels), 4), np.float32)
+    positive = np.flatnonzero(labels >= 0)
+    chosen = labels[positive]
     if ignored is not None and len(ignored):
-        near = box_iou(anchors, ignored).max(axis=1) >= _IGNORED_IOU
-        labels[near & (match == BACKGROUND)] = IGNORED
+        near = find_near(grid, ignored, _IGNORED_IOU)
+        quiet = near.anchor[near.iou >= _IGNORED_IOU]
+        labels[quiet[labels[quiet] == BACKGROUND]] = IGNORED
     if len(positive):
-        chosen = match[positive]
-        offsets[positive] = encode_boxes(anchors[positive], boxes[chosen])
+        offsets[positive] = encode_boxes(grid.boxes[positive], boxes[chosen])
         labels[positive] = np.asarray(classes, np.int32)[chosen]
     return offsets, labels

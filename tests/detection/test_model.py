@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from detection.anchors import AnchorSettings, anchor_boxes
+from detection.anchors import AnchorGrid, AnchorSettings, anchor_boxes
 from detection.model import FeaturePyramid, RetinaNet
 from detection.targets import encode_boxes, make_targets
 from inspection.backbones import NAMES
@@ -258,9 +258,9 @@ def test_anchors_stand_where_the_cells_look():
 
 
 def targets_of(*boxes_of_images) -> dict[str, np.ndarray]:
-    anchors = anchor_boxes(AnchorSettings(), 64, 64)
+    grid = AnchorGrid(AnchorSettings(), 64, 64)
     made = [
-        make_targets(anchors, np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), int))
+        make_targets(grid, np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), int))
         for boxes in boxes_of_images
     ]
     return {

@@ -7,7 +7,7 @@ import pytest
 
 import detection.show
 from detection.anchor_reach import Reach, match_image
-from detection.anchors import AnchorSettings, anchor_boxes
+from detection.anchors import AnchorGrid, AnchorSettings
 from detection.augment import Sample
 from detection.dataset import read_labels
 from detection.settings import TrainSettings
@@ -149,7 +149,7 @@ def test_nothing_to_show_and_unknown_classes_are_errors(page):
 
 
 def test_matches_count_anchors_and_keep_forced_ones():
-    grid = anchor_boxes(ANCHORS, 128, 128)
+    grid = AnchorGrid(ANCHORS, 128, 128)
     matched = match_image(grid, np.array([[20, 20, 60, 60], [80, 80, 84, 84]], np.float32))
     assert matched.count[0] > 0
     assert matched.count[1] == 0
@@ -178,7 +178,9 @@ def test_reach_counts_every_box_where_there_is_time():
 def test_reach_is_that_of_the_boxes_as_they_are_turned(page):
     """A box that lies only: reached as labelled, by no anchor upright."""
     page.image("a.png", [[20, 60, 100, 72]], ("crack",))
-    assert "1 boxes (as labelled) are reached by no anchor" not in page.show(augment="flip", anchors="auto")
+    assert "1 boxes (as labelled) are reached by no anchor" not in page.show(
+        augment="flip", anchors="auto"
+    )
     html = page.show(augment="basic")  # the paper's anchors reach neither
     assert "2 of 2 boxes (as labelled, also turned a quarter) are reached by no anchor" in html
     assert "--augment flip" in html

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.anchors import AnchorSettings, anchor_boxes
+from benchmarks.targets import make_targets_plainly, match_plainly, random_boxes
+from detection.anchors import AnchorGrid, AnchorSettings
 from detection.targets import (
     BACKGROUND,
     IGNORED,
@@ -19,7 +23,14 @@ from detection.targets import (
 from inspection.boxes import box_iou
 
 SIZE = 64
-ANCHORS = anchor_boxes(AnchorSettings(), SIZE, SIZE)
+GRID = AnchorGrid(AnchorSettings(), SIZE, SIZE)
+ANCHORS = GRID.boxes
+SETTINGS = {
+    "paper": AnchorSettings(),
+    "many": AnchorSettings((21.5, 43.0, 86.0, 172.0, 344.0), (1.0, 1.4), (0.31, 1.0, 1.7, 4.0)),
+    "large": AnchorSettings((64.0, 128.0, 256.0, 512.0, 1024.0), (1.0, 2.8), (0.1, 1.0, 10.0)),
+    "gaps": AnchorSettings((3.0, 6.0, 12.0, 24.0, 48.0)),  # between anchors, not only beside
+}
 VARIANCE = [0.1, 0.1, 0.2, 0.2]
 
 coordinate = st.floats(0, SIZE, width=32)
@@ -66,7 +77,7 @@ def match_by_loop(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 @given(boxes=some_boxes())
 @settings(max_examples=150)
 def test_every_box_is_matched(boxes):
-    match = match_anchors(ANCHORS, boxes)
+    match = match_anchors(GRID, boxes)
     assert match.shape == (len(ANCHORS),)
     assert match.dtype == np.int32
     assert set(range(len(boxes))) <= set(match.tolist())
@@ -77,16 +88,16 @@ def test_every_box_is_matched(boxes):
 def test_more_boxes_in_one_place_than_anchors_near_it():
     """200 labels on one spot: an image of a scratch field, or a labelling accident."""
     boxes = np.tile(np.array([[30, 30, 33, 33]], np.float32), (200, 1))
-    match = match_anchors(ANCHORS, boxes)
+    match = match_anchors(GRID, boxes)
     assert set(range(200)) <= set(match.tolist())
-    offset, _ = make_targets(ANCHORS, boxes, np.zeros(200, int))
+    offset, _ = make_targets(GRID, boxes, np.zeros(200, int))
     assert np.isfinite(offset).all()
 
 
 def test_no_boxes_means_background():
-    match = match_anchors(ANCHORS, np.zeros((0, 4), np.float32))
+    match = match_anchors(GRID, np.zeros((0, 4), np.float32))
     assert (match == BACKGROUND).all()
-    offsets, labels = make_targets(ANCHORS, np.zeros((0, 4), np.float32), np.zeros(0, int))
+    offsets, labels = make_targets(GRID, np.zeros((0, 4), np.float32), np.zeros(0, int))
     assert (labels == BACKGROUND).all()
     assert not offsets.any()
     assert (offsets.dtype, labels.dtype) == (np.float32, np.int32)
@@ -98,7 +109,7 @@ def test_matches_equal_the_loop_where_none_is_forced():
     small = ANCHORS[(ANCHORS >= 0).all(axis=1) & (ANCHORS <= SIZE).all(axis=1)]
     for count in (1, 2, 3, 4):
         boxes = small[rng.choice(len(small), count, replace=False)] + np.float32(0.3)
-        np.testing.assert_array_equal(match_anchors(ANCHORS, boxes), match_by_loop(ANCHORS, boxes))
+        np.testing.assert_array_equal(match_anchors(GRID, boxes), match_by_loop(ANCHORS, boxes))
 
 
 @given(boxes=some_boxes(max_size=5))
@@ -110,7 +121,7 @@ def test_only_needed_matches_are_forced(boxes):
     that got it, or if that box had none left.
     """
     plain = match_by_loop(ANCHORS, boxes)
-    match = match_anchors(ANCHORS, boxes)
+    match = match_anchors(GRID, boxes)
     iou = box_iou(ANCHORS, boxes)
     for row in np.flatnonzero(plain != match):
         index = match[row]
@@ -124,26 +135,96 @@ def test_a_small_box_does_not_take_the_anchors_of_a_large_one():
 
     It needs one of them. The large defect must keep the anchors that fit it well.
     """
-    anchors = anchor_boxes(AnchorSettings(), 256, 256)
+    grid = AnchorGrid(AnchorSettings(), 256, 256)
     large = np.array([[100, 100, 132, 132]], np.float32)
     both = np.concatenate([large, [[114, 114, 118, 118]]]).astype(np.float32)
-    alone = match_anchors(anchors, large) == 0
-    kept = match_anchors(anchors, both) == 0
-    fits_well = alone & (box_iou(anchors, large)[:, 0] >= 0.5)
+    alone = match_anchors(grid, large) == 0
+    kept = match_anchors(grid, both) == 0
+    fits_well = alone & (box_iou(grid.boxes, large)[:, 0] >= 0.5)
     assert (kept & fits_well).sum() >= 0.9 * fits_well.sum()
 
 
-def test_thresholds_belong_to_the_upper_class():
-    anchors = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4], [0, 0, 10, 3]], np.float32)
-    match = match_anchors(anchors, np.array([[0, 0, 10, 10]], np.float32))
-    assert match.tolist() == [0, 0, IGNORED, BACKGROUND]
+def squares(side: float) -> AnchorGrid:
+    """One square anchor every 8 pixels; those of higher levels are out of reach of any box."""
+    return AnchorGrid(AnchorSettings((side, 4096, 4096, 4096, 4096), (1.0,), (1.0,)), SIZE, SIZE)
+
+
+@pytest.mark.parametrize(("side", "shift", "expected"), [(24, 0, 0), (28, -4, IGNORED)])
+def test_thresholds_belong_to_the_upper_class(side, shift, expected):
+    """An anchor 8 px beside one of 24 px overlaps it at .5; one of 28 px, 12 px off, at .4."""
+    grid = squares(side)
+    box = grid.boxes[[27]] + np.float32([shift, 0, shift, 0])
+    beside = box_iou(grid.boxes, box)[28, 0]
+    assert beside == (0.4 if shift else 0.5)
+    match = match_anchors(grid, box)
+    assert match[27] == 0
+    assert match[28] == expected
+    assert match_anchors(grid, box, positive_iou=beside + 1e-9)[28] == IGNORED
+    assert match_anchors(grid, box, negative_iou=np.nextafter(beside, 1))[28] != IGNORED
 
 
 def test_equal_best_anchors_are_all_taken():
     """As in Faster R-CNN: each of the anchors with the highest overlap."""
-    anchors = np.array([[0, 0, 8, 8], [8, 0, 16, 8], [40, 40, 48, 48]], np.float32)
-    match = match_anchors(anchors, np.array([[6, 2, 10, 6]], np.float32))
-    assert match.tolist() == [0, 0, BACKGROUND]
+    grid = squares(8)
+    edge = grid.boxes[27]
+    box = np.array([[edge[2] - 2, edge[1] + 2, edge[2] + 2, edge[1] + 6]])
+    assert np.flatnonzero(match_anchors(grid, box) == 0).tolist() == [27, 28]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@given(
+    boxes=some_boxes(),
+    ignored=some_boxes(max_size=2),
+    whole=st.booleans(),
+    extra=st.tuples(st.integers(0, 70), st.integers(0, 70)),
+)
+@settings(max_examples=60)
+def test_targets_equal_those_from_a_table_of_all_ious(name, boxes, ignored, whole, extra):
+    """Ties, forced matches, shared best anchors, boxes of a quarter pixel: the same anchors."""
+    if whole:
+        boxes = np.concatenate([np.floor(boxes[:, :2]), np.floor(boxes[:, 2:]) + 1], axis=1)
+    grid = AnchorGrid(SETTINGS[name], SIZE + extra[0], SIZE + extra[1])
+    np.testing.assert_array_equal(match_anchors(grid, boxes), match_plainly(grid.boxes, boxes))
+    classes = np.arange(len(boxes)) % 3
+    expected = make_targets_plainly(grid.boxes, boxes, classes, ignored[1:])
+    for found, plain in zip(make_targets(grid, boxes, classes, ignored[1:]), expected, strict=True):
+        np.testing.assert_array_equal(found, plain)
+        assert found.dtype == plain.dtype
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.05, 4), (8, 60), (60, 400)])
+def test_targets_of_many_boxes_equal_those_from_a_table(low, high):
+    grid = AnchorGrid(AnchorSettings(), 400, 400)
+    rng = np.random.default_rng(1)
+    side = rng.uniform(low, high, (60, 2))
+    corner = rng.uniform(0, 400 - side)
+    boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(match_anchors(grid, boxes), match_plainly(grid.boxes, boxes))
+
+
+def test_targets_of_a_whole_image_take_little_time_and_memory():
+    """A table of all IoUs takes 150 MB at 20 boxes; its time is measured by a benchmark."""
+    grid = AnchorGrid(AnchorSettings(), 900, 900)
+    boxes = random_boxes(200, 900, seed=0)
+    make_targets(grid, boxes, np.zeros(200, int))
+    tracemalloc.start()
+    make_targets(grid, boxes, np.zeros(200, int))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    began = time.process_time()
+    for seed in range(10):
+        make_targets(grid, random_boxes(20, 900, seed), np.zeros(20, int))
+    assert time.process_time() - began < 1  # 10 images in .02 s here; a table takes 5 s
+
+
+def test_offsets_are_written_where_they_are_wanted():
+    batch = np.zeros((2, len(ANCHORS), 4), np.float32)
+    boxes = np.array([[2, 2, 34, 34]], np.float32)
+    offsets, _ = make_targets(GRID, boxes, np.array([0]), offsets=batch[1])
+    assert np.shares_memory(offsets, batch)
+    np.testing.assert_array_equal(batch[1], make_targets(GRID, boxes, np.array([0]))[0])
+    assert not batch[0].any()
 
 
 @given(boxes=some_boxes(), seed=st.integers(0, 2**32 - 1))
@@ -179,8 +260,8 @@ def test_decoding_wild_offsets_stays_finite():
 
 def test_targets_hold_class_and_offsets_of_the_matched_box():
     boxes = np.array([[2, 2, 34, 34], [40, 40, 60, 58]], np.float32)
-    offsets, labels = make_targets(ANCHORS, boxes, np.array([4, 2]))
-    match = match_anchors(ANCHORS, boxes)
+    offsets, labels = make_targets(GRID, boxes, np.array([4, 2]))
+    match = match_anchors(GRID, boxes)
     assert set(labels[match == 0]) == {4}
     assert set(labels[match == 1]) == {2}
     assert (labels[match < 0] == match[match < 0]).all()
@@ -194,8 +275,8 @@ def test_targets_hold_class_and_offsets_of_the_matched_box():
 def test_ignored_boxes_quieten_background_only(boxes):
     boxes = boxes.astype(np.float32)
     cut = np.array([[2, 2, 30, 30], [50, 50, 64, 64]], np.float32)
-    plain = make_targets(ANCHORS, boxes, np.zeros(len(boxes), int))
-    quiet = make_targets(ANCHORS, boxes, np.zeros(len(boxes), int), cut)
+    plain = make_targets(GRID, boxes, np.zeros(len(boxes), int))
+    quiet = make_targets(GRID, boxes, np.zeros(len(boxes), int), cut)
     np.testing.assert_array_equal(plain[0], quiet[0])
     changed = plain[1] != quiet[1]
     assert changed.any()
@@ -210,6 +291,6 @@ def test_ignored_boxes_quieten_background_only(boxes):
 @given(boxes=some_boxes(max_size=6))
 @settings(max_examples=40)
 def test_targets_are_always_finite(boxes):
-    offsets, labels = make_targets(ANCHORS, boxes, np.arange(len(boxes)))
+    offsets, labels = make_targets(GRID, boxes, np.arange(len(boxes)))
     assert np.isfinite(offsets).all()
     assert set(np.arange(len(boxes))) <= set(labels.tolist())
