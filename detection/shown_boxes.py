@@ -22,8 +22,8 @@ class ShownBoxes:
     """The boxes that a training learns from, image by image.
 
     Args:
-        labelled: (N, 4) xyxy float32 of all labels but difficult ones on the whole images, in pixels of the network's
-            input.
+        labelled: (N, 4) xyxy float32 of all labels but difficult ones, on the whole images, in
+            pixels of the network's input.
         images: (M, 4) xyxy float32 for each image or window, once for each way it is turned.
         names: M class names for each of them.
         side: Side of such an image or window in pixels.
