@@ -24,6 +24,7 @@ from classification.settings import SETTINGS, ClassificationSettings
 from inspection import training_log
 from inspection.console import counted
 from inspection.errors import InputError
+from inspection.gradients import wants_jit
 from inspection.images import image_size, write_image
 from inspection.operating_point import RULES
 from inspection.optimizer import adamw
@@ -271,7 +272,7 @@ def _take_weights(
 def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callable) -> None:
     optimizer = adamw(settings.lr, settings.steps * settings.epochs, settings.weight_decay)
     # Compiled by XLA, convolutions on a CPU lose oneDNN's kernels.
-    model.compile(optimizer, loss=loss, jit_compile=False)
+    model.compile(optimizer, loss=loss, jit_compile=wants_jit())
 
 
 def _write_record(run: Run) -> None:

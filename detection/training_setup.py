@@ -33,6 +33,7 @@ from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
+from inspection.gradients import wants_jit
 from inspection.optimizer import adamw
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic
@@ -293,7 +294,7 @@ def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
     )
     if settings.precision == "float16":  # small gradients would become 0
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer, jit_compile=settings.jit)
+    model.compile(optimizer, jit_compile=wants_jit(settings.jit))
 
 
 def _write_record(run: Run) -> None:

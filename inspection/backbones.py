@@ -103,7 +103,9 @@ class LocalContrast(layers.Layer):
         for axis in (1, 2):
             inside = self._box_sum(inside, axis)
         deviation = images - self._mean(images, inside)
-        spread = ops.sqrt(self._mean(ops.square(deviation), inside) + 1e-8)
+        # Rounding takes a difference of running sums below zero, where there is no root.
+        variance = ops.maximum(self._mean(ops.square(deviation), inside), 0.0)
+        spread = ops.sqrt(variance + 1e-8)
         contrast = deviation / (spread + self.floor)
         return ops.cast(ops.concatenate([images, contrast], axis=-1), self.compute_dtype)
 

@@ -56,6 +56,11 @@ def value_and_gradients(
     return np.asarray(value), [np.asarray(one) for one in found]
 
 
+def wants_jit(asked: bool = False) -> bool:
+    """What `jit_compile` of a training should be; JAX without it runs every operation alone."""
+    return asked or keras.backend.backend() == "jax"
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors as one graph: what does not reach its result is left out.
 

@@ -645,6 +645,63 @@ def test_half_precision_frozen_from_a_snapshot(light, data, unbroken, tmp_path):
     assert stored["precision"] == "bfloat16"
 
 
-def test_jax_trains_as_well():
+JAX_CHILD = """
+import functools
+import sys
+import numpy as np
+import keras
+from pathlib import Path
+from detection import training_setup
+from detection.model import RetinaNet
+from detection.prediction import Detector
+from detection.training import train
+from inspection import backbones
+from tests.conftest import SmallSet
+from tests.detection.test_training import Recorder, settings_for
+
+assert keras.backend.backend() == "jax"
+annotations, images, snapshots, outputs = map(Path, sys.argv[1:])
+backbones._DEPTHS["resnet18"] = ((1, 1, 1, 1), False)
+training_setup.RetinaNet = functools.partial(RetinaNet, head_convs=1)
+stored = np.load(outputs)
+found = Detector.load(snapshots / "tensorflow.keras").forward(stored["images"])
+data = SmallSet(annotations, images, snapshots)
+options = {"crop": None, "augment": "none", "epochs": 1, "steps": 8, "lr": 2e-3}
+log = Recorder()
+best = train(settings_for(data, snapshots, **options), log=log)
+after = Detector.load(best).forward(stored["images"])["classification"]
+np.savez(outputs, losses=log.losses, after=after, **found)
+"""
+
+
+def test_jax_trains_as_well(tmp_path, monkeypatch):
+    """The same numbers as TensorFlow from one snapshot, and a loss that falls."""
     pytest.importorskip("jax", reason="JAX is not installed; it is the backend of some GPU hosts")
-    pytest.skip("covered on machines with JAX by running these tests with KERAS_BACKEND=jax")
+    data = write_small_set(tmp_path / "자료", train=4, val=1, repeat_val=True)
+    monkeypatch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
+    preprocessing = {"size": 320, "fit": "letterbox", "bits": 16}
+    model = RetinaNet("resnet18", CLASSES, channels=32, head_convs=1, preprocessing=preprocessing)
+    model.save(data.snapshots / "tensorflow.keras")
+    # Even black and white, as on a binary camera: the hardest case for a local contrast.
+    images = np.zeros((1, 320, 320, 3), np.float32)
+    images[:, 40:300, 70:120] = images[:, 200:215, 10:] = 255
+    expected = Detector(model).forward(images)
+    outputs = tmp_path / "outputs.npz"
+    np.savez(outputs, images=images)
+    folders = (data.annotations, data.images, data.snapshots, outputs)
+    done = subprocess.run(
+        [sys.executable, "-c", JAX_CHILD, *map(str, folders)],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = np.load(outputs)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(found["after"]).all()
+    losses = found["losses"]
+    assert np.isfinite(losses).all()
+    assert losses[-2:].mean() < 0.7 * losses[:2].mean()

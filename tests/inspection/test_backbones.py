@@ -17,6 +17,8 @@ from inspection import backbones
 from inspection.backbones import (
     IMAGENET_NAMES,
     NAMES,
+    LocalContrast,
+    Normalise,
     fetch_imagenet,
     load_weights_file,
     resnet,
@@ -357,3 +359,26 @@ def test_efficientnet_has_its_stages_and_names_what_cannot_be_loaded(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"no weights")
     with pytest.raises(InputError, match="efficientnetb5_notop"):
         backbones.efficientnet_b5(str(tmp_path / "x.h5"))
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "jit"])
+def test_local_contrast_is_finite_on_even_black_and_white(jit):
+    """Running sums that are compiled by XLA round below zero where nothing varies."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((1, 640, 640, 3), np.float32)
+    for _ in range(25):
+        (x, y), (width, height) = rng.integers(0, 580, 2), rng.integers(8, 200, 2)
+        image[:, y : y + height, x : x + width] = 255
+    inputs = keras.Input((640, 640, 3))
+    normalise = Normalise((123.68, 116.779, 103.939), scale=1 / 58, bgr=False)
+    model = keras.Model(inputs, LocalContrast()(normalise(inputs)))
+    model.compile(jit_compile=jit)
+    found = np.asarray(model.predict_on_batch(image))
+    assert np.isfinite(found).all()
+    # Against the definition in float64, where whole windows fit.
+    windows = np.lib.stride_tricks.sliding_window_view
+    plain = np.asarray(normalise(image[:, :128, :128]), np.float64)[0]
+    deviation = plain[16:-16, 16:-16] - windows(plain, (33, 33), axis=(0, 1)).mean(axis=(-1, -2))
+    variance = windows(deviation**2, (33, 33), axis=(0, 1)).mean(axis=(-1, -2))
+    wanted = deviation[16:-16, 16:-16] / (np.sqrt(variance + 1e-8) + 0.05)
+    np.testing.assert_allclose(found[0, 32:96, 32:96, 3:], wanted, atol=5e-3)
