@@ -11,7 +11,8 @@ import numpy as np
 from anomaly.maps import smooth
 from anomaly.preparation import Preparation, Prepared
 from anomaly.scores import AGGREGATIONS
-from inspection.images import check_rgb
+from inspection.finite import check_finite, names_image
+from inspection.images import as_rgb
 from inspection.operating_point import OperatingPoint
 
 
@@ -60,22 +61,25 @@ class Decider(ABC):
         """Looks at one picture.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: A file, or an array as `inspection.images.as_rgb` takes it.
 
         Raises:
             InputError: The file cannot be read or does not fit the preparation.
+            NotFinite: The model gives something that is no finite number.
         """
         if isinstance(picture, np.ndarray):
-            prepared = self.preparation.apply(check_rgb(picture))
+            prepared = self.preparation.apply(as_rgb(picture, self.preparation.bits))
         else:
             prepared = self.preparation.read(picture)
-        merged = self.merged_map(prepared, self.score_views(prepared.views))
+        with names_image(picture):
+            merged = self.merged_map(prepared, self.score_views(prepared.views))
         score = self.score_of(prepared.cells(merged))
         decision = self.operating_point.decide(score) if self.operating_point else ""
         return Finding(score, decision, prepared.on_picture(merged, float(merged.min())))
 
     def merged_map(self, prepared: Prepared, maps: np.ndarray) -> np.ndarray:
-        """Smoothed maps of the views as one map of the region, float32."""
+        """Smoothed maps of the views as one map of the region, float32; NotFinite as `predict`."""
+        check_finite(scores=maps)
         return prepared.merge(smooth(maps, self.preparation.size))
 
     def score_of(self, cells: np.ndarray) -> float:

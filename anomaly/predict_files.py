@@ -13,6 +13,7 @@ from anomaly.heat import overlay
 from anomaly.methods.base import Progress, silent
 from anomaly.model import AnomalyModel
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.heat import thumbnail
 from inspection.images import list_images, read_image, write_image
 from inspection.runs import write_text_atomic
@@ -76,6 +77,10 @@ def predict_files(
                 rgb = read_image(path, model.preparation.bits)
                 picture = thumbnail(overlay(rgb, found.score_map, model.normal), _LONGEST)
                 write_image(output / HEAT_MAPS / _free_name(path, taken), picture)
+        except NotFinite as error:  # the image is good, the answer is not: a reject
+            problems += error.problems
+            decisions["NG"] += 1
+            rows.append((str(path), "NG", ""))
         except InputError as error:
             problems += error.problems
             decisions[NOT_DECIDED] += 1

@@ -16,6 +16,7 @@ from classification.cam_methods import METHODS, WEIGHTINGS, first_component, wei
 from classification.layers import Tap, find_layer, map_layers, without_softmax
 from classification.model import Classifier
 from inspection.errors import InputError
+from inspection.finite import check_finite
 from inspection.gradients import compiled, compiled_gradient
 
 SMOOTHINGS = ("none", "augment", "pca", "both")
@@ -34,6 +35,9 @@ class CamMaps:
         logits: (B, K) float32.
         layer: Name of the layer.
         method: One of `classification.cam_methods.METHODS`.
+
+    Raises:
+        NotFinite: A logit or a value of a map is no finite number.
     """
 
     maps: np.ndarray
@@ -41,6 +45,9 @@ class CamMaps:
     logits: np.ndarray
     layer: str
     method: str
+
+    def __post_init__(self) -> None:
+        check_finite(logits=self.logits, map_values=self.maps)
 
     def scaled(self, top: float | None = None) -> np.ndarray:
         """(B, h, w) maps from 0 to 1.

@@ -260,13 +260,14 @@ def predict(
     from collections import Counter
 
     from classification.model import Classifier
-    from classification.predict_files import TABLE, predict_files
+    from classification.predict_files import NOT_DECIDED, TABLE, predict_files
 
     loaded = Classifier.load(model)
     with progress("deciding") as on_progress:
         found = predict_files(loaded, paths, output, on_progress)
     counts = Counter(one.label for one in found.predictions)
-    text = ", ".join(f"{counts[name]} {name}" for name in loaded.classes)
+    names = [*loaded.classes, *([NOT_DECIDED] if counts[NOT_DECIDED] else [])]
+    text = ", ".join(f"{counts[name]} {name}" for name in names)
     say(f"{output / TABLE}: {text}.")
     if found.problems:
         raise InputError(found.problems)

@@ -14,6 +14,7 @@ import numpy as np
 
 from classification.preparation import Preparation, View
 from inspection.errors import InputError, first_line
+from inspection.finite import check_finite, names_image
 from inspection.operating_point import OperatingPoint
 from inspection.quiet import without_notices
 from inspection.runs import atomic_path
@@ -162,9 +163,14 @@ class Classifier:
         return self.card.preparation(picture)
 
     def probabilities(self, views: np.ndarray) -> np.ndarray:
-        """(B, S, S, 3) uint8 or float views to (B, K) float64 shares."""
-        logits = self.model.predict_on_batch(np.asarray(views, np.float32))
-        return softmax(np.asarray(logits, np.float64))
+        """(B, S, S, 3) uint8 or float views to (B, K) float64 shares.
+
+        Raises:
+            NotFinite: A logit is no finite number.
+        """
+        logits = np.asarray(self.model.predict_on_batch(np.asarray(views, np.float32)))
+        check_finite(logits=logits)
+        return softmax(logits.astype(np.float64))
 
     def decide(self, probability: np.ndarray) -> list[Prediction]:
         """(B, K) shares to predictions."""
@@ -194,13 +200,15 @@ class Classifier:
         """Decides on one picture.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: A file, or an array as `inspection.images.as_rgb` takes it.
 
         Raises:
             InputError: The picture cannot be read.
+            NotFinite: The network gives something that is no finite number.
         """
         view = self.prepare(picture)
-        return self.decide(self.probabilities(view.rgb[None]))[0]
+        with names_image(picture):
+            return self.decide(self.probabilities(view.rgb[None]))[0]
 
     def save(self, path: str | Path) -> None:
         """Writes weights and card atomically."""

@@ -15,9 +15,11 @@ from classification.model import Classifier, Prediction
 from classification.preparation import View
 from classification.scored import Progress
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.runs import write_text_atomic
 
 TABLE = "predictions.csv"
+NOT_DECIDED = "not decided"
 _BATCH = 16
 
 
@@ -27,8 +29,9 @@ class Decided:
 
     Args:
         pictures: Those that could be read.
-        predictions: Of each of them.
-        problems: A sentence for each that could not.
+        predictions: Of each of them; of one without finite numbers the label is `NOT_DECIDED`,
+            and the decision NG.
+        problems: A sentence for each that could not be read or decided.
     """
 
     pictures: tuple[FoundPicture, ...]
@@ -61,9 +64,23 @@ def decide_all(
                 problems += error.problems
         if views:
             batch = np.stack([view.rgb for view in views])
-            found += model.decide(model.probabilities(batch))
+            found += _decided(model, batch, read[-len(views) :], problems)
         on_progress(min(start + _BATCH, len(pictures)), len(pictures))
     return Decided(tuple(read), tuple(found), tuple(problems))
+
+
+def _decided(
+    model: Classifier, views: np.ndarray, pictures: Sequence[FoundPicture], problems: list[str]
+) -> list[Prediction]:
+    """What a model says of a batch; a picture that it gives no finite numbers for is a reject."""
+    try:
+        return model.decide(model.probabilities(views))
+    except NotFinite as error:
+        if len(views) > 1:  # the others of the batch may well be decided
+            alone = zip(views[:, None], pictures, strict=True)
+            return [_decided(model, view, [one], problems)[0] for view, one in alone]
+        problems.append(f"{pictures[0].path}: {error}")
+        return [Prediction(NOT_DECIDED, dict.fromkeys(model.classes, np.nan), np.nan, "NG")]
 
 
 def predict_files(
@@ -90,7 +107,8 @@ def predict_files(
     writer.writerow(["file", "label", "decision", "score", *model.classes])
     for one, told in zip(result.pictures, result.predictions, strict=True):
         score = "" if told.score != told.score else f"{told.score:.6f}"
-        shares = [f"{told.probability[name]:.6f}" for name in model.classes]
+        shares = [told.probability[name] for name in model.classes]
+        shares = ["" if share != share else f"{share:.6f}" for share in shares]
         writer.writerow([str(one.path), told.label, told.decision, score, *shares])
     write_text_atomic(output / TABLE, text.getvalue())
     return result

@@ -12,7 +12,7 @@ import numpy as np
 
 from inspection.errors import InputError
 from inspection.fit import PAD_VALUE, Fit, FitMode, Image8, fit_for
-from inspection.images import check_rgb, read_image
+from inspection.images import as_rgb, read_image
 
 Region = tuple[int, int, int, int]
 _REACH = 0.15  # of the shorter side: blur that leaves nothing but the light
@@ -93,14 +93,14 @@ class Preparation:
         """Prepares a picture.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: A file, or an array as `inspection.images.as_rgb` takes it.
 
         Raises:
             InputError: The file cannot be read, or the region lies outside the picture.
         """
         name = "the array" if isinstance(picture, np.ndarray) else str(picture)
         rgb = (
-            check_rgb(picture)
+            as_rgb(picture, self.bits)
             if isinstance(picture, np.ndarray)
             else read_image(picture, self.bits)
         )

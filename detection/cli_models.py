@@ -236,13 +236,22 @@ def export(
     snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
     output: Annotated[Path | None, typer.Option(help="File to write; beside the snapshot.")] = None,
     format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise, calibrated on val.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; measured on val.")] = False,
     annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
     images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
+    max_int8_loss: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="mAP that int8 may cost, else it is refused.")
+    ] = 0.02,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Write it though nothing can be compared or int8 costs more."),
+    ] = False,
 ) -> None:
     """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
     _must_exist(snapshot)
     from detection.export import export_snapshot
 
-    report = export_snapshot(snapshot, output, format, int8, say, annotations, images)
+    report = export_snapshot(
+        snapshot, output, format, int8, say, annotations, images, max_int8_loss, force
+    )
     say(f"Exported: {report.path}")

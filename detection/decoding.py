@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detection.targets import decode_boxes
+from inspection.finite import check_finite
 
 MIN_SCORE = 0.05
 NMS_IOU = 0.5
@@ -37,8 +38,12 @@ def decode(
     Returns:
         Boxes (N, 4) float32, scores (N,) float32 descending, class indices (N,) int64.
 
+    Raises:
+        NotFinite: An offset or a logit is no finite number. It would compare as "no box".
+
     Source: Lin et al. 2017, arXiv:1708.02002, section 4.1 (top 1,000 a level, NMS at .5).
     """
+    check_finite(offsets=offsets, logits=logits)
     classes = logits.shape[1]
     # Compared as logits, so that the sigmoid is taken of the few that pass.
     with np.errstate(divide="ignore"):

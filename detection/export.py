@@ -26,7 +26,7 @@ from detection.exported import (
 )
 from detection.parity import Parity, check_parity
 from detection.prediction import Detector
-from detection.quantisation import Int8Change, compare_int8, quantise
+from detection.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.runs import atomic_path
@@ -58,21 +58,23 @@ class ExportReport:
     def lines(self) -> list[str]:
         """The report as sentences."""
         parity = self.parity
-        found = [
-            f"{self.path}: {self.format}, {self.megabytes:.1f} MB, decoding and NMS inside.",
+        found = [f"{self.path}: {self.format}, {self.megabytes:.1f} MB, decoding and NMS inside."]
+        found.append(
             f"Parity on {parity.images} images: {parity.boxes} boxes compared, scores within "
             f"{parity.score_difference:.1e} (relative), edges within "
-            f"{parity.box_difference:.1e} px.",
-        ]
+            f"{parity.box_difference:.1e} px."
+            if parity.boxes
+            else f"Unproved: neither model finds a box on the {parity.images} check images."
+        )
         if self.int8 is None:
             return found
         change = self.int8
         if np.isnan(change.map_int8):
-            found.append("int8: the change of mAP is unknown, no labels were given.")
+            found.append("int8: the change of mAP is unknown, no box was labelled.")
         else:
             found.append(
                 f"int8: mAP {change.map_float32:.4f} -> {change.map_int8:.4f} "
-                f"({change.map_int8 - change.map_float32:+.4f}) on {change.images} images."
+                f"({-change.loss:+.4f}) on {change.images} images that it was not calibrated on."
             )
         if change.decisions is not None:
             found.append(
@@ -89,34 +91,45 @@ def export(
     *,
     int8: bool = False,
     calibration: Sequence[Picture] = (),
-    calibration_labels: Sequence[ImageLabels] = (),
+    held_out: Sequence[Picture] = (),
+    held_out_labels: Sequence[ImageLabels] = (),
+    max_int8_loss: float = MAX_LOSS,
     check_images: Sequence[Picture] = (),
+    force: bool = False,
 ) -> ExportReport:
     """Writes a detector as one file that needs neither Keras nor TensorFlow.
 
     Every export is first compared with the detector on `check_images`; int8 is made from the
-    export that passed. Nothing is written where it does not.
+    export that passed, and measured on images that it was not calibrated on. Nothing is written
+    where one of them does not pass.
 
     Args:
         detector: A loaded snapshot.
         output: The file to write; its suffix, `.xml` or `.onnx`, may be left out.
         format: `openvino` or `onnx`.
         int8: Quantise to 8-bit integers; OpenVINO only.
-        calibration: Pictures that int8 is calibrated on, of the validation part.
-        calibration_labels: Their labels in the same order, for the change of mAP.
+        calibration: Pictures that int8 is calibrated on, of the training part.
+        held_out: Other pictures, on which is measured what int8 changes.
+        held_out_labels: Their labels in the same order, for the change of mAP.
+        max_int8_loss: An int8 model that loses more mAP is refused.
         check_images: Pictures to compare on; some must show defects.
+        force: Write the file although nothing can be compared, or int8 loses more or unknowably
+            much. A model that finds something else than the detector is never written.
 
     Returns:
         What was written and how it compares.
 
     Raises:
-        InputError: An option does not fit, a package is missing, or the exported model finds
-            something else than the detector.
+        InputError: An option does not fit, a package is missing, the exported model finds
+            something else than the detector, or int8 loses too much.
+        NotFinite: The detector holds a weight or gives something that is no finite number.
     """
     output = Path(output)
     if not output.suffix:
         output = output.with_suffix(_SUFFIX.get(format, ""))
-    _check_options(output, format, int8, calibration, calibration_labels, check_images)
+    _check_options(output, format, int8, check_images)
+    if int8:
+        _check_int8(calibration, held_out, held_out_labels, force)
     metadata = metadata_of(detector)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -125,25 +138,20 @@ def export(
         temporary = Path(folder) / output.name
         write_graph(detector, temporary, metadata)
         exported = ExportedDetector.load(temporary)
-        parity = check_parity(detector, exported, check_images)
+        parity = check_parity(detector, exported, check_images, force)
         change = None
         if int8:
             temporary = _write_int8(temporary, metadata, calibration)
             quantised = ExportedDetector.load(temporary)
-            change = compare_int8(exported, quantised, calibration, calibration_labels)
+            change = compare_int8(exported, quantised, held_out, held_out_labels)
+            if not force:
+                check_loss(change, max_int8_loss)
         files = _move(temporary, output)
     size = sum(file.stat().st_size for file in files) / 1e6
     return ExportReport(output, format, size, parity, change)
 
 
-def _check_options(
-    output: Path,
-    format: str,
-    int8: bool,
-    calibration: Sequence[Picture],
-    labels: Sequence[ImageLabels],
-    check_images: Sequence[Picture],
-) -> None:
+def _check_options(output: Path, format: str, int8: bool, check_images: Sequence[Picture]) -> None:
     if format not in _SUFFIX:
         raise InputError(f"--format is openvino or onnx, not {format!r}.")
     problems = []
@@ -153,19 +161,45 @@ def _check_options(
         problems.append("an export needs check images to compare it with the snapshot on.")
     if int8 and format != "openvino":
         problems.append("int8 is made for --format openvino only.")
-    if int8 and not len(calibration):
-        problems.append("int8 needs calibration images; give pictures of the validation part.")
-    if labels and len(labels) != len(calibration):
-        problems.append(
-            f"{len(labels)} labels were given for {len(calibration)} calibration images; there "
-            "must be one each."
-        )
     for package in (*_PACKAGES[format], *(("nncf",) if int8 else ())):
         # Looked for without importing: some of them take seconds.
         if find_spec(package) is None:
             problems.append(f"this export needs the package {package}: pip install {package}.")
     if problems:
         raise InputError(problems)
+
+
+def _check_int8(
+    calibration: Sequence[Picture],
+    held_out: Sequence[Picture],
+    labels: Sequence[ImageLabels],
+    force: bool,
+) -> None:
+    problems = []
+    if not len(calibration):
+        problems.append("int8 needs calibration images; give pictures of the training part.")
+    if not (len(held_out) and len(labels)) and not force:
+        problems.append(
+            "int8 needs held-out images and their labels, to measure what it costs; give those of "
+            "the validation part."
+        )
+    if labels and len(labels) != len(held_out):
+        problems.append(
+            f"{len(labels)} labels were given for {len(held_out)} held-out images; there must be "
+            "one each."
+        )
+    both = {_identity(one) for one in calibration} & {_identity(one) for one in held_out}
+    if both:
+        problems.append(
+            f"{len(both)} images are among the calibration and among the held-out images; what "
+            "int8 costs is not to be measured on what it was calibrated on."
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def _identity(picture: Picture) -> object:
+    return id(picture) if isinstance(picture, np.ndarray) else Path(picture).absolute()
 
 
 def metadata_of(detector: Detector) -> Metadata:
@@ -246,8 +280,10 @@ def export_snapshot(
     say: Callable[[str], None] = print,
     annotations: Path | None = None,
     images: Path | None = None,
+    max_int8_loss: float = MAX_LOSS,
+    force: bool = False,
 ) -> ExportReport:
-    """Exports a snapshot; checked, and for int8 calibrated, on its validation part.
+    """Exports a snapshot, checked on its validation part; int8 is calibrated on the training part.
 
     Args:
         snapshot: A `.keras` file.
@@ -257,6 +293,8 @@ def export_snapshot(
         say: Told what is done and how the result compares.
         annotations: Folder of labels; the training's where left out.
         images: Folder of images; the training's where left out.
+        max_int8_loss: As for `export`.
+        force: As for `export`.
 
     Raises:
         InputError: As `export`, or the validation part cannot be read.
@@ -264,7 +302,9 @@ def export_snapshot(
     if format not in _SUFFIX:
         raise InputError(f"--format is openvino or onnx, not {format!r}.")
     detector = Detector.load(snapshot)
-    labels, folder = validation_part(detector, snapshot, annotations, images, say)
+    labels, trained, folder = export_parts(detector, snapshot, annotations, images, say)
+    if int8 and not trained:  # of other folders than the training's
+        labels, trained = labels[::2], labels[1::2]
     pictures = [folder / item.image for item in labels]
     with_boxes = [path for path, item in zip(pictures, labels, strict=True) if len(item)]
     spread = np.linspace(0, len(with_boxes) - 1, min(_CHECK_IMAGES, len(with_boxes)))
@@ -277,23 +317,29 @@ def export_snapshot(
         output or snapshot.with_name(name),
         format,
         int8=int8,
-        calibration=pictures if int8 else (),
-        calibration_labels=labels if int8 else (),
+        calibration=[folder / item.image for item in trained] if int8 else (),
+        held_out=pictures if int8 else (),
+        held_out_labels=labels if int8 else (),
+        max_int8_loss=max_int8_loss,
         check_images=check,
+        force=force,
     )
     for line in report.lines():
         say(line)
     return report
 
 
-def validation_part(
+def export_parts(
     detector: Detector,
     snapshot: Path,
     annotations: Path | None = None,
     images: Path | None = None,
     say: Callable[[str], None] = print,
-) -> tuple[list[ImageLabels], Path]:
-    """The labels of the images that a snapshot was chosen on, and the folder of these images.
+) -> tuple[list[ImageLabels], list[ImageLabels], Path]:
+    """The labels of a snapshot's validation and training part, and the folder of their images.
+
+    Of folders that are named and hold none of the validation part, all images that the training
+    has not seen stand for it.
 
     Args:
         detector: The loaded snapshot.
@@ -306,6 +352,7 @@ def validation_part(
         InputError: The folders or the split are gone.
     """
     stored = detector.model.settings["preprocessing"]
+    elsewhere = annotations is not None or images is not None
     annotations = annotations or training_folder(stored, "annotations", "annotations")
     images = images or training_folder(stored, "images", "images_900")
     labels = read_labels(
@@ -318,12 +365,16 @@ def validation_part(
     path = next((place for place in places if place.is_file()), None)
     parts = load_split(path).assignments if path else {}
     chosen = [item for item in labels if parts.get(item.image) == "val"]
+    trained = [item for item in labels if parts.get(item.image) == "train"]
+    if elsewhere and not chosen:
+        chosen = [item for item in labels if parts.get(item.image) != "train"]
     if not chosen:
         raise InputError(
             f"{annotations}: holds no validation part of this model, which an export is compared "
-            "on; name the folders of the training by --annotations and --images."
+            "on; name the folders of the training, or others with images that it has not seen, by "
+            "--annotations and --images."
         )
-    return chosen, images
+    return chosen, trained, images
 
 
 def load_any(path: str | Path) -> Detector | ExportedDetector:

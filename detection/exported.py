@@ -7,17 +7,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE
 from inspection.boxes import Detections
 from inspection.errors import InputError, first_line
-from inspection.images import Fit, FitMode, fitted_picture
+from inspection.finite import check_finite, names_image
+from inspection.images import Fit, FitMode, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
 
-Picture = str | Path | np.ndarray
 Format = Literal["openvino", "onnx"]
 SUFFIXES: dict[str, Format] = {".xml": "openvino", ".onnx": "onnx"}
 METADATA_KEY = "detection"
@@ -63,7 +64,7 @@ class Metadata:
         """A picture as the network wants it.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: A file, or an array as `inspection.images.as_rgb` takes it.
 
         Returns:
             (size, size, 3) uint8 RGB and how it was fitted.
@@ -127,38 +128,45 @@ class ExportedDetector:
         stored = self.metadata.operating_point
         return None if stored is None else OperatingPoint.from_dict(stored)
 
-    def predict(
-        self,
-        picture: Picture,
-        min_score: float = MIN_SCORE,
-        max_detections: int = MAX_DETECTIONS,
-    ) -> Detections:
-        """Finds defects in one picture of any size.
+    @overload
+    def predict(self, picture: Picture, **options: float) -> Detections: ...
+    @overload
+    def predict(self, picture: Sequence[Picture], **options: float) -> list[Detections]: ...
+    def predict(self, picture, min_score=MIN_SCORE, max_detections=MAX_DETECTIONS):
+        """Finds defects in one image of any size, or in each of a list; as `Detector.predict`.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: As `Detector.predict` takes it.
             min_score: Lower scores are dropped; not below the bound inside the file.
             max_detections: The best so many are kept; not above the bound inside the file.
 
         Returns:
-            Boxes in pixels of the picture, best first.
+            Boxes in pixels of the image, best first, with the decision by the operating point;
+            for a list one each.
 
         Raises:
             InputError: The file cannot be read, or a bound is passed.
+            NotFinite: The graph gives something that is no finite number.
         """
         if min_score < MIN_SCORE or max_detections > MAX_DETECTIONS:
             raise InputError(
                 f"an exported model keeps at most {MAX_DETECTIONS} boxes of score {MIN_SCORE} and "
                 f"more; {max_detections} of {min_score:g} and more need the .keras snapshot."
             )
+        if isinstance(picture, list | tuple):
+            return [self.predict(one, min_score, max_detections) for one in picture]
+        if isinstance(picture, np.ndarray):
+            picture = as_rgb(picture, self.bits)
         image, fit = self.metadata.fitted(picture)
         boxes, score, label = self._run(np.ascontiguousarray(image)[None])
+        with names_image(picture):
+            check_finite(scores=score, edges=boxes)
         boxes = fit.to_source(boxes)
         # In a letterbox's border there is no picture: what lies there alone has no area left.
-        real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (score >= min_score)
-        chosen = np.flatnonzero(real)[:max_detections]
-        names = tuple(self.classes[index] for index in label[chosen])
-        return Detections(boxes[chosen], score[chosen], names)
+        real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        names = tuple(self.classes[index] for index in label[real])
+        every = Detections(boxes[real], score[real], names)
+        return decided(self, picture, every, min_score, max_detections)
 
     def predict_batch(self, pictures: Sequence[Picture], **options: float) -> list[Detections]:
         """Finds defects in several pictures, one after the other; as `predict` for each."""

@@ -38,9 +38,29 @@ def add_decoding(
         size: Side of the fitted image in pixels, to which boxes are clipped.
     """
     every = graph.node("Concat", f"{DECODING}offsets", *offsets, axis=0)
+    broken = _broken(graph, every, logits)
     place, logit = _candidates(graph, logits, lengths, classes)
     boxes, score, label = _decoded(graph, every, place, logit, anchors, classes, size)
-    _suppressed(graph, boxes, score, label, classes)
+    _suppressed(graph, boxes, score, label, classes, broken, size)
+
+
+def _broken(graph: Graph, offsets: str, logits: list[str]) -> str:
+    """One zero where an offset or a logit is no finite number, else nothing: (0 or 1,) int64."""
+
+    def node(kind: str, name: str, *inputs: str, **attributes: Any) -> Any:
+        return graph.node(kind, f"{DECODING}{name}", *inputs, **attributes)
+
+    whole = graph.constant(f"{DECODING}whole", (-1,), np.int64)
+    flat = node("Reshape", "flat_offsets", offsets, whole)
+    values = node("Concat", "all_values", flat, *logits, axis=0)
+    # Neither NaN nor infinity lies within what float32 can hold.
+    most = graph.constant(f"{DECODING}most", np.finfo(np.float32).max, np.float32)
+    finite = node("LessOrEqual", "is_finite", node("Abs", "sizes", values), most)
+    finite = node("Cast", "finite", finite, to=1)
+    least = node("ReduceMin", "least_finite", finite, axes=[0], keepdims=1)
+    half = graph.constant(f"{DECODING}one_half", 0.5, np.float32)
+    place = node("NonZero", "broken_1", node("Less", "is_broken", least, half))
+    return node("Reshape", "broken", place, whole)
 
 
 def _candidates(
@@ -113,8 +133,14 @@ def _decoded(
     return boxes, score, label
 
 
-def _suppressed(graph: Graph, boxes: str, score: str, label: str, classes: int) -> None:
-    """Per-class NMS over all candidates and the best `MAX_DETECTIONS` of what it leaves."""
+def _suppressed(
+    graph: Graph, boxes: str, score: str, label: str, classes: int, broken: str, size: int
+) -> None:
+    """Per-class NMS over all candidates and the best `MAX_DETECTIONS` of what it leaves.
+
+    Where the network gave no finite numbers, a box of the whole image with an infinite score
+    comes first: whoever reads the outputs without a check still rejects the part.
+    """
 
     def node(kind: str, name: str, *inputs: str, **attributes: Any) -> Any:
         return graph.node(kind, f"{DECODING}{name}", *inputs, **attributes)
@@ -149,6 +175,13 @@ def _suppressed(graph: Graph, boxes: str, score: str, label: str, classes: int) 
     there = node("Squeeze", "there", there, first)
     order = node("Gather", "order", order, there, axis=0)
     index = node("Gather", "index", kept, order, axis=0)
-    graph.node("Gather", "boxes", boxes, index, axis=0)
-    graph.node("Gather", "scores", best, there, axis=0)
-    graph.node("Gather", "labels", label, index, axis=0)
+    everywhere = constant("everywhere", [[0, 0, size, size]], np.float32)
+    endless = constant("endless", [np.inf], np.float32)
+    of_rest = (
+        ("boxes", everywhere, node("Gather", "kept_boxes", boxes, index, axis=0)),
+        ("scores", endless, node("Gather", "kept_scores", best, there, axis=0)),
+        ("labels", first, node("Gather", "kept_labels", label, index, axis=0)),
+    )
+    for name, reject, rest in of_rest:
+        reject = node("Gather", f"reject_{name}", reject, broken, axis=0)
+        graph.node("Concat", name, reject, rest, axis=0)

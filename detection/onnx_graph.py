@@ -21,6 +21,7 @@ from detection.anchors import anchor_boxes, level_lengths
 from detection.model import FeaturePyramid, PredictionHead, RetinaNet
 from detection.onnx_decoding import DECODING, add_decoding
 from inspection.backbones import LocalContrast, Normalise
+from inspection.finite import check_finite
 
 OPSET = 17
 _IR_VERSION = 8  # what opset 17 came with, so that runtimes from 2022 on read the file
@@ -324,4 +325,6 @@ def _head(graph: Graph, head: PredictionHead, x: _Map, level: int, shape: tuple[
 
 
 def _weights(variable: Any) -> np.ndarray:
-    return np.asarray(variable).astype(np.float32)
+    values = np.asarray(variable).astype(np.float32)
+    check_finite(weights=values)  # a ReLU of some runtimes makes 0 of NaN, and nothing would show
+    return values

@@ -28,7 +28,7 @@ class Parity:
 
     Args:
         images: Images compared.
-        boxes: Boxes that both found.
+        boxes: Boxes that both found; 0 only where nothing could be compared and that was asked for.
         score_difference: Largest relative difference of a score.
         box_difference: Largest difference of an edge, in pixels of the fitted image.
     """
@@ -40,7 +40,10 @@ class Parity:
 
 
 def check_parity(
-    detector: Detector, exported: ExportedDetector, pictures: Sequence[Picture]
+    detector: Detector,
+    exported: ExportedDetector,
+    pictures: Sequence[Picture],
+    force: bool = False,
 ) -> Parity:
     """Compares an exported model with its detector.
 
@@ -48,6 +51,7 @@ def check_parity(
         detector: The reference.
         exported: The file, loaded again.
         pictures: What both look at.
+        force: Go on where nothing was found that could be compared.
 
     Raises:
         InputError: They differ on a picture, or nothing was found that could be compared.
@@ -70,10 +74,11 @@ def check_parity(
             box_difference = max(box_difference, float(edge))
     if problems:
         raise InputError([*problems, "Nothing was exported; report this with the snapshot."])
-    if not boxes:
+    if not boxes and not force:
         raise InputError(
             f"the detector finds no box of score {MIN_SCORE} or more on the {len(pictures)} check "
-            "images, so nothing can be compared: give images with defects that it finds."
+            "images, so nothing can be compared: train it longer, name images with defects that it "
+            "finds by --annotations and --images, or export it unproved with --force."
         )
     return Parity(len(pictures), boxes, score_difference, box_difference)
 

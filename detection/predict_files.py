@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TextIO
 
-import numpy as np
-
 from detection.calibration import image_score
 from detection.prediction_folder import (
-    EDGES,
     FORMATS,
     MADE_BY,
     OVERLAYS,
@@ -26,7 +23,9 @@ from detection.prediction_folder import (
     refuse_annotations,
 )
 from inspection.boxes import Detections
+from inspection.detection_files import box_values
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.images import Image8, list_images, read_image
 from inspection.operating_point import OperatingPoint
 
@@ -160,28 +159,23 @@ class _Rule:
             "bits": detector.bits,
         }
 
-    def record(self, source: _Source, picture: _Picture, found: Detections) -> Record:
-        """One line of the journal."""
-        score = image_score(found)
-        decision = "NG" if score >= self.threshold else "OK"
+    def record(self, source: _Source, picture: _Picture, found: Detections | None) -> Record:
+        """One line of the journal; without finite detections the part is a reject."""
         height, width = picture.rgb.shape[:2]
-        # As float64, as the decision is made: a score must not round up to the threshold.
-        kept = np.flatnonzero(found.score.astype(np.float64) >= self.threshold)
+        score = None if found is None else image_score(found)
+        if score is None:
+            decision = "NG"
+        elif self.point is None:
+            decision = "NG" if score >= self.threshold else "OK"
+        else:
+            decision = self.point.decide(score)
         return {
             "image": source.name,
             "width": width,
             "height": height,
-            "decision": decision if self.point is None else self.point.decide(score),
+            "decision": decision,
             "score": score,
-            "boxes": [
-                {
-                    # The fewest digits that read back as the same float32.
-                    **{e: float(str(v)) for e, v in zip(EDGES, found.xyxy[i], strict=True)},
-                    "label": found.label[i],
-                    "score": float(found.score[i]),
-                }
-                for i in kept.tolist()
-            ],
+            "boxes": [] if found is None else box_values(found.above(self.threshold)),
             "stem": source.stem,
             "file": str(source.path),
             "state": picture.state,
@@ -225,7 +219,10 @@ class _Run:
         output = self._output
         known = [path for path, _ in listed if str(path) in output.records]
         states = ((str(path), _file_state(path)) for path in known)
-        output.forget([key for key, now in states if now and now != output.records[key]["state"]])
+        changed = [key for key, now in states if now and now != output.records[key]["state"]]
+        # What was not decided is asked again, or its problem would be reported only once.
+        undecided = [str(path) for path in known if output.records[str(path)]["score"] is None]
+        output.forget([*changed, *undecided])
         sources = _named(listed, output.records)
         waiting = [source for source in sources if str(source.path) not in output.records]
         skipped = len(sources) - len(waiting)
@@ -284,12 +281,21 @@ class _Run:
                 self._advance()
 
         for batch in self._batches(pool, sources, batch_size):
-            found = self._detector.predict_batch([picture.rgb for _, picture in batch])
-            for (source, picture), detections in zip(batch, found, strict=True):
+            for (source, picture), detections in zip(batch, self._found(batch), strict=True):
                 record = self._rule.record(source, picture, detections)
                 writing.append((record, pool.submit(self._output.draw, record, picture.rgb)))
             settle(batch_size)
         settle(0)
+
+    def _found(self, batch: Sequence[tuple[_Source, _Picture]]) -> list[Detections | None]:
+        """Detections of each picture; None, and a problem, where they are no finite numbers."""
+        try:
+            return list(self._detector.predict_batch([picture.rgb for _, picture in batch]))
+        except NotFinite as error:
+            if len(batch) > 1:  # the others of the batch may well be decided
+                return [self._found([pair])[0] for pair in batch]
+            self._problems.append(f"{batch[0][0].path}: {error}")
+            return [None]
 
     def _batches(
         self, pool: ThreadPoolExecutor, sources: Sequence[_Source], batch_size: int

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 import keras
 import numpy as np
 
 from detection.anchors import anchor_boxes, level_lengths
+from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.model import RetinaNet
 from inspection.boxes import Detections
 from inspection.errors import InputError, first_line
-from inspection.images import Fit, fitted_picture
+from inspection.finite import names_image
+from inspection.images import Fit, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
-
-Picture = str | Path | np.ndarray
 
 
 class Detector:
@@ -27,7 +28,7 @@ class Detector:
 
     Example:
         >>> detector = Detector.load("snapshots/best.keras")   # doctest: +SKIP
-        >>> detector.predict("part.png").xyxy                  # doctest: +SKIP
+        >>> detector.predict("part.png").decision              # doctest: +SKIP
     """
 
     def __init__(self, model: RetinaNet) -> None:
@@ -79,19 +80,28 @@ class Detector:
         outputs = self.model.predict_on_batch({"images": images.astype(np.float32)})
         return {name: np.asarray(value) for name, value in outputs.items()}
 
-    def predict(self, picture: Picture, **options: float) -> Detections:
-        """Finds defects in one picture of any size.
+    @overload
+    def predict(self, picture: Picture, **options: float) -> Detections: ...
+    @overload
+    def predict(self, picture: Sequence[Picture], **options: float) -> list[Detections]: ...
+    def predict(self, picture, **options):
+        """Finds defects in one image of any size, or in each of a list.
 
         Args:
-            picture: A file, or (H, W, 3) uint8 RGB.
+            picture: A file; an array (H, W, 3) RGB, (H, W) or (H, W, 1) grey, of uint8 or, with
+                the bits that the model was trained for, uint16; or a list of these.
             **options: `min_score`, `nms_iou`, `max_detections`; see `detection.decoding.decode`.
 
         Returns:
-            Boxes in pixels of the picture, best first.
+            Boxes in pixels of the image, best first, with the decision by the operating point;
+            for a list one each.
 
         Raises:
-            InputError: The file cannot be read.
+            InputError: A file cannot be read, or an array is no image.
+            NotFinite: The network gives something that is no finite number.
         """
+        if isinstance(picture, list | tuple):
+            return [self.predict(one, **options) for one in picture]
         return self.predict_batch([picture], **options)[0]
 
     def predict_batch(
@@ -101,26 +111,32 @@ class Detector:
         nms_iou: float = NMS_IOU,
         max_detections: int = MAX_DETECTIONS,
     ) -> list[Detections]:
-        """Finds defects in several pictures at once; as `predict` for each."""
+        """Finds defects in several images in one pass of the network; as `predict` for each."""
         if not pictures:
             return []
+        pictures = [
+            as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
+        ]
         fitted, fits = [], []
         for picture in pictures:
             image, fit = fitted_picture(picture, self.size, self.fit, self.bits)
             fitted.append(image)
             fits.append(fit)
         outputs = self.forward(np.stack(fitted))
-        return [
-            self.detections(
-                outputs["box"][index],
-                outputs["classification"][index],
-                fit,
-                min_score,
-                nms_iou,
-                max_detections,
-            )
-            for index, fit in enumerate(fits)
-        ]
+        found = []
+        for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
+            with names_image(picture):
+                every = self.detections(
+                    outputs["box"][index],
+                    outputs["classification"][index],
+                    fit,
+                    # The decision rests on all boxes, whatever is asked for.
+                    min(min_score, MIN_SCORE),
+                    nms_iou,
+                    max(max_detections, 1),
+                )
+            found.append(decided(self, picture, every, min_score, max_detections))
+        return found
 
     def detections(
         self,

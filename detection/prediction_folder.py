@@ -10,37 +10,32 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TextIO
 
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
 from detection.table import CSV_NAME as LABELS_NAME
+from inspection.detection_files import EDGES, PREDICTION, overlay, write_prediction
 from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
-from inspection.report import DrawnBox, draw_view
 from inspection.runs import write_json_atomic, write_text_atomic
-from inspection.voc import is_sealed, read_voc, seal, whole_boxes, write_voc
+from inspection.voc import is_sealed, read_voc
 
 FORMATS = ("csv", "jsonl", "xml", "overlay")
-EDGES = ("xmin", "ymin", "xmax", "ymax")
 CSV_HEADER = ("image", *EDGES, "label", "score")
 CSV_NAME, JOURNAL, SETTINGS = "detections.csv", "detections.jsonl", "settings.json"
 PROBLEMS, XML, OVERLAYS = "problems.txt", "xml", "overlays"
 MADE_BY = "python -m detection predict"
 
-_DATABASE = "predicted by inspection"
-"""`<database>` of a written XML, before a hash of its boxes: a human's edit shows."""
-
-_OVERLAY_SIDES = (640, 4096)
-# Bright ones that the colour-blind tell apart too (Okabe and Ito 2008), and lighter kin of them.
-CLASS_COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 178, 130), (240, 228, 66)),
-    *((204, 121, 167), (235, 110, 30), (110, 150, 240), (200, 200, 200)),
-)
+NOT_DECIDED = "not decided"
+"""In the CSV's column of classes: the model gave no finite numbers, and the part is a reject."""
 
 RECORD_KEYS = ("image", "width", "height", "decision", "score", "boxes", "stem", "file", "state")
-"""What a line of the journal holds; `stem` is the picture's place under xml/ and overlays/."""
+"""What a line of the journal holds; `stem` is the picture's place under xml/ and overlays/.
+
+`score` is None where the model gave no finite numbers: then `decision` is NG.
+"""
 
 Record = dict[str, Any]
 
@@ -50,9 +45,7 @@ class OutputFolder:
 
     def __init__(self, folder: Path, formats: Sequence[str], classes: Sequence[str]) -> None:
         self._folder, self._formats = folder, frozenset(formats)
-        self._colours = {
-            name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)
-        }
+        self._classes = tuple(classes)
         self.records: dict[str, Record] = {}
 
     def open(self, settings: dict[str, Any], resume: bool) -> None:
@@ -97,11 +90,16 @@ class OutputFolder:
         self.records[record["file"]] = record
 
     def draw(self, record: Record, rgb: Image8) -> None:
-        """Writes a picture's XML and overlay, where wanted."""
+        """Writes a picture's XML and overlay, where wanted; none of one that is not decided.
+
+        Without boxes they would say that the part is good.
+        """
+        if record["score"] is None:
+            return
         if XML in self._formats:
             _write_xml(self._xml(record), record)
         if "overlay" in self._formats:
-            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
+            write_image(self._overlay(record), overlay(rgb, record["boxes"], self._classes))
 
     def complete(self, record: Record, bits: int) -> None:
         """Writes those of a finished picture's XML and overlay that are missing."""
@@ -109,7 +107,7 @@ class OutputFolder:
             _write_xml(self._xml(record), record)
         if "overlay" in self._formats and not self._overlay(record).exists():
             rgb = read_image(record["file"], bits)
-            write_image(self._overlay(record), _overlay(rgb, record["boxes"], self._colours))
+            write_image(self._overlay(record), overlay(rgb, record["boxes"], self._classes))
 
     def write_tables(self, problems: Sequence[str]) -> None:
         """Writes the CSV from all records, and the list of problems."""
@@ -175,7 +173,7 @@ def refuse_annotations(folder: Path) -> None:
     problems = []
     for place in sorted({folder.resolve(), (folder / XML).resolve()}):
         if place.is_dir():
-            theirs = [path for path in list_annotations(place) if not is_sealed(path, _DATABASE)]
+            theirs = [path for path in list_annotations(place) if not is_sealed(path, PREDICTION)]
             if theirs:
                 more = f" and {len(theirs) - 1} more" if len(theirs) > 1 else ""
                 problems.append(
@@ -209,47 +207,20 @@ def _is_annotation(path: Path) -> bool:
         read_voc(path)
     except InputError:
         return False
-    return not is_sealed(path, _DATABASE)
+    return not is_sealed(path, PREDICTION)
 
 
 def _write_xml(path: Path, record: Record) -> None:
-    size = (record["width"], record["height"])
-    label = [box["label"] for box in record["boxes"]]
     boxes = [[box[edge] for edge in EDGES] for box in record["boxes"]]
-    edges = whole_boxes(boxes, *size)
-    write_voc(
-        path,
-        PurePosixPath(record["image"]).name,
-        (*size, 3),
-        edges,
-        label,
-        folder=Path(record["file"]).parent.name,
-        image_path=record["file"],
-        database=seal(_DATABASE, edges, label, [False] * len(label)),
-    )
-
-
-def _overlay(
-    rgb: Image8, boxes: Sequence[dict[str, Any]], colours: dict[str, tuple[int, int, int]]
-) -> Image8:
-    """The picture at its own size, within bounds, with boxes, labels and scores."""
-    low, high = _OVERLAY_SIDES
-    longest = min(max(low, *rgb.shape[:2]), high)
-    drawn = [
-        DrawnBox(
-            [box[edge] for edge in EDGES],
-            colours.get(box["label"], CLASS_COLOURS[0]),
-            f"{box['label']} {box['score']:.2f}",
-            max(2, round(longest / 450)),
-        )
-        for box in reversed(boxes)  # the highest score is drawn last, on top
-    ]
-    return draw_view(rgb, drawn, longest=longest, font_size=max(14, round(longest / 64)))
+    label = [box["label"] for box in record["boxes"]]
+    size = (record["width"], record["height"])
+    write_prediction(path, Path(record["file"]), size, boxes, label)
 
 
 def _rows(record: Record) -> Iterator[list[Any]]:
     if not record["boxes"]:
-        yield [record["image"], *[""] * 6]
+        label = NOT_DECIDED if record["score"] is None else ""
+        yield [record["image"], *[""] * 4, label, ""]
     for box in record["boxes"]:
         edges = [f"{box[edge]:.10g}" for edge in EDGES]
         yield [record["image"], *edges, box["label"], f"{box['score']:.6f}"]

@@ -14,13 +14,16 @@ from detection.average_precision import measure_average_precision
 from detection.calibration import image_score
 from detection.exported import ExportedDetector, Metadata, Picture
 from inspection.boxes import ImageLabels
+from inspection.errors import InputError
 
+MAX_LOSS = 0.02
+"""What int8 may cost in mAP by default."""
 _CALIBRATION_IMAGES = 100
 
 
 @dataclass(frozen=True)
 class Int8Change:
-    """What quantisation changed on the calibration images, against the float32 export.
+    """What quantisation changed on held-out images, against the float32 export.
 
     Args:
         images: Images compared.
@@ -33,6 +36,11 @@ class Int8Change:
     map_float32: float
     map_int8: float
     decisions: int | None
+
+    @property
+    def loss(self) -> float:
+        """mAP that is lost; NaN where it is unknown."""
+        return self.map_float32 - self.map_int8
 
 
 def quantise(model: Any, metadata: Metadata, calibration: Sequence[Picture]) -> Any:
@@ -68,6 +76,26 @@ def quantise(model: Any, metadata: Metadata, calibration: Sequence[Picture]) -> 
         )
 
 
+def check_loss(change: Int8Change, most: float) -> None:
+    """Refuses an int8 model that costs too much.
+
+    Raises:
+        InputError: It loses more mAP than `most`, or how much is unknown.
+    """
+    if not change.loss <= most:  # NaN, too
+        what = (
+            "what int8 costs in mAP is unknown, since no box was labelled"
+            if np.isnan(change.loss)
+            else f"int8 loses {change.loss:.4f} mAP ({change.map_float32:.4f} to "
+            f"{change.map_int8:.4f})"
+        )
+        raise InputError(
+            f"{what} on {change.images} images that it was not calibrated on; at most {most:g} may "
+            "be lost. Export without --int8, allow more by --max-int8-loss, or write it all the "
+            "same with --force."
+        )
+
+
 def compare_int8(
     exported: ExportedDetector,
     quantised: ExportedDetector,
@@ -79,7 +107,7 @@ def compare_int8(
     Args:
         exported: The float32 export.
         quantised: Its int8 version.
-        pictures: What both look at.
+        pictures: What both look at; none of them may have been calibrated on.
         labels: Their labels in the same order, or none.
     """
     before, after = exported.predict_batch(pictures), quantised.predict_batch(pictures)

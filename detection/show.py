@@ -15,10 +15,10 @@ from detection.anchor_reach import POSITIVE_IOU, Matched, Reach, match_image, re
 from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
 from detection.augment import Sample
 from detection.batches import Batches, FittedImages
-from detection.prediction_folder import CLASS_COLOURS
 from detection.settings import TrainSettings
 from detection.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.boxes import ImageLabels
+from inspection.detection_files import CLASS_COLOURS
 from inspection.errors import InputError
 from inspection.images import Image8, fit_for, read_image, write_image
 from inspection.rates import percent

@@ -23,7 +23,7 @@ __all__ = [
     "Fit",
     "FitMode",
     "Image8",
-    "check_rgb",
+    "as_rgb",
     "colour_channels",
     "encode_image",
     "fit_for",
@@ -43,6 +43,7 @@ MAX_PIXELS = 89_478_485
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _ORIENTATION = 0x0112
+_ARRAYS = (np.uint8, np.uint16)
 _Result = TypeVar("_Result")
 
 
@@ -346,7 +347,7 @@ def fitted_picture(
     """A picture as a network wants it.
 
     Args:
-        picture: A file, or (H, W, 3) uint8 RGB.
+        picture: A file, or an array as `as_rgb` takes it.
         size: Side of the result in pixels.
         mode: `letterbox` or `stretch`.
         bits: Bits per sample of 16-bit files.
@@ -355,23 +356,33 @@ def fitted_picture(
         (size, size, 3) uint8 RGB and how it was fitted.
 
     Raises:
-        InputError: The file cannot be read, or the array is no RGB picture.
+        InputError: The file cannot be read, or the array is no image.
     """
-    picture = check_rgb(picture) if isinstance(picture, np.ndarray) else read_image(picture, bits)
+    array = isinstance(picture, np.ndarray)
+    picture = as_rgb(picture, bits) if array else read_image(picture, bits)
     fit = fit_for(picture.shape[1], picture.shape[0], size, mode)
     return fit.apply(picture), fit
 
 
-def check_rgb(picture: np.ndarray) -> Image8:
-    """The same array.
+def as_rgb(image: np.ndarray, bits: int = 16) -> Image8:
+    """An image given as an array, as `read_image` gives one of a file.
+
+    Args:
+        image: (H, W, 3) RGB, (H, W) or (H, W, 1) grey; uint8 or uint16.
+        bits: How many bits of uint16 the camera fills, see `read_image`.
+
+    Returns:
+        (H, W, 3) uint8; the same array where it is that already.
 
     Raises:
-        InputError: It is not (H, W, 3) uint8, or empty.
+        InputError: It has another form or type, or no pixels.
     """
-    right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
-    if not right or 0 in picture.shape:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    right = image.ndim in (2, 3) and channels in (1, 3) and image.dtype in _ARRAYS
+    if not right or 0 in image.shape:
         raise InputError(
-            f"a picture given as an array must be (H, W, 3) uint8 RGB, not {picture.shape} "
-            f"{picture.dtype}; inspection.images.read_image returns that."
+            "an image given as an array must be (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, of "
+            f"uint8 or uint16, not {image.shape} {image.dtype}; inspection.images.read_image "
+            "returns that."
         )
-    return picture
+    return _to_rgb(_to_8_bit(Path("the array"), image, bits))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from inspection.errors import InputError
+from inspection.finite import check_finite
 from inspection.rates import (
     Rate,
     escape_ppm,
@@ -89,11 +90,15 @@ class OperatingPoint:
 
         Returns:
             bool, same shape.
+
+        Raises:
+            NotFinite: A score is no finite number; NaN would compare as OK.
         """
+        check_finite(scores=score)
         return np.asarray(score, np.float64) >= self.threshold
 
     def decide(self, score: float) -> str:
-        """`OK`, `review` (only where a review band is set) or `NG`."""
+        """`OK`, `review` (only where a review band is set) or `NG`; raises as `is_defect`."""
         if bool(self.is_defect(score)):
             return "NG"
         if self.review_threshold is not None and float(score) >= self.review_threshold:

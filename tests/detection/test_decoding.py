@@ -11,6 +11,7 @@ from detection.anchors import AnchorSettings, anchor_boxes, level_lengths
 from detection.decoding import LEVEL_TOP_K, decode, suppress
 from detection.targets import encode_boxes
 from inspection.boxes import box_iou
+from inspection.finite import NotFinite
 
 SIZE = 96
 SETTINGS = AnchorSettings()
@@ -123,6 +124,15 @@ def test_nothing_found_has_the_right_shape():
         np.zeros((len(ANCHORS), 4), np.float32), np.full((len(ANCHORS), 2), -9, np.float32)
     )
     assert (boxes.shape, score.shape, label.shape) == ((0, 4), (0,), (0,))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", [0, 1], ids=["offsets", "logits"])
+def test_what_is_no_finite_number_is_no_empty_image(value, which):
+    outputs = network_outputs([[10, 10, 40, 40]], [0], [0.9])
+    outputs[which][-1, -1] = value  # an anchor that finds nothing
+    with pytest.raises(NotFinite, match=["offsets", "logits"][which]):
+        decoded(*outputs)
 
 
 def test_boxes_are_clipped_and_those_outside_vanish():

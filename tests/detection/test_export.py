@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from detection import cli_models, onnx_graph
 from detection import export as exporting
 from detection.exported import ExportedDetector, Metadata
 from detection.model import RetinaNet
 from detection.parity import check_parity, matches
 from detection.prediction import Detector
+from detection.quantisation import MAX_LOSS, Int8Change, check_loss
 from inspection.boxes import Detections, ImageLabels
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.images import write_image
 from inspection.operating_point import fixed_threshold
 from tests.conftest import CLASSES, SmallSet, draw_image
@@ -111,8 +115,6 @@ def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, he
 def test_an_export_that_differs_is_refused_and_leaves_nothing(
     detector, pictures, tmp_path, monkeypatch
 ):
-    from detection import onnx_graph
-
     true_anchors = onnx_graph.anchor_boxes
     monkeypatch.setattr(
         onnx_graph, "anchor_boxes", lambda *arguments: true_anchors(*arguments) + np.float32(2)
@@ -122,22 +124,44 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_to_compare_is_refused(detector, pictures, tmp_path):
+def test_nothing_to_compare_is_refused(pictures, tmp_path):
     silent = lively_detector()
     bias = silent.model.classification_head.prediction.bias
     bias.assign(np.full(bias.shape, -50.0))
-    with pytest.raises(InputError, match="nothing can be compared"):
+    with pytest.raises(InputError, match="nothing can be compared") as caught:
         exporting.export(silent, tmp_path / "model.onnx", "onnx", check_images=pictures)
+    for flag in ("--annotations", "--images", "--force"):
+        assert flag in str(caught.value)
     assert not list(tmp_path.iterdir())
+    report = exporting.export(silent, tmp_path / "model", "onnx", check_images=pictures, force=True)
+    assert any("Unproved" in line for line in report.lines())
+    assert not len(ExportedDetector.load(report.path).predict(pictures[0]))
 
 
 def test_options_that_do_not_fit_are_listed_together(detector, tmp_path):
     with pytest.raises(InputError) as caught:
         exporting.export(detector, tmp_path / "model.xml", "onnx", int8=True)
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 4
-    for part in ("must end in .onnx", "check images", "openvino only", "calibration images"):
+    assert len(caught.value.problems) == 3
+    for part in ("must end in .onnx", "check images", "openvino only"):
         assert part in text
+
+
+def test_int8_is_measured_on_what_it_was_not_calibrated_on(detector, pictures, tmp_path):
+    options = {"int8": True, "check_images": pictures}
+    with pytest.raises(InputError) as caught:
+        exporting.export(detector, tmp_path / "model.xml", **options)
+    assert "calibration images" in str(caught.value)
+    assert "held-out images" in str(caught.value)
+    labels = [ImageLabels(f"{index}.png", [], ()) for index in range(2)]
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    options |= {"calibration": paths, "held_out": [str(paths[1])], "held_out_labels": labels}
+    with pytest.raises(InputError) as caught:
+        exporting.export(detector, tmp_path / "model.xml", **options)
+    assert "1 images are among the calibration and among the held-out" in str(caught.value)
+    assert "2 labels were given for 1 held-out" in str(caught.value)
+    limit = inspect.signature(cli_models.export).parameters["max_int8_loss"].default
+    assert limit == MAX_LOSS
 
 
 def test_the_bounds_inside_cannot_be_passed(exported, pictures):
@@ -148,7 +172,7 @@ def test_the_bounds_inside_cannot_be_passed(exported, pictures):
     with pytest.raises(InputError, match="snapshot"):
         exported.predict(pictures[0], min_score=0.01)
     with pytest.raises(InputError, match="RGB"):
-        exported.predict(pictures[0][..., 0])
+        exported.predict(pictures[0].astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["absent.xml", "damaged.onnx", "damaged.xml", "model.pt"])
@@ -176,30 +200,78 @@ def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet
     assert isinstance(exporting.load_any(snapshot), Detector)
 
 
-def test_int8_states_what_it_changed(detector, pictures, tmp_path):
+def test_int8_that_costs_too_much_is_refused(detector, pictures, tmp_path, monkeypatch):
+    """Random weights lose much of their mAP: there nothing is far from a threshold."""
     pytest.importorskip("nncf", reason="int8 needs nncf")
-    labels = []
-    for index, picture in enumerate(pictures):
-        write_image(tmp_path / f"{index}.png", picture)
-        found = detector.predict(picture)  # as if every box were right: mAP 1 before
-        labels.append(ImageLabels(f"{index}.png", found.xyxy, found.label))
-    report = exporting.export(
-        detector,
-        tmp_path / "out" / "model.xml",
-        "openvino",
-        int8=True,
-        calibration=[tmp_path / "0.png", tmp_path / "1.png"],
-        calibration_labels=labels,
-        check_images=pictures,
-    )
+    made = []  # quantised once, for both exports
+
+    def quantise(*arguments):
+        if not made:
+            made.append(exporting_quantise(*arguments))
+        return made[0]
+
+    exporting_quantise = exporting.quantise
+    monkeypatch.setattr(exporting, "quantise", quantise)
+    found = detector.predict(pictures[1])  # as if every box were right: mAP 1 before
+    options = {
+        "int8": True,
+        "calibration": pictures[:1],
+        "held_out": pictures[1:],
+        "held_out_labels": [ImageLabels("1.png", found.xyxy, found.label)],
+        "check_images": pictures,
+    }
+    target = tmp_path / "out" / "model.xml"
+    with pytest.raises(InputError, match=r"loses 0\.\d+ mAP .* at most 0\.02") as caught:
+        exporting.export(detector, target, **options)
+    assert "--force" in str(caught.value)
+    assert not list(target.parent.iterdir())
+    report = exporting.export(detector, target, **options, force=True)
     assert report.int8 is not None
+    assert report.int8.images == 1
     assert report.int8.map_float32 > 0.99
-    assert 0.2 < report.int8.map_int8 <= report.int8.map_float32
+    assert report.int8.loss > 0.02
+    assert any("not calibrated on" in line for line in report.lines())
     assert any("decisions changed" in line for line in report.lines())
-    assert sorted(path.name for path in report.path.parent.iterdir()) == ["model.bin", "model.xml"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["model.bin", "model.xml"]
     loaded = ExportedDetector.load(report.path)
     assert loaded.metadata.precision == "int8"
     assert len(loaded.predict(pictures[0]).score)
+
+
+def test_an_unknown_cost_of_int8_is_refused():
+    unknown = Int8Change(5, float("nan"), float("nan"), None)
+    with pytest.raises(InputError, match="unknown"):
+        check_loss(unknown, 1.0)
+    check_loss(Int8Change(5, 0.9, 0.885, 0), 0.02)
+    with pytest.raises(InputError, match=r"loses 0\.0300 mAP \(0\.9000 to 0\.8700\)"):
+        check_loss(Int8Change(5, 0.9, 0.87, 0), 0.02)
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+@pytest.mark.parametrize("head", ["box_head", "classification_head"])
+def test_nan_inside_an_exported_graph_is_a_reject(pictures, tmp_path, suffix, head, monkeypatch):
+    broken = lively_detector()
+    bias = getattr(broken.model, head).prediction.bias
+    values = np.asarray(bias).copy()
+    values[-1] = np.nan
+    bias.assign(values)
+    path = tmp_path / f"model{suffix}"
+    with pytest.raises(NotFinite, match="weights"):
+        exporting.write_graph(broken, path, exporting.metadata_of(broken))
+    # As an overflow would do it that only shows in use.
+    monkeypatch.setattr(onnx_graph, "check_finite", lambda **values: None)
+    exporting.write_graph(broken, path, exporting.metadata_of(broken))
+    loaded = ExportedDetector.load(path)
+    image = tmp_path / "부품.png"
+    write_image(image, pictures[0])
+    with pytest.raises(NotFinite, match=r"부품\.png"):
+        loaded.predict(image)
+    # Whoever reads the outputs without a look finds a score over every threshold.
+    boxes, score, label = loaded._run(pictures[0][None])
+    assert score[0] == np.inf
+    assert boxes[0].tolist() == [0, 0, SIZE, SIZE]
+    assert label[0] == 0
+    assert len(boxes) == len(score) == len(label)
 
 
 def _found(*rows: tuple[float, float, float, str]) -> Detections:

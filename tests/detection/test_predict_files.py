@@ -10,6 +10,7 @@ import pytest
 from detection.predict_files import predict_files
 from inspection.boxes import Detections
 from inspection.errors import InputError
+from inspection.finite import check_finite
 from inspection.images import image_size, list_images, read_image, write_image
 from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, Rate
 from inspection.voc import read_voc, write_voc
@@ -44,6 +45,18 @@ class FakeDetector:
         if not score:
             return Detections([], [], ())
         return Detections([BOX, [0, 0, 5, 5]], [score, 0.1], self.classes)
+
+
+class BrokenDetector(FakeDetector):
+    """Gives no finite numbers for a picture of this red."""
+
+    def __init__(self, red, **options):
+        super().__init__(**options)
+        self.red = red
+
+    def _detections(self, picture):
+        check_finite(logits=np.nan if picture[0, 0, 0] == self.red else 0.0)
+        return super()._detections(picture)
 
 
 class Place:
@@ -86,6 +99,32 @@ def place(tmp_path):
 def point(threshold: float, review: float | None = None) -> OperatingPoint:
     rates = Rate(0, 10, DEFECTIVE), Rate(0, 10, NORMAL)
     return OperatingPoint(threshold, "test", 0.0, *rates, review_threshold=review)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_is_no_finite_number_is_a_reject_and_the_rest_goes_on(place, batch_size):
+    for name, red in (("a.png", 180), ("b.png", 140), ("c.png", 0)):
+        place.picture(name, red)
+    for _ in range(2):  # a second call does not forget it
+        detector = BrokenDetector(140)
+        result = place.predict(detector=detector, batch_size=batch_size)
+        assert result.decisions == {"OK": 1, "review": 0, "NG": 2}
+        (problem,) = result.problems
+        assert str(place.raw / "b.png") in problem
+        assert "not finite" in problem
+        assert {name: place.records[name]["decision"] for name in place.records} == {
+            "a.png": "NG",
+            "b.png": "NG",
+            "c.png": "OK",
+        }
+        assert place.records["b.png"]["score"] is None
+        assert place.rows[1] == ["b.png", "", "", "", "", "not decided", ""]
+        # An XML or overlay without boxes would say that the part is good.
+        assert place.files("xml") == {"a.xml", "c.xml"}
+        assert place.files("overlays") == {"a.jpg", "c.jpg"}
+    result = place.predict(batch_size=batch_size)  # another time the network may be sound
+    assert (result.done, result.skipped, result.problems) == (1, 2, ())
+    assert place.rows[1][5] == FakeDetector.classes[0]
 
 
 def test_writes_every_format_in_the_files_own_pixels(place):

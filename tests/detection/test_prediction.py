@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
 import cv2
@@ -16,9 +17,12 @@ from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.targets import encode_boxes
 from inspection.boxes import box_iou
+from inspection.detection_files import PREDICTION
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.images import read_image, write_image
-from inspection.operating_point import fixed_threshold
+from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, Rate, fixed_threshold
+from inspection.voc import is_sealed, read_voc
 from tests.conftest import CLASSES
 
 SIZE = 128
@@ -151,16 +155,110 @@ def test_batches_equal_single_pictures():
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((10, 10), np.uint8),
         np.zeros((10, 10, 4), np.uint8),
         np.zeros((10, 10, 3), np.float32),
+        np.zeros((10, 10), np.int64),
         np.zeros((0, 10, 3), np.uint8),
+        np.zeros((4, 10, 10, 3), np.uint8),
+        np.zeros(10, np.uint8),
     ],
-    ids=["grey", "alpha", "float", "empty"],
+    ids=["alpha", "float", "int64", "empty", "stack", "line"],
 )
 def test_arrays_of_another_form_are_refused(array):
     with pytest.raises(InputError, match="uint8"):
         Detector(BrightSpotFinder()).predict(array)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (200, 300, 1)])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_grey_and_deep_arrays_are_taken_as_files_are(shape, bits):
+    image = picture(300, 200, (50, 60, 120, 110))
+    model = BrightSpotFinder()
+    expected = Detector(model).predict(image)
+    assert len(expected) == 1
+    grey = image[..., 0]
+    if bits > 8:
+        model.settings["preprocessing"]["bits"] = bits
+        grey = np.round(grey / 255 * (2**bits - 1)).astype(np.uint16)
+    assert Detector(model).predict(grey.reshape(shape)) == expected
+
+
+def test_a_list_gives_a_list(tmp_path):
+    path = tmp_path / "불량.png"
+    write_image(path, picture(200, 90, (20, 20, 60, 50)))
+    detector = Detector(BrightSpotFinder())
+    images = [path, str(path), picture(90, 200, (10, 120, 60, 150), value=0)]
+    assert detector.predict(images) == [detector.predict(image) for image in images]
+    assert detector.predict([]) == []
+
+
+# --- the decision, and what may be done with the result ----------------------------------------
+
+
+def deciding(threshold, review=None) -> Detector:
+    model = BrightSpotFinder()
+    rates = Rate(0, 10, DEFECTIVE), Rate(0, 10, NORMAL)
+    point = OperatingPoint(threshold, "test", 0.0, *rates, review_threshold=review)
+    model.settings["operating_point"] = point.to_dict()
+    return Detector(model)
+
+
+BOTH = picture(200, 100, (20, 20, 60, 50))
+BOTH[60:90, 120:180] = 5
+"""A bright spot of score .88, a dark one of .73."""
+
+
+@pytest.mark.parametrize(
+    ("threshold", "review", "decision", "count"),
+    [(0.5, None, "NG", 2), (0.8, None, "NG", 1), (0.9, 0.8, "review", 0), (0.95, None, "OK", 0)],
+)
+def test_the_decision_is_that_of_the_operating_point(threshold, review, decision, count):
+    detector = deciding(threshold, review)
+    found = detector.predict(BOTH)
+    assert len(found) == 2
+    assert found.decision == decision
+    assert len(found.above()) == count
+    assert len(found.above(0.8)) == 1
+    # Whatever is left out of the boxes, the part stays what it is.
+    assert found.above().decision == found.above(0.99).decision == decision
+    few = detector.predict(BOTH, min_score=0.99, max_detections=1)
+    assert (len(few), few.decision) == (0, decision)
+    assert detector.predict(BOTH, max_detections=0).decision == decision
+
+
+def test_without_an_operating_point_nothing_is_decided_in_silence():
+    found = Detector(BrightSpotFinder()).predict(BOTH)
+    with pytest.raises(InputError, match="operating point"):
+        _ = found.decision
+    with pytest.raises(InputError, match="give a score"):
+        found.above()
+    assert len(found.above(0.8)) == 1
+
+
+def test_detections_are_saved_by_suffix(tmp_path):
+    path = tmp_path / "부품 1.png"
+    write_image(path, BOTH)
+    found = deciding(0.8).predict(path)
+    values = json.loads(found.save(tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert (values["image"], values["width"], values["height"]) == (str(path), 200, 100)
+    assert (values["decision"], values["score"]) == ("NG", pytest.approx(found.score[0]))
+    (box,) = values["boxes"]
+    assert box["label"] == CLASSES[0]
+    np.testing.assert_allclose([box[e] for e in ("xmin", "ymin", "xmax", "ymax")], found.xyxy[0])
+    assert len(json.loads(found.save(tmp_path / "b.json", 0).read_text("utf-8"))["boxes"]) == 2
+    voc = read_voc(found.save(tmp_path / "a.xml"))
+    assert (voc.filename, [item.name for item in voc.objects]) == (path.name, [CLASSES[0]])
+    assert is_sealed(tmp_path / "a.xml", PREDICTION)
+    drawn = read_image(found.save(tmp_path / "drawn.png"))
+    assert not np.array_equal(drawn, np.asarray(found.plot(0.99)))
+    np.testing.assert_array_equal(drawn, np.asarray(found.plot()))
+    with pytest.raises(InputError, match="image itself"):
+        found.save(path)
+    with pytest.raises(InputError, match=r"\.json, \.xml"):
+        found.save(tmp_path / "a.txt")
+    np.testing.assert_array_equal(read_image(path), BOTH)
+    assert np.asarray(deciding(0.8).predict(BOTH).plot()).shape[2] == 3  # an array has no file
+    assert deciding(0.8).predict(BOTH).save(tmp_path / "c.xml").is_file()
 
 
 def test_files_that_are_no_picture_are_refused(tmp_path):
@@ -169,6 +267,25 @@ def test_files_that_are_no_picture_are_refused(tmp_path):
     for name in ("a.png", "absent.png"):
         with pytest.raises(InputError, match=name):
             detector.predict(tmp_path / name)
+
+
+def test_a_network_that_gives_nan_is_refused_by_the_name_of_the_image(tmp_path):
+    path = tmp_path / "b.png"
+    write_image(path, BOTH)
+    for name in ("box", "classification"):
+        model = BrightSpotFinder()
+        plain = model.predict_on_batch
+
+        def broken(inputs, plain=plain, name=name):
+            outputs = plain(inputs)
+            outputs[name][-1, -1, -1] = np.nan
+            return outputs
+
+        model.predict_on_batch = broken
+        with pytest.raises(NotFinite, match=r"b\.png: 1 of \d+ (offsets|logits)"):
+            Detector(model).predict_batch([BOTH, path])
+        with pytest.raises(NotFinite):
+            Detector(model).predict(BOTH)
 
 
 def test_predict_all_takes_every_picture_once_in_batches():

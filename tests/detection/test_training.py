@@ -24,6 +24,7 @@ import yaml
 from rich.console import Console
 
 from detection import training, training_setup
+from detection.annotations import read_annotations
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings
@@ -315,9 +316,11 @@ def test_resume_of_nothing_is_refused(data, tmp_path):
 # --- learning ----------------------------------------------------------------------------------
 
 
-def test_four_pictures_are_learnt_by_heart(tmp_path):
-    """The whole way from XML to mAP, in a compiled graph: the loss falls, the boxes are found."""
-    data = write_small_set(tmp_path / "자료", train=4, val=4, repeat_val=True)
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """The whole way from XML to mAP, in a compiled graph: its data, log, snapshot and detector."""
+    root = tmp_path_factory.mktemp("learnt")
+    data = write_small_set(root / "자료", train=4, val=4, repeat_val=True)
     settings = settings_for(
         data,
         data.snapshots,
@@ -336,13 +339,42 @@ def test_four_pictures_are_learnt_by_heart(tmp_path):
         patch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
         patch.setattr(training_setup, "RetinaNet", functools.partial(RetinaNet, head_convs=2))
         best = train(settings, log=log)
-        assert np.mean(log.losses[-5:]) < 0.2 * np.mean(log.losses[:5])
-        (row,) = log_rows(best.parent)
-        assert float(row["val_map"]) > 0.9
-        detector = Detector.load(best)
+        return data, log, best, Detector.load(best)
+
+
+def test_four_pictures_are_learnt_by_heart(learnt):
+    """The loss falls, the boxes are found."""
+    data, log, best, detector = learnt
+    assert np.mean(log.losses[-5:]) < 0.2 * np.mean(log.losses[:5])
+    (row,) = log_rows(best.parent)
+    assert float(row["val_map"]) > 0.9
     found = detector.predict(data.images / "train_00.png").above(0.5)
     assert sorted(found.label) == sorted(CLASSES)
     assert detector.operating_point is not None
+
+
+def test_int8_of_a_trained_model_is_as_good(learnt, tmp_path):
+    """Calibrated on two of the images it has learnt and measured on the other two."""
+    pytest.importorskip("nncf", reason="int8 needs nncf")
+    pytest.importorskip("openvino", reason="needs openvino")
+    from detection.export import export
+
+    data, _, _, detector = learnt
+    labels = [item for item in read_annotations(data.annotations, data.images) if len(item)]
+    held_out = [item for item in labels if item.image in ("val_06.png", "val_07.png")]
+    assert len(held_out) == 2
+    images = [data.images / item.image for item in held_out]
+    report = export(
+        detector,
+        tmp_path / "model.xml",
+        int8=True,
+        calibration=[data.images / f"train_{number:02d}.png" for number in range(2)],
+        held_out=images,
+        held_out_labels=held_out,
+        check_images=images,
+    )
+    assert report.int8.map_float32 > 0.9
+    assert report.int8.map_int8 > 0.9
 
 
 # --- every kind of end -------------------------------------------------------------------------
@@ -651,7 +683,7 @@ import sys
 import numpy as np
 import keras
 from pathlib import Path
-from detection import training_setup
+from detection.annotations import read_annotations
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.training import train
@@ -679,12 +711,15 @@ def test_jax_trains_as_well(tmp_path, monkeypatch):
     pytest.importorskip("jax", reason="JAX is not installed; it is the backend of some GPU hosts")
     data = write_small_set(tmp_path / "자료", train=4, val=1, repeat_val=True)
     monkeypatch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
-    preprocessing = {"size": 320, "fit": "letterbox", "bits": 16}
+    preprocessing = {"size": 640, "fit": "letterbox", "bits": 16}
     model = RetinaNet("resnet18", CLASSES, channels=32, head_convs=1, preprocessing=preprocessing)
     model.save(data.snapshots / "tensorflow.keras")
     # Even black and white, as on a binary camera: the hardest case for a local contrast.
-    images = np.zeros((1, 320, 320, 3), np.float32)
-    images[:, 40:300, 70:120] = images[:, 200:215, 10:] = 255
+    rng = np.random.default_rng(0)
+    images = np.zeros((1, 640, 640, 3), np.float32)
+    for _ in range(25):
+        (x, y), (width, height) = rng.integers(0, 580, 2), rng.integers(8, 200, 2)
+        images[:, y : y + height, x : x + width] = 255
     expected = Detector(model).forward(images)
     outputs = tmp_path / "outputs.npz"
     np.savez(outputs, images=images)
