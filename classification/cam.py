@@ -15,6 +15,7 @@ from keras import ops
 from classification.cam_methods import METHODS, WEIGHTINGS, first_component, weighted_map
 from classification.layers import Tap, find_layer, map_layers, without_softmax
 from classification.model import Classifier
+from inspection.cells import Cells, measure_cells
 from inspection.errors import InputError
 from inspection.finite import check_finite
 from inspection.gradients import compiled, compiled_gradient
@@ -85,6 +86,7 @@ class Explainer:
         if not self.model.built:
             raise InputError(f"the model {self.model.name} is not built; call it once, or load it")
         self.layer, self._layer = find_layer(self.model, layer)
+        self._cells: dict[tuple[int, ...], Cells] = {}
         self._seen: tuple[bytes, np.ndarray, np.ndarray] | None = None
         self._forward = compiled(self._see)
         self._behind = compiled(self._finish)
@@ -131,15 +133,39 @@ class Explainer:
         if smooth not in ("augment", "both"):
             maps = self._maps(views, target, method, pca, on_progress)
             return CamMaps(np.maximum(maps, 0), target, logits, self.layer, method)
-        total = 0.0
+        total, cells = 0.0, self.cells(views.shape[1:3])
         for flip in (False, True):
             for gain in _GAINS:
                 changed = np.clip(views * gain, 0, 255)
                 changed = changed[:, :, ::-1] if flip else changed
                 maps = self._maps(np.ascontiguousarray(changed), target, method, pca, on_progress)
                 maps = np.maximum(maps, 0)
-                total = total + (maps[:, :, ::-1] if flip else maps)
+                total = total + (cells.mirrored(maps, views.shape[2]) if flip else maps)
         return CamMaps(total / (2 * len(_GAINS)), target, logits, self.layer, method)
+
+    def place(self, maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """Maps in the network's own pixels, each cell where the layer sees it.
+
+        Args:
+            maps: (B, h, w) as `CamMaps` holds or scales them.
+            size: (H, W) of the views.
+
+        Returns:
+            (B, H, W) float32.
+        """
+        return self.cells(size).place(maps, size)
+
+    def cells(self, size: tuple[int, ...]) -> Cells:
+        """Where the layer's cells lie in views of (H, W) pixels; measured at the first call."""
+        if size not in self._cells:
+            shape = (*size, 3)
+            raw = self._see(np.zeros((1, *shape), np.float32))[0].shape
+            places = np.arange(math.prod(raw[1:-1])).reshape(1, *raw[1:-1], 1)
+            places = self._grid(places, (1, *shape))[0, ..., 0]
+            self._cells[size] = measure_cells(
+                self.model, lambda views: self._see(views)[0], places, size
+            )
+        return self._cells[size]
 
     def activations(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, h, w, C) activations of the layer and (B, K) logits."""
@@ -193,6 +219,10 @@ class Explainer:
         """
         low, high = a.min(axis=(1, 2), keepdims=True), a.max(axis=(1, 2), keepdims=True)
         masks = np.divide(a - low, high - low, out=np.zeros_like(a), where=high > low)
+        shares = [
+            one.astype(np.float32)
+            for one in self.cells(views.shape[1:3]).shares(a.shape[1:3], views.shape[1:3])
+        ]
         weights = np.zeros((len(a), 1, 1, a.shape[-1]), np.float32)
         for index, view in enumerate(views):
             # A channel that is the same everywhere tells no place.
@@ -201,7 +231,7 @@ class Explainer:
             scores = np.zeros(len(alive), np.float64)
             for start, rows in _chunks(len(alive)):
                 chosen = masks[index][..., alive[rows]].transpose(2, 0, 1)
-                logits = self._masked(_filled(chosen), view, mean)
+                logits = self._masked(_filled(chosen), view, mean, *shares)
                 scores[rows] = np.asarray(logits)[: len(chosen), target[index]]
                 on_progress(start + len(chosen), len(alive))
             if len(alive):
@@ -241,10 +271,11 @@ class Explainer:
     def _look(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # The same batch is asked for again by every other class and method.
         key = hashlib.sha256(repr(views.shape).encode() + views.tobytes()).digest()
-        if self._seen is None or self._seen[0] != key:
+        seen = self._seen  # read once: another visitor's thread may replace it at any time
+        if seen is None or seen[0] != key:
             activations, logits = (np.asarray(v, np.float32) for v in self._forward(views))
-            self._seen = (key, activations, logits)
-        return self._seen[1:]
+            seen = self._seen = (key, activations, logits)
+        return seen[1:]
 
     def _see(self, views: Any) -> tuple[Any, Any]:
         with Tap(self._layer) as tap:
@@ -265,9 +296,9 @@ class Explainer:
     def _share(self, activations: Any, views: Any, wanted: Any) -> Any:
         return ops.sum(self._finish(activations, views) * wanted)
 
-    def _run_masked(self, masks: Any, view: Any, mean: Any) -> Any:
-        masks = ops.image.resize(masks[..., None], view.shape[:2], interpolation="bilinear")
-        return self._run(mean + (view - mean) * masks)
+    def _run_masked(self, masks: Any, view: Any, mean: Any, rows: Any, columns: Any) -> Any:
+        masks = ops.matmul(ops.matmul(rows, masks), ops.transpose(columns))
+        return self._run(mean + (view - mean) * masks[..., None])
 
     def _slope(self, raw: np.ndarray, views: np.ndarray, target: np.ndarray) -> np.ndarray:
         return self._gradient(raw, views, self._one_hot(target))

@@ -19,7 +19,6 @@ from classification.scored import Scored, score_pictures
 from classification.settings import SETTINGS
 from inspection.errors import InputError
 from inspection.fit import Image8
-from inspection.heat import enlarged
 from inspection.images import read_image
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
@@ -142,12 +141,13 @@ def explain(look: Look, path: Path, changed: float, target: int) -> Shown:
     """
     view = look.preparation(path)
     rgb = Augmenter(look.recipe)(view.rgb, look.seed)
-    found = explainer(look.model, look.layer)(rgb[None], target, look.method, look.smooth)
+    explaining = explainer(look.model, look.layer)
+    found = explaining(rgb[None], target, look.method, look.smooth)
     powers = np.exp(found.logits[0] - found.logits[0].max())
     # A turned or shifted view has no place in the picture any more.
     moved = look.recipe != "none"
-    cam = found.maps[0]
-    cam = enlarged(cam, rgb) if moved else view.to_source(cam)
+    cam = explaining.place(found.maps, rgb.shape[:2])[0]
+    cam = cam if moved else view.to_source(cam)
     return Shown(rgb, cam, found.logits[0], powers / powers.sum())
 
 

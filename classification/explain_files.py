@@ -24,7 +24,7 @@ from classification.folder import FoundPicture
 from classification.model import Classifier, Prediction
 from inspection.boxes import Detections
 from inspection.errors import InputError
-from inspection.heat import enlarged, heat_overlay
+from inspection.heat import heat_overlay
 from inspection.images import read_image, write_image
 from inspection.report import GREEN, RED, DrawnBox, draw_view
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
@@ -133,14 +133,14 @@ def explain(
         targets = [_target(request.target, *pair) for pair in zip(read, told, strict=True)]
         numbers = [model.classes.index(name) for name in targets]
         found = explainer(batch, numbers, request.method, request.smooth)
+        seen = explainer.place(found.scaled(), batch.shape[1:3])
         for index, view in enumerate(views):
             top = float(found.maps[index].max())
-            cam = view.to_source(found.scaled()[index])
+            cam = view.to_source(seen[index])
             boxes = boxes_of(cam, request.rule, targets[index])
             figures = _figures(cam, masks[index], request.rule)
             if request.road:
-                inner = enlarged(found.scaled()[index], view.rgb)
-                figures["road"] = road(model.probabilities, view.rgb, inner, numbers[index])
+                figures["road"] = road(model.probabilities, view.rgb, seen[index], numbers[index])
             each(Explained(read[index], told[index], targets[index], cam, top, boxes, figures))
         on_progress("explaining", min(start + _BATCH, len(pictures)), len(pictures))
     return problems
@@ -209,8 +209,10 @@ def explain_folder(
     rows: list[dict[str, Any]] = []
     boxes: list[Detections] = []
     truths: list[np.ndarray] = []
+    readable: list[FoundPicture] = []
 
     def keep(one: Explained) -> None:
+        readable.append(one.picture)
         mask = one.picture.mask()
         place = output / "overlays" / Path(one.picture.image).with_suffix(".png")
         write_image(place, picture_with_cam(one, mask))
@@ -247,15 +249,24 @@ def explain_folder(
         # A map without any value points nowhere; it counts as 0, else it would flatter.
         summary[name] = float(np.nan_to_num(values).mean()) if values else None
     if request.randomise:
-        views = [model.prepare(one.path).rgb for one in pictures[:_RANDOMISED]]
-        alike = randomisation_check(model.model, np.stack(views), request.method, request.layer)
-        summary["alike_with_shuffled_weights"] = alike
+        summary["alike_with_shuffled_weights"] = _alike_with_shuffled(model, readable, request)
     for iou in (0.3, 0.5) if truths else ():
         found = match(boxes, truths, iou)
         summary[f"boxes_at_iou_{iou}"] = {"recall": found.recall, "precision": found.precision}
     _write_rows(output / "figures.csv", rows)
     write_json_atomic(output / "summary.json", summary)
     return summary, problems
+
+
+def _alike_with_shuffled(
+    model: Classifier, readable: Sequence[FoundPicture], request: ExplainRequest
+) -> float:
+    """See `randomisation_check`; NaN where there is no picture to compare on."""
+    chosen = readable[:_RANDOMISED]
+    if not chosen:
+        return float("nan")
+    views = np.stack([model.prepare(one.path).rgb for one in chosen])
+    return randomisation_check(model.model, views, request.method, request.layer)
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

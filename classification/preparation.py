@@ -39,7 +39,8 @@ class View:
         """A map of the view in the picture's own pixels; 0 where the network did not see.
 
         Args:
-            values: (h, w) of any size, over the whole view.
+            values: (S, S), or any other size that covers the whole view evenly; maps of cells
+                are placed by `classification.cam.Explainer.place` first.
 
         Returns:
             (H, W) float32.

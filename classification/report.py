@@ -13,7 +13,7 @@ from classification.evaluation import Evaluation
 from classification.measures import Measures
 from classification.model import Prediction
 from inspection.errors import InputError
-from inspection.heat import enlarged, heat_overlay, thumbnail
+from inspection.heat import heat_overlay, thumbnail
 from inspection.operating_point import percent
 from inspection.report import figure_png, image_uri, png_uri, render_page, versions
 from inspection.runs import write_text_atomic
@@ -92,7 +92,8 @@ def _tiles(found: Evaluation) -> list[dict[str, str]]:
             "hint": f"95 %: {low:.3f} to {high:.3f}",
         }
     ]
-    for name, rate in (("Miss", measures.miss), ("Overkill", measures.overkill)):
+    rates = (("Miss", measures.miss), ("Overkill", measures.overkill), ("Review", measures.review))
+    for name, rate in rates:
         if rate is not None:
             value = percent(rate.value) if rate.total else "–"
             tiles.append({"name": name, "value": value, "hint": str(rate)})
@@ -158,7 +159,7 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
         pictures = [("picture", image_uri(thumbnail(view.rgb, _SIDE)))]
         for name in (one.label, item.kind) if explainer else ():
             maps = explainer(view.rgb[None], model.classes.index(name), method)
-            cam = enlarged(maps.scaled()[0], view.rgb)
+            cam = explainer.place(maps.scaled(), view.rgb.shape[:2])[0]
             shown = thumbnail(heat_overlay(view.rgb, cam), _SIDE)
             pictures.append((f"why {name}?", image_uri(shown)))
         normal = model.card.normal
