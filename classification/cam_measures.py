@@ -111,7 +111,7 @@ def road(
         cam: (H, W) at least 0.
         target: The class that the map explains.
         shares: Of the pixels to remove.
-        seed: Of the noise.
+        seed: Of the noise, and of the order among equal places.
 
     Returns:
         Mean of (share of the class without the lowest - without the highest) / 2: over 0 where
@@ -121,7 +121,9 @@ def road(
         pytorch-grad-cam combines them.
     """
     rng = np.random.default_rng(seed)
-    order = np.argsort(cam, axis=None, kind="stable")
+    # Of places that are alike chance decides: in raster order the picture's top would go first.
+    drawn = rng.permutation(cam.size)
+    order = drawn[np.argsort(cam.ravel()[drawn], kind="stable")]
     views = []
     for share in shares:
         count = round(share * order.size)

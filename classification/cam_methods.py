@@ -28,9 +28,9 @@ def grad_cam_plus_plus(a: np.ndarray, g: np.ndarray) -> np.ndarray:
     Source: Chattopadhay et al. 2018, arXiv:1710.11063, equations 10 and 19, for a score that is
         the exponential of the logit.
     """
-    square, cube = g**2, g**3
-    below = 2 * square + a.sum(axis=(1, 2), keepdims=True) * cube
-    share = np.divide(square, below, out=np.zeros_like(g), where=np.abs(below) > _TINY)
+    # g^2 / (2 g^2 + a g^3), shortened: the squares of small gradients are below float32.
+    below = 2 + a.sum(axis=(1, 2), keepdims=True) * g
+    share = np.divide(1, below, out=np.zeros_like(g), where=np.abs(below) > _TINY)
     return (share * np.maximum(g, 0)).sum(axis=(1, 2), keepdims=True)
 
 
@@ -82,12 +82,13 @@ def first_component(values: np.ndarray) -> np.ndarray:
         values: (B, h, w, C) activations, weighted or not.
 
     Returns:
-        (B, h, w); of the two signs the one that goes with the sum over channels.
+        (B, h, w) how far each cell lies from the cells' mean along that component; of the two
+        signs the one that goes with the sum over channels. Zeros where all cells are alike.
 
     Source: Muhammad and Yeasin 2020, Eigen-CAM, arXiv:2008.00299.
     """
     batch, height, width, channels = values.shape
-    found = np.empty((batch, height, width), np.float32)
+    found = np.zeros((batch, height, width), np.float32)
     for index, one in enumerate(values.reshape(batch, height * width, channels)):
         cells = one.astype(np.float64)
         centred = cells - cells.mean(axis=0)
@@ -95,9 +96,10 @@ def first_component(values: np.ndarray) -> np.ndarray:
         _, vectors = np.linalg.eigh(centred @ centred.T)
         direction = centred.T @ vectors[:, -1]
         length = np.linalg.norm(direction)
-        shown = cells @ (direction / length) if length > _TINY else cells.sum(axis=1)
-        total = cells.sum(axis=1)
-        if np.dot(shown - shown.mean(), total - total.mean()) < 0:
+        if length <= _TINY * np.linalg.norm(cells):
+            continue
+        shown = centred @ (direction / length)
+        if np.dot(shown, centred.sum(axis=1)) < 0:
             shown = -shown
         found[index] = shown.reshape(height, width)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import keras
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from sklearn.decomposition import PCA
 
 from classification.architectures import ARCHITECTURES, build_model
 from classification.cam import Explainer
-from classification.cam_methods import METHODS, WEIGHTINGS
+from classification.cam_methods import METHODS, WEIGHTINGS, first_component
 from classification.layers import map_layers
+from classification.settings import ClassificationSettings
 from inspection.errors import InputError
 
 
@@ -117,7 +120,10 @@ def test_score_cam_equals_its_loop_over_channels(views):
         if np.ptp(channel) == 0:
             continue
         mask = (channel - channel.min()) / np.ptp(channel)
-        mask = tf.image.resize(mask[..., None], (24, 24)).numpy()
+        # Two convolutions of 3 x 3, the first at stride 2, unpadded: centres at 3, 5, ..., 19.
+        centres = 3 + 2 * np.arange(9)
+        mask = np.stack([np.interp(np.arange(24), centres, row) for row in mask])
+        mask = np.stack([np.interp(np.arange(24), centres, row) for row in mask.T]).T[..., None]
         mean = views[0].mean(axis=(0, 1))
         logits = model(mean + (views[0] - mean) * mask[None]).numpy()
         scores.append(logits[0, 2])
@@ -151,8 +157,7 @@ def test_eigen_cam_is_the_first_principal_component(views):
     found = explain(views, 0, "eigen-cam").maps
     for index in range(3):
         cells = a[index].reshape(-1, a.shape[-1]).astype(float)
-        direction = PCA(1).fit(cells).components_[0]
-        wanted = (cells @ direction).reshape(found.shape[1:])
+        wanted = PCA(1).fit_transform(cells).reshape(found.shape[1:])
         wanted = max(wanted, -wanted, key=lambda m: np.corrcoef(m.ravel(), cells.sum(1))[0, 1])
         np.testing.assert_allclose(found[index], np.maximum(wanted, 0), rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(found, explain(views, 3, "eigen-cam").maps)
@@ -165,7 +170,14 @@ def test_smoothing_by_views_is_the_mean_over_them(views, method):
     for gain in (0.9, 1.0, 1.1):
         for flip in (1, -1):
             maps = explain(np.clip(views * gain, 0, 255)[:, :, ::flip], 1, method).maps
-            wanted = wanted + maps[:, :, ::flip] / 6
+            if flip < 0:
+                # Cells at 3, 5, ..., 19 of 24 pixels lie at 20, 18, ..., 4 when mirrored.
+                maps = np.apply_along_axis(
+                    lambda row: np.interp(3 + 2 * np.arange(9), 4 + 2 * np.arange(9), row[::-1]),
+                    2,
+                    maps,
+                )
+            wanted = wanted + maps / 6
     found = explain(views, 1, method, "augment").maps
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
@@ -283,4 +295,51 @@ def test_architectures_are_explained_at_their_last_map(name):
     assert grad.shape[1] == grad.shape[2] == 2
     # One dense layer behind a mean, here too.
     np.testing.assert_allclose(grad, explain(view, 1, "hires-cam").maps, atol=1e-6)
-    assert len(ARCHITECTURES) >= 7
+
+
+def test_the_architectures_are_those_that_the_settings_offer():
+    offered = ClassificationSettings.model_fields["model"].annotation
+    assert tuple(ARCHITECTURES) == typing.get_args(offered)
+    assert {"resnet18", "resnet50", "mobilenetv2", "swin"} <= set(ARCHITECTURES)
+
+
+def test_grad_cam_plus_plus_does_not_depend_on_the_scale_of_the_logit():
+    """A sure model's gradients are small, and their squares are under float32's resolution."""
+    rng = np.random.default_rng(0)
+    a = rng.random((2, 4, 5, 3)).astype(np.float32)
+    g = rng.normal(size=a.shape).astype(np.float32)
+    for scale in (1e-7, 1e-12):
+        found = WEIGHTINGS["grad-cam++"](a, scale * g) / scale
+        wanted = np.maximum(g, 0).sum(axis=(1, 2), keepdims=True) / 2
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_eigen_cam_shows_what_differs_and_not_what_all_cells_share():
+    rng = np.random.default_rng(0)
+    values = np.full((1, 6, 6, 4), 50.0) + rng.normal(0, 0.01, (1, 6, 6, 4))
+    values[0, 2, 3] += (4, 3, 2, 1)
+    found = np.maximum(first_component(values), 0)[0]
+    assert found.argmax() == 2 * 6 + 3
+    assert np.delete(found.ravel(), 15).max() < 0.1 * found.max()
+    assert not first_component(np.ones((1, 3, 3, 2))).any()
+
+
+def test_two_visitors_at_once_each_see_their_own_image(views):
+    """Another thread's look between two steps of this one's does not change its answer."""
+
+    class Interrupted(Explainer):
+        reads = 0
+        other = (b"another key", np.zeros(1), np.zeros(1))
+
+        @property
+        def _seen(self):
+            self.reads += 1
+            return self.other if self.reads > 1 else None
+
+        @_seen.setter
+        def _seen(self, value):
+            pass
+
+    explain = Interrupted(deep_model(), "last")
+    found, _ = explain.activations(views)
+    assert found.shape == (3, 9, 9, 5)

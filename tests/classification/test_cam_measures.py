@@ -92,6 +92,23 @@ def test_road_is_high_for_the_truth_low_for_its_opposite_and_nought_for_chance()
     assert abs(np.mean(chance)) < 0.3 * good
 
 
+def test_a_map_without_a_place_has_no_road():
+    """Its equal places are removed by chance, not from the top of the image on."""
+    view = np.full((24, 24, 3), 60, np.float32)
+    view[:6] = 240
+
+    def predict(views: np.ndarray) -> np.ndarray:
+        seen = views[:, :6].mean(axis=(1, 2, 3)) / 255
+        return np.stack([1 - seen, seen], axis=1)
+
+    even = np.ones((24, 24), np.float32)
+    assert abs(road(predict, view, even, 1)) < 0.03
+    assert road(predict, view, even, 1, seed=3) == road(predict, view, even, 1, seed=3)
+    half = np.zeros_like(even)
+    half[:12] = 1  # the truth in it, and many equal places beside
+    assert road(predict, view, half, 1) > 0.05
+
+
 def test_drawn_weights_change_maps_and_are_put_back():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((20, 20, 3))
