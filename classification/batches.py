@@ -151,8 +151,10 @@ class Batches:
         image, label = self.views[index], int(self.labels[index])
         if self._sources and label == self._normal and rng.random() < self._paste:
             source = self._sources[int(rng.integers(len(self._sources)))]
-            image = paste_by_mask(image, self.views[source], self.views.mask(source), rng)
-            label = int(self.labels[source])
+            mask = self.views.mask(source)
+            if mask.any():  # a fine defect may have nothing left of it at the network's size
+                image = paste_by_mask(image, self.views[source], mask, rng)
+                label = int(self.labels[source])
         return self._augmenter(image, int(rng.integers(2**31))), label
 
     def _at(self, position: int) -> int:
@@ -163,7 +165,10 @@ class Batches:
 
     @property
     def prior(self) -> np.ndarray:
-        """(K,) share of each class among what is shown, pastes included."""
+        """(K,) share of each class among what is shown, pastes included.
+
+        Pastes whose mask is empty at the network's size count as if they took place.
+        """
         share = np.asarray(self.sampler.prior, np.float64).copy()
         if self._sources and self._normal is not None and self._paste:
             moved = share[self._normal] * self._paste

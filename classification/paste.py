@@ -12,6 +12,7 @@ import numpy as np
 from inspection.fit import Image8
 
 _GROWN = 0.012  # of the picture's side: what a mask leaves out around a defect
+_GRAIN = 2.0  # pixels: what changes within this is grain, what changes slower is light and shape
 
 
 def paste_by_mask(
@@ -21,12 +22,14 @@ def paste_by_mask(
 
     The defect keeps its contrast to its own surroundings: what is added to the target is the
     difference between the defect and the mean colour around it, faded out along the mask's edge.
+    It brings its own grain, so as much of the target's goes: equal grain stays equal, and a
+    network cannot tell a paste by its noise. For the same reason nothing is resampled.
 
     Args:
         target: (S, S, 3) uint8, a normal picture.
         source: (S, S, 3) uint8, a defect picture.
         mask: (S, S) bool, where the defect is; not empty.
-        rng: Source of chance: turn, mirror, scale, place and strength.
+        rng: Source of chance: turn, mirror, place and strength.
 
     Returns:
         (S, S, 3) uint8; `target` itself where the mask is empty.
@@ -38,18 +41,16 @@ def paste_by_mask(
     patch, alpha = np.rot90(patch, turns), np.rot90(alpha, turns)
     if rng.random() < 0.5:
         patch, alpha = patch[:, ::-1], alpha[:, ::-1]
-    side = target.shape[0]
-    scale = min(float(rng.uniform(0.8, 1.25)), side / max(alpha.shape))
-    size = tuple(max(1, min(side, round(length * scale))) for length in alpha.shape[::-1])
-    patch = cv2.resize(np.ascontiguousarray(patch), size, interpolation=cv2.INTER_LINEAR)
-    alpha = cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_LINEAR)
     height, width = alpha.shape
     y = int(rng.integers(target.shape[0] - height + 1))
     x = int(rng.integers(target.shape[1] - width + 1))
+    # Independent grains add up by their squares: (1 - a^2) of one and a^2 of the other is one.
+    amount = float(rng.uniform(0.8, 1.0)) * alpha[..., None]
     result = target.astype(np.float32)
-    strength = float(rng.uniform(0.8, 1.2))
-    result[y : y + height, x : x + width] += strength * patch * alpha[..., None]
-    return np.clip(result, 0, 255).astype(np.uint8)
+    grain = result - cv2.GaussianBlur(result, (0, 0), _GRAIN)
+    window = np.s_[y : y + height, x : x + width]
+    result[window] += amount * patch - (1 - np.sqrt(1 - amount**2)) * grain[window]
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
 
 
 def _cut(source: Image8, mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

@@ -106,7 +106,43 @@ def test_a_paste_brings_the_defect_and_leaves_the_rest():
         assert 60 <= changed.sum() < 700
         assert pasted.max() > 60 + 0.7 * 120
         assert pasted.min() >= 55  # no seam
+        assert pasted.max() <= 60 + 120  # never stronger than it is
     np.testing.assert_array_equal(paste_by_mask(target, source, mask & False, rng), target)
+
+
+def grained(rng: np.random.Generator, level: float, side: int = 128) -> np.ndarray:
+    grey = np.clip(np.rint(rng.normal(level, 6, (side, side))), 0, 255)
+    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+def test_a_paste_cannot_be_told_by_its_grain():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((128, 128), bool)
+    mask[30:70, 30:70] = True
+    ratios = []
+    for _ in range(12):
+        # Nothing but grain: what is pasted has no contrast at all.
+        target = grained(rng, 110)
+        pasted = paste_by_mask(target, grained(rng, 140), mask, rng)
+        changed = (pasted != target).any(axis=2)
+        assert changed.sum() > 1000
+        grain = pasted.astype(float)[..., 0] - 110
+        ratios.append(grain[changed].std() / grain[~changed].std())
+    assert np.mean(ratios) == pytest.approx(1, abs=0.03)
+
+
+def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeypatch):
+    """A crack of a large image may be gone at the network's size."""
+    pictures = open_pictures(shared_set)
+    labels = [pictures.classes.index(item.kind) for item in pictures.items]
+    views = Views(pictures, pictures.items, Preparation(SIZE))
+    batches = Batches(
+        views, labels, 3, SAMPLERS["plain"](labels, 3, 0), 4, normal=labels[0], paste=1.0, seed=3
+    )
+    monkeypatch.setattr(Views, "mask", lambda self, index: np.zeros((SIZE, SIZE), bool))
+    image, label = batches.sample(0, 0)
+    assert label == labels[0]
+    np.testing.assert_array_equal(image, views[0])
 
 
 def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared_set):
