@@ -3,6 +3,8 @@
     python -m benchmarks.imbalance $INSPECTION_DATA/magnetic_tile
 
 Split by tile. Of the defects, 20 are learnt and 10 calibrate; the test part keeps all of its own.
+So defects are far more common in the test part than in the calibration part: the threshold is
+chosen with the calibration part's pictures weighted to the test part's share of defects.
 Every finished training is kept below the runs' folder, and the same command goes on from there.
 """
 
@@ -58,6 +60,16 @@ def write_table(data: Path, path: Path) -> None:
         writer.writerows(rows)
 
 
+def prevalences(table: Path) -> dict[str, float]:
+    """Share of defects in each part."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        part: statistics.mean(row["label"] == "defect" for row in rows if row["part"] == part)
+        for part in ("train", "val", "test")
+    }
+
+
 def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: dict) -> dict:
     """One training and its figures on the test part; kept in a file."""
     from classification.evaluation import score_part
@@ -79,6 +91,7 @@ def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: di
         "aug": "flip",
         "keep": 1,
         "batch_size": 16,
+        "prevalence": prevalences(table)["test"],
     }
     settings = ClassificationSettings(
         data=table, runs=runs, name=folder, seed=seed, **shared, **options
@@ -122,6 +135,11 @@ def main() -> None:
         for name in names:
             more = {**REMEDIES[name], "epochs": options.epochs}
             found[name].append(train_and_measure(table, options.runs, name, seed, more))
+    share = prevalences(table)
+    print(
+        f"\nDefects: {share['train']:.1%} of the train part, {share['val']:.1%} of the calibration "
+        f"part, weighted to the {share['test']:.1%} of the test part."
+    )
     print("\n| | macro F1, calibrated threshold | threshold .5 | AUROC | minutes |")
     print("| --- | --- | --- | --- | --- |")
     for name in names:

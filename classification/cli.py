@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,6 +130,13 @@ def train(
     ] = None,
     target_overkill: Annotated[
         float | None, typer.Option(help="Highest overkill rate.", show_default="0.02")
+    ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of defects in use, for macro-f1 and least-cost.",
+            show_default="that of the val part; least-cost .01",
+        ),
     ] = None,
     fractions: Annotated[
         str | None, typer.Option(help="Train, val, test.", show_default="0.7,0.15,0.15")
@@ -367,18 +375,20 @@ def cam(
     if figures:
         say(f"On {counted(summary['with_masks'], 'picture')} with a mask: {', '.join(figures)}.")
     if randomise:
+        alike = summary["alike_with_shuffled_weights"]
         say(
-            "Correlation with maps of shuffled weights (Spearman): "
-            f"{summary['alike_with_shuffled_weights']:.2f}; near 1 a map would not show what was "
-            "learnt."
+            "Maps of shuffled weights were not compared: no picture could be read, or every map "
+            "is the same everywhere."
+            if math.isnan(alike)
+            else f"Correlation with maps of shuffled weights (Spearman): {alike:.2f}; near 1 a map "
+            "would not show what was learnt."
         )
     for iou in (0.3, 0.5):
         found = summary.get(f"boxes_at_iou_{iou}")
         if found:
-            say(
-                f"Boxes at IoU {iou:g}: recall {found['recall']:.3f}, precision "
-                f"{found['precision']:.3f}."
-            )
+            right = found["precision"]
+            told = "no box found" if math.isnan(right) else f"precision {right:.3f}"
+            say(f"Boxes at IoU {iou:g}: recall {found['recall']:.3f}, {told}.")
     if problems:
         raise InputError(problems)
 

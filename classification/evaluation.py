@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from classification.data import Data
 from classification.folder import FoundPicture
@@ -166,10 +167,19 @@ def evaluate(
     decision = decided(
         scored.probability, model.classes, model.card.normal, point and point.threshold
     )
-    measures = measure(scored.truth, decision, scored.probability, model.classes, model.card.normal)
-    return Evaluation(
-        model, pictures, scored, tuple(model.decide(scored.probability)), measures, part, ms
+    predictions = tuple(model.decide(scored.probability))
+    in_review = None
+    if point is not None and point.review_threshold is not None:
+        in_review = np.array([one.decision == "review" for one in predictions])
+    measures = measure(
+        scored.truth,
+        decision,
+        scored.probability,
+        model.classes,
+        model.card.normal,
+        in_review=in_review,
     )
+    return Evaluation(model, pictures, scored, predictions, measures, part, ms)
 
 
 def write_evaluation(found: Evaluation, folder: Path) -> None:
@@ -219,6 +229,8 @@ def lines(found: Evaluation) -> list[str]:
         )
     if measures.miss is not None:
         text += [f"miss {measures.miss}", f"overkill {measures.overkill}"]
+        if measures.review is not None:
+            text.append(f"review {measures.review}")
         text.append(f"AUROC of normal against defects {found.scored.auroc:.3f}")
     text.append(f"expected calibration error {measures.calibration_error:.3f}")
     return text

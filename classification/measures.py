@@ -14,7 +14,10 @@ from inspection.operating_point import (
     NORMAL,
     OperatingPoint,
     Rate,
+    between,
     choose_threshold,
+    percent,
+    prevalence_weights,
 )
 
 MACRO_F1 = "macro-f1"
@@ -61,8 +64,9 @@ class Measures:
         macro_f1_interval: 95 %, by bootstrap over pictures.
         accuracy: Right ones of all.
         confusion: (K, K) int64, truth by row, decision by column.
-        miss: Defects called normal; None where there is no normal class.
-        overkill: Normal ones called a defect; None where there is no normal class.
+        miss: Defects decided OK; None where there is no normal class.
+        overkill: Normal ones decided NG; None where there is no normal class.
+        review: Those sent to review; None without a review band.
         calibration: See `calibration_curve`.
         calibration_error: Mean distance of share and frequency (ECE).
     """
@@ -74,6 +78,7 @@ class Measures:
     confusion: np.ndarray
     miss: Rate | None
     overkill: Rate | None
+    review: Rate | None
     calibration: list[tuple[float, float, int]]
     calibration_error: float
 
@@ -85,6 +90,7 @@ class Measures:
             "accuracy": self.accuracy.to_dict(),
             "miss": self.miss.to_dict() if self.miss else None,
             "overkill": self.overkill.to_dict() if self.overkill else None,
+            "review": self.review.to_dict() if self.review else None,
             "classes": [item.to_dict() for item in self.classes],
             "confusion": self.confusion.tolist(),
             "calibration_curve": [list(row) for row in self.calibration],
@@ -92,10 +98,12 @@ class Measures:
         }
 
 
-def confusion_matrix(truth: np.ndarray, decision: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) int64 counts, truth by row, decision by column."""
+def confusion_matrix(
+    truth: np.ndarray, decision: np.ndarray, classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """(K, K) counts, truth by row, decision by column: int64, float64 where they are weighted."""
     cells = np.asarray(truth, np.int64) * classes + np.asarray(decision, np.int64)
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(cells, weights, classes * classes).reshape(classes, classes)
 
 
 def f1_scores(confusion: np.ndarray) -> np.ndarray:
@@ -119,6 +127,7 @@ def measure(
     classes: Sequence[str],
     normal: str | None,
     seed: int = 0,
+    in_review: np.ndarray | None = None,
 ) -> Measures:
     """All figures.
 
@@ -129,6 +138,8 @@ def measure(
         classes: K names.
         normal: The class of good parts, or None.
         seed: Of the bootstrap.
+        in_review: (N,) bool, what goes to review and is neither missed nor rejected; None
+            without a review band.
 
     Raises:
         InputError: There is no picture.
@@ -155,11 +166,14 @@ def measure(
                 _f1_interval(right, called - right, there - right, rng),
             )
         )
-    miss = overkill = None
+    miss = overkill = review = None
     if normal is not None:
         place = list(classes).index(normal)
         good, called_good = truth == place, decision == place
-        miss = Rate(int((~good & called_good).sum()), int((~good).sum()), DEFECTIVE)
+        passed = called_good if in_review is None else called_good & ~in_review
+        if in_review is not None:
+            review = Rate(int(in_review.sum()), len(truth), "images")
+        miss = Rate(int((~good & passed).sum()), int((~good).sum()), DEFECTIVE)
         overkill = Rate(int((good & ~called_good).sum()), int(good.sum()), NORMAL)
     low, high = np.quantile(macro_f1(drawn), [0.025, 0.975])
     curve, error = calibration_curve(truth, probability)
@@ -171,6 +185,7 @@ def measure(
         confusion,
         miss,
         overkill,
+        review,
         curve,
         error,
     )
@@ -227,6 +242,7 @@ def choose_point(
     target_miss: float = 0.005,
     target_overkill: float = 0.02,
     data_hash: str = "",
+    prevalence: float | None = None,
 ) -> OperatingPoint:
     """The threshold on 1 - normal's share, chosen on the calibration part.
 
@@ -240,6 +256,9 @@ def choose_point(
         target_miss: For rules with a target.
         target_overkill: For rules with a target.
         data_hash: Stored with the result.
+        prevalence: Share of defects where the model will be used, for `macro-f1` and
+            `least-cost`. F1 depends on it: a threshold that is best among 8 % defects is not
+            the best among 30 %. Where left out, the calibration part's own for `macro-f1`.
 
     Raises:
         InputError: The rule is unknown, or there is no picture of a kind that it needs.
@@ -256,17 +275,19 @@ def choose_point(
             target=target_overkill if on_overkill else target_miss,
             overkill_target=target_overkill,
             data_hash=data_hash,
+            **({} if prevalence is None else {"prevalence": prevalence}),
         )
     if not is_defect.any() or is_defect.all():
         raise InputError(
             "Rule 'macro-f1' needs defects and normal pictures in the calibration part."
         )
-    threshold = _best_threshold(truth, probability, score, place)
+    weights = prevalence_weights(is_defect, prevalence)
+    threshold = _best_threshold(truth, probability, score, place, weights)
     missed = Rate(int((is_defect & (score < threshold)).sum()), int(is_defect.sum()), DEFECTIVE)
     rejected = Rate(int((~is_defect & (score >= threshold)).sum()), int((~is_defect).sum()), NORMAL)
     return OperatingPoint(
         threshold,
-        "highest macro F1",
+        "highest macro F1" + ("" if prevalence is None else f" at {percent(prevalence)} defective"),
         float("nan"),
         missed,
         rejected,
@@ -275,7 +296,11 @@ def choose_point(
 
 
 def _best_threshold(
-    truth: np.ndarray, probability: np.ndarray, score: np.ndarray, place: int
+    truth: np.ndarray,
+    probability: np.ndarray,
+    score: np.ndarray,
+    place: int,
+    weights: np.ndarray,
 ) -> float:
     others = probability.copy()
     others[:, place] = -1
@@ -283,13 +308,15 @@ def _best_threshold(
     count = probability.shape[1]
     steps = np.concatenate([[0.0], np.unique(score), [np.nextafter(1.0, 2.0)]])
     # Between two neighbouring scores every threshold decides alike.
-    middles = (steps[:-1] + steps[1:]) / 2
+    thresholds = between(steps)
     found = np.array(
         [
-            macro_f1(confusion_matrix(truth, np.where(score >= m, likeliest, place), count))
-            for m in middles
+            macro_f1(
+                confusion_matrix(truth, np.where(score >= one, likeliest, place), count, weights)
+            )
+            for one in thresholds
         ]
     )
     best = np.flatnonzero(found >= found.max() - 1e-12)
     widths = steps[1:][best] - steps[:-1][best]
-    return float(np.float32(middles[best[int(widths.argmax())]]))
+    return float(thresholds[best[int(widths.argmax())]])

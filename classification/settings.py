@@ -73,6 +73,7 @@ class ClassificationSettings(BaseModel):
     rule: str = "macro-f1"
     target_miss: Share = 0.005
     target_overkill: Share = 0.02
+    prevalence: Share | None = None
 
     @property
     def preparation(self) -> Preparation:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from classification.batches import Batch
@@ -19,6 +20,7 @@ from classification.training_setup import Run, TrainingLog, prepare
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.interrupt import InterruptGuard
+from inspection.operating_point import prevalence_weights
 from inspection.training_loop import TrainingLoop, Validated
 
 _TIE = 1e-6  # of equal macro F1 the epoch of lower loss is the best
@@ -86,12 +88,24 @@ def resume_command(settings: ClassificationSettings) -> str:
 
 
 def _learn(run: Run, batch: Batch) -> dict[str, float]:
-    # What dropout draws follows from the step, so that a resumed run draws the same.
-    for layer in run.model.layers:
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            generator.state.assign(np.array([run.settings.seed, run.state.step], np.uint32))
+    seed_dropout(run.model, run.settings.seed, run.state.step)
     return {"loss": float(run.model.train_on_batch(batch.images, batch.targets))}
+
+
+def seed_dropout(model: keras.Model, seed: int, step: int) -> None:
+    """Gives every dropout of a model its own draw, which follows from the step.
+
+    A resumed run draws what it would have drawn, and blocks are left out independently.
+
+    Args:
+        model: Inner models included.
+        seed: Of the run.
+        step: Of the run.
+    """
+    generators = [getattr(layer, "seed_generator", None) for layer in model._flatten_layers()]
+    for place, generator in enumerate(one for one in generators if one is not None):
+        state = np.random.SeedSequence([seed, step, place]).generate_state(2)
+        generator.state.assign(state.astype(generator.state.dtype))
 
 
 def _tell(run: Run, epoch: int, score: float) -> None:
@@ -125,13 +139,17 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
                 settings.target_miss,
                 settings.target_overkill,
                 run.data.split.hash,
+                settings.prevalence,
             )
         except InputError as error:
             if run.state.epoch == 0:
                 run.log.say(f"Warning: no threshold: {error}")
     point = run.card.operating_point
     decision = decided(probability, classes, normal, point and point.threshold)
-    score = float(macro_f1(confusion_matrix(truth, decision, len(classes))))
+    weights = None
+    if normal is not None:
+        weights = prevalence_weights(truth != classes.index(normal), settings.prevalence)
+    score = float(macro_f1(confusion_matrix(truth, decision, len(classes), weights)))
     loss = float(-np.log(np.maximum(probability[np.arange(len(truth)), truth], 1e-12)).mean())
     return Validated(score, {"val_loss": loss}, rank=score - _TIE * min(loss, 100.0))
 

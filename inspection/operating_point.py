@@ -31,6 +31,7 @@ __all__ = [
     "RULES",
     "OperatingPoint",
     "Rate",
+    "between",
     "choose_threshold",
     "escape_ppm",
     "fixed_threshold",
@@ -38,6 +39,7 @@ __all__ = [
     "images_needed",
     "more_needed",
     "percent",
+    "prevalence_weights",
     "support_note",
 ]
 
@@ -222,6 +224,46 @@ def choose_threshold(
     return scores.point(best, texts[rule], target, data_hash, on_miss=rule == "least-overkill")
 
 
+def between(steps: np.ndarray) -> np.ndarray:
+    """A threshold between each two neighbouring scores.
+
+    Halfway decides the same on this part and leaves both sides the same room; as a float32 value
+    it decides alike in float32 and float64. Where no float32 lies between, it is the upper score.
+
+    Args:
+        steps: (N,) float64, rising.
+
+    Returns:
+        (N - 1,) float64, over the lower and at most the upper score.
+    """
+    middle = (steps[:-1] + (steps[1:] - steps[:-1]) / 2).astype(np.float32).astype(np.float64)
+    return np.where((middle > steps[:-1]) & (middle <= steps[1:]), middle, steps[1:])
+
+
+def prevalence_weights(is_defect: np.ndarray, prevalence: float | None) -> np.ndarray:
+    """What each image counts, so that defective ones make up a share other than their own.
+
+    Args:
+        is_defect: (N,) bool.
+        prevalence: Share of defective images, over 0 and under 1; None leaves each at 1.
+
+    Returns:
+        (N,) float64 with the sum N; ones where a kind is missing.
+
+    Raises:
+        InputError: The prevalence is no share.
+    """
+    is_defect = np.asarray(is_defect, bool)
+    if prevalence is None:
+        return np.ones(is_defect.shape)
+    if not 0 < prevalence < 1:
+        raise InputError(f"--prevalence {prevalence:g}: must be over 0 and under 1")
+    share = is_defect.mean() if is_defect.size else 0.0
+    if not 0 < share < 1:
+        return np.ones(is_defect.shape)
+    return np.where(is_defect, prevalence / share, (1 - prevalence) / (1 - share))
+
+
 def fixed_threshold(threshold: float) -> OperatingPoint:
     """An operating point that nobody calibrated, and that says so."""
     return OperatingPoint(
@@ -259,15 +301,9 @@ class _Scores:
         steps = np.unique(score)
         if not steps.size:
             raise InputError("Calibration: there is no image; add images to the validation part.")
-        # Halfway between neighbours decides the same on this part and leaves both sides the
-        # same room; as a float32 value it decides alike in float32 and float64. The top one
-        # is over every score.
+        # The top one is over every score.
         top = float(np.nextafter(np.float32(steps[-1]), np.float32(np.inf)))
-        middle = (steps[:-1] + (steps[1:] - steps[:-1]) / 2).astype(np.float32).astype(np.float64)
-        # Between two neighbouring floats there is no middle.
-        between = (middle > steps[:-1]) & (middle <= steps[1:])
-        middle = np.where(between, middle, steps[1:])
-        threshold = np.concatenate([steps[:1], middle, [top]])
+        threshold = np.concatenate([steps[:1], between(steps), [top]])
         defect, normal = np.sort(score[is_defect]), np.sort(score[~is_defect])
         return cls(
             threshold=threshold,
