@@ -136,6 +136,8 @@ def _load(backbone: keras.Model, name: str, weights: str) -> None:
             f"--weights {weights}: cannot be read as weights of {name} ({first_line(error)}); give "
             "the keras.applications file without its top, or a snapshot of the same --model"
         ) from error
+    if name == "efficientnet":
+        backbones.match_imagenet_inputs(backbone)
 
 
 def resolve_weights(name: str, choice: str, say: Callable[[str], None]) -> str:

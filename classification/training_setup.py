@@ -22,6 +22,7 @@ from classification.model import Classifier, ModelCard
 from classification.sampling import SAMPLERS
 from classification.settings import SETTINGS, ClassificationSettings
 from inspection import training_log
+from inspection.backbones import match_imagenet_inputs
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.gradients import wants_jit
@@ -266,6 +267,10 @@ def _take_weights(
         if [v.shape for v in values] == [tuple(v.shape) for v in layer.weights]:
             layer.set_weights(values)
             taken += len(values)
+            if hasattr(layer, "finalize_state"):  # a normalisation works with what follows from it
+                layer.finalize_state()
+    if sum(isinstance(layer, keras.layers.Rescaling) for layer in source.model.layers) > 1:
+        match_imagenet_inputs(model)
     say(f"{snapshot}: took {taken} of {len(model.weights)} weights.")
 
 

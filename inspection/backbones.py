@@ -33,6 +33,7 @@ IMAGENET_NAMES = tuple(name for name, (_, bottleneck) in _DEPTHS.items() if bott
 
 # keras.applications' ResNet weights were trained in Caffe: BGR, mean removed, no scaling.
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
+_IMAGENET_RGB_STDDEV = (0.229, 0.224, 0.225)
 AUTO_SECONDS = 8.0
 """How long `auto` waits for a download."""
 
@@ -278,8 +279,30 @@ def efficientnet_b5(weights: str = "none") -> keras.Model:
             f"--weights {weights}: cannot be loaded into {EFFICIENTNET} ({first_line(error)}); "
             "offline, copy efficientnetb5_notop.h5 from a machine with internet and give its path"
         ) from error
+    if weights not in ("none", "imagenet"):
+        match_imagenet_inputs(whole)
     last = whole.get_layer(EFFICIENTNET_STAGES[-1]).output
     return keras.Model(whole.input, last, name="efficientnet_b5", trainable=False)
+
+
+def match_imagenet_inputs(model: keras.Model) -> None:
+    """Makes an EfficientNet with published weights see inputs of the size that they expect.
+
+    For `weights="imagenet"`, and for nothing else, keras.applications divides the normalised inputs
+    by the root of the standard deviation once more. Without that the same file, given by its path,
+    sees inputs of about half the size. The factor goes into the variance of the normalisation, so
+    layers stay as they are; a model that has it already, or is no EfficientNet, is left alone.
+
+    Args:
+        model: Changed in place.
+    """
+    found = [layer for layer in model.layers if isinstance(layer, layers.Normalization)]
+    rescalings = [layer for layer in model.layers if isinstance(layer, layers.Rescaling)]
+    if len(found) != 1 or len(rescalings) != 1:
+        return
+    (layer,) = found
+    layer.adapt_variance.assign(ops.convert_to_numpy(layer.adapt_variance) * _IMAGENET_RGB_STDDEV)
+    layer.finalize_state()
 
 
 def fetch_imagenet(name: str, timeout: float | None = None) -> Path:
