@@ -6,10 +6,10 @@ import base64
 import io
 import math
 import platform
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspection.runs import atomic_path
+from inspection.tags import leader, tag_places
+from inspection.typeface import composed, families, font_of, warn_of_boxes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 Colour = tuple[int, int, int]
 GREEN, ORANGE, RED = (46, 204, 113), (255, 152, 0), (244, 67, 54)
-_LATIN = "DejaVu Sans"  # ships with matplotlib
-_KOREAN = (
-    "Noto Sans CJK KR",
-    "Noto Sans KR",
-    "NanumGothic",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-)
+_LACKING = re.compile(r"^Glyph (\d+) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,8 @@ class DrawnBox:
     Args:
         xyxy: Four edges in pixels of the picture.
         colour: RGB, 0 to 255.
-        text: Stands above the box, or inside where there is no room.
-        width: Line width in pixels of the view.
+        text: Stands beside the box, with a line to it where there is no room.
+        width: Line width in pixels of the view; the line lies around the box, not in it.
     """
 
     xyxy: Sequence[float]
@@ -86,18 +80,23 @@ def draw_view(
     view = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     picture = Image.fromarray(view)
     draw = ImageDraw.Draw(picture)
-    font = _picture_font(font_size)
-    placed = []
+    placed, tagged = [], []
     for box in boxes:
         x1, y1, x2, y2 = box.xyxy
         if x2 <= left or y2 <= top or x1 >= right or y1 >= bottom:
             continue
         edges = [(x1 - left) * scale, (y1 - top) * scale, (x2 - left) * scale, (y2 - top) * scale]
-        draw.rectangle([round(edge) for edge in edges], outline=box.colour, width=box.width)
+        draw.rectangle(_around(edges, box.width, size), outline=box.colour, width=box.width)
+        placed.append(tuple(edges))
         if box.text:
-            placed.append((edges, box))
-    for edges, box in placed:  # after all lines, so that no line runs through a text
-        _draw_text(draw, edges, box, font, picture.size)
+            tagged.append((len(placed) - 1, _Tag(box, font_size, draw)))
+    places = tag_places(placed, [(index, tag.size) for index, tag in tagged], size)
+    # After all boxes, so that no line runs through a text.
+    for (index, tag), place in zip(tagged, places, strict=True):
+        if line := leader(place, placed[index]):
+            draw.line(line, fill=tag.box.colour, width=2)
+    for (_, tag), place in zip(tagged, places, strict=True):
+        tag.draw(draw, place)
     return np.asarray(picture)
 
 
@@ -120,7 +119,7 @@ def image_uri(rgb: np.ndarray, quality: int = 82) -> str:
 def figure_png(
     draw: Callable[[Figure], None], width: float, height: float, dpi: int = 120
 ) -> bytes:
-    """A matplotlib figure as PNG; needs no display, and shows Korean where a font has it.
+    """A matplotlib figure as PNG; needs no display and no installed font for Latin and Korean.
 
     Args:
         draw: Draws into the empty figure it is given.
@@ -132,7 +131,7 @@ def figure_png(
     from matplotlib.figure import Figure
 
     style = {
-        "font.family": [_LATIN, *_korean_families()],
+        "font.family": families(),
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.edgecolor": "#8a97a3",
@@ -142,12 +141,14 @@ def figure_png(
         "legend.frameon": False,
     }
     buffer = io.BytesIO()
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        # A letter that no installed font has is drawn as a box; nobody can mend it here.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with matplotlib.rc_context(style), warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         draw(figure)
         figure.savefig(buffer, format="png", dpi=dpi)
+    lacking = dict.fromkeys(_LACKING.findall("\n".join(str(one.message) for one in caught)))
+    if lacking:
+        warn_of_boxes("".join(chr(int(code)) for code in lacking))
     return buffer.getvalue()
 
 
@@ -200,42 +201,33 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _draw_text(
-    draw: Any, edges: Sequence[float], box: DrawnBox, font: Any, size: tuple[int, int]
-) -> None:
-    x1, y1, x2, y2 = draw.textbbox((0, 0), box.text, font=font)
-    width, height = math.ceil(x2 - x1) + 6, math.ceil(y2 - y1) + 4
-    left = min(max(0, round(edges[0])), max(0, size[0] - width))
-    above, below = round(edges[1]) - height, round(edges[3])
-    # Above the box, else below it, else inside at its visible top.
-    top = above if above >= 0 else below if below + height <= size[1] else max(0, round(edges[1]))
-    draw.rectangle([left, top, left + width, top + height], fill=box.colour)
-    bright = 0.299 * box.colour[0] + 0.587 * box.colour[1] + 0.114 * box.colour[2]
-    draw.text(
-        (left + 3 - x1, top + 2 - y1),
-        box.text,
-        font=font,
-        fill="black" if bright > 120 else "white",
-    )
+def _around(edges: Sequence[float], width: int, size: tuple[int, int]) -> list[int]:
+    """Where a line goes that leaves all of a box to be seen; the view's border holds it back."""
+    grown = []
+    for edge, step, limit in zip(edges, (-1, -1, 1, 1), (*size, *size), strict=True):
+        moved = round(edge) + step * (width - 1)
+        inside = 0 <= round(edge) <= limit
+        grown.append(min(max(0, moved), limit - 1) if inside else moved)
+    return grown
 
 
-@lru_cache(maxsize=1)
-def _korean_families() -> list[str]:
-    from matplotlib import font_manager
+class _Tag:
+    """A box's text, and the room it takes."""
 
-    installed = {entry.name for entry in font_manager.fontManager.ttflist}
-    return [name for name in _KOREAN if name in installed]
+    def __init__(self, box: DrawnBox, font_size: int, draw: Any) -> None:
+        self.box, self._text = box, composed(box.text)
+        self._font = font_of(self._text, font_size)
+        self._x, self._y, right, bottom = draw.textbbox((0, 0), self._text, font=self._font)
+        self.size = (math.ceil(right - self._x) + 6, math.ceil(bottom - self._y) + 4)
 
-
-@lru_cache(maxsize=4)
-def _picture_font(size: int) -> FreeTypeFont | ImageFont:
-    from matplotlib import font_manager
-    from PIL import ImageFont
-
-    # One font draws a whole text here, so one that has Korean goes first.
-    family = [*_korean_families(), _LATIN][:1]
-    path = font_manager.findfont(font_manager.FontProperties(family=family))
-    try:
-        return ImageFont.truetype(path, size)
-    except OSError:
-        return ImageFont.load_default(size)
+    def draw(self, draw: Any, place: Sequence[float]) -> None:
+        left, top = place[:2]
+        colour = self.box.colour
+        draw.rectangle([*place[:2], place[2] - 1, place[3] - 1], fill=colour)
+        bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+        draw.text(
+            (left + 3 - self._x, top + 2 - self._y),
+            self._text,
+            font=self._font,
+            fill="black" if bright > 120 else "white",
+        )

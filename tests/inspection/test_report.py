@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import unicodedata
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from inspection.report import (
     render_page,
     versions,
 )
+from inspection.tags import leader
 
 
 def grey(height=80, width=120):
@@ -67,6 +69,48 @@ def test_figure_with_korean_text_raises_no_warning():
     png = figure_png(draw, 3, 2)
     assert png.startswith(b"\x89PNG")
     assert png_uri(png).startswith("data:image/png;base64,")
+
+
+def drawn(text: str) -> np.ndarray:
+    return draw_view(grey(), [DrawnBox((60, 40, 100, 70), GREEN, text)], longest=240)
+
+
+def test_korean_is_drawn_without_an_installed_font(capsys):
+    # Boxes instead of letters would look alike.
+    assert (drawn("긁힘") != drawn("균열")).any()
+    assert (drawn("균열") == drawn(unicodedata.normalize("NFD", "균열"))).all()
+
+    def titled(text):
+        return figure_png(lambda figure: figure.add_subplot().set_title(text), 3, 2)
+
+    assert titled("긁힘") != titled("균열")
+    assert capsys.readouterr().out == ""
+
+
+def test_letters_that_no_font_has_are_said_once(capsys):
+    for _ in range(2):
+        drawn("\ue123 dot")
+    assert capsys.readouterr().out.count("No installed font has") == 1
+
+
+def test_a_tag_covers_no_small_box_and_keeps_a_line_to_its_own():
+    small = [(x, y, x + 6, y + 6) for x, y in ((60, 40), (66, 34), (54, 34), (60, 49), (70, 41))]
+    boxes = [DrawnBox(box, GREEN, "긁힘 0.93", 1) for box in small]
+    plain = draw_view(grey(), [DrawnBox(box, GREEN, "", 1) for box in small], longest=480)
+    tagged = draw_view(grey(), boxes, longest=480)
+    for x1, y1, x2, y2 in small:
+        inside = np.s_[4 * y1 + 2 : 4 * y2 - 2, 4 * x1 + 2 : 4 * x2 - 2]
+        assert (tagged[inside] == plain[inside]).all()
+    assert leader((0, 0, 10, 5), (30, 20, 40, 30)) == (10, 5, 30, 20)
+    assert leader((0, 0, 10, 5), (0, 6, 10, 30)) is None
+
+
+def test_a_thick_line_leaves_the_defect_to_be_seen():
+    view = draw_view(grey(), [DrawnBox((30, 20, 34, 24), GREEN, width=6)], longest=120)
+    assert (view[21:24, 31:34] == 90).all()
+    assert tuple(view[18, 32]) == GREEN
+    at_the_border = draw_view(grey(), [DrawnBox((0, 0, 40, 40), GREEN, width=2)], longest=120)
+    assert tuple(at_the_border[0, 20]) == GREEN
 
 
 def test_page_extends_the_base_and_escapes(tmp_path):
