@@ -149,11 +149,13 @@ def evaluate(
     """Miss, overkill, AUROC, AUPRO, size and speed at the model's own threshold."""
     from anomaly.evaluation import evaluate as measure
     from anomaly.evaluation import lines
+    from anomaly.report import write_report
 
     with _stages() as on_progress:
         found = measure(run, split, data, say, on_progress)
     for line in lines(found):
         say(line)
+    say(f"Page with the worst cases: {write_report(found, run, data)}")
 
 
 @app.command()

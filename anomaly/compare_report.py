@@ -11,16 +11,15 @@ import numpy as np
 from rich.table import Table
 
 from anomaly.compare import Row, Targets
-from anomaly.heat import overlay
 from anomaly.model import AnomalyModel
+from anomaly.pictures import Picture, Pictures, open_pictures
+from anomaly.report import picture_card, root_of, score_histogram, worst_groups
 from anomaly.scored import Scored, read_scores
 from anomaly.settings import AnomalySettings
 from anomaly.training import MODEL
 from inspection.errors import InputError
-from inspection.heat import thumbnail
-from inspection.images import read_image
 from inspection.rates import percent
-from inspection.report import figure_png, image_uri, png_uri, render_page
+from inspection.report import figure_png, png_uri, render_page
 from inspection.runs import write_text_atomic
 from inspection.settings import read_settings
 
@@ -171,64 +170,37 @@ def _curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
         left.legend(loc="lower right", fontsize=8)
 
 
-def _histogram(scored: Scored, threshold: float, review: float | None, figure: Figure) -> None:
-    axes = figure.add_subplot()
-    low, high = np.quantile(scored.scores, [0.0, 0.995])
-    high = max(high, threshold) + 1e-9
-    bins = np.linspace(low, high, 41)
-    truth = scored.is_defect
-    for name, chosen, colour in (("normal", ~truth, "#2e86c1"), ("defects", truth, "#e67e22")):
-        values = np.clip(scored.scores[chosen], low, high)
-        axes.hist(values, bins, color=colour, alpha=0.65, label=f"{name} ({chosen.sum()})")
-    axes.axvline(threshold, color="#c0392b", linewidth=1.5)
-    if review is not None:
-        axes.axvspan(review, threshold, color="#f1c40f", alpha=0.2)
-    axes.set(xlabel="score", ylabel="pictures", title=f"Threshold {threshold:.4g}")
-    axes.legend(fontsize=8)
-
-
 def _method(row: Row, scored: Scored) -> dict[str, Any]:
     model = AnomalyModel.load(row.run / MODEL)
     settings = read_settings(AnomalySettings, row.run / "settings.yaml", {})
-    root = settings.data if settings.data.is_dir() else settings.data.parent
     point = model.operating_point
     truth = scored.is_defect
-    decided = np.array(scored.decisions)
-    order = np.argsort(scored.scores)
-    groups = (
-        ("Worst misses", [i for i in order if truth[i] and decided[i] == "OK"]),
-        ("Worst false rejects", [i for i in order[::-1] if not truth[i] and decided[i] == "NG"]),
-        (
-            "Defects found, highest first",
-            [i for i in order[::-1] if truth[i] and decided[i] == "NG"],
-        ),
-    )
-    draw = partial(_histogram, scored, point.threshold, point.review_threshold)
+    try:
+        pictures = open_pictures(settings.data)
+    except InputError:  # images that went since must not cost the page
+        pictures = Pictures(root_of(settings.data), ())
+    items = {item.image: item for item in pictures.items}
+    draw = partial(score_histogram, scored.scores, truth, point.threshold, point.review_threshold)
     return {
         "name": row.method,
-        "histogram": png_uri(figure_png(draw, 6.2, 3.2)),
+        "histogram": png_uri(figure_png(draw, 4.6, 2.9)),
         "groups": [
             {
                 "name": name,
                 "total": len(chosen),
-                "cards": [_card(model, root, scored, int(i)) for i in chosen[:_PICTURES]],
+                "cards": [
+                    picture_card(
+                        model,
+                        pictures,
+                        items.get(scored.images[i], Picture(scored.images[i], scored.kinds[i])),
+                        float(scored.scores[i]),
+                        _SIDE,
+                    )
+                    for i in chosen[:_PICTURES]
+                ],
             }
-            for name, chosen in groups
+            for name, chosen in worst_groups(scored.scores, truth, scored.decisions)
         ],
         "rule": point.rule,
         "aggregation": model.aggregation,
-    }
-
-
-def _card(model: AnomalyModel, root: Path, scored: Scored, index: int) -> dict[str, Any]:
-    path = root / scored.images[index]
-    card = {"file": scored.images[index], "score": f"{scored.scores[index]:.4g}"}
-    try:
-        rgb = read_image(path, model.preparation.bits)
-        heat = overlay(rgb, model.predict(path).score_map, model.normal)
-    except InputError:
-        return card | {"picture": "", "heat": ""}
-    return card | {
-        "picture": image_uri(thumbnail(rgb, _SIDE)),
-        "heat": image_uri(thumbnail(heat, _SIDE)),
     }

@@ -100,6 +100,12 @@ def draw_view(
     return np.asarray(picture)
 
 
+def lies_wide(rgb: np.ndarray) -> bool:
+    """Whether two of an image are better seen one above the other than side by side."""
+    height, width = rgb.shape[:2]
+    return width > 1.6 * height
+
+
 def image_uri(rgb: np.ndarray, quality: int = 82) -> str:
     """A picture as a JPEG data URI.
 

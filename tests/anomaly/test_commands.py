@@ -16,8 +16,10 @@ import anomaly
 from anomaly.compare import Row, Targets
 from anomaly.compare_report import roc
 from anomaly.plan import plan_lines
+from anomaly.report import trade_off
 from inspection.errors import InputError
 from inspection.images import read_image
+from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
 from tests.anomaly.conftest import SMALL, make_product, typed
 
@@ -194,3 +196,37 @@ def test_unknown_names_are_told_together(shared_product, tmp_path, monkeypatch):
     assert status == 2
     assert "twice" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_leaves_a_page_that_stands_alone(runs, tmp_path):
+    run = shutil.copytree(runs / "patchcore", tmp_path / "run")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for word in ("Trade-off", "Worst misses", "Heat map of", "Miss rate", "SHA-256", "rule"):
+        assert word in page
+    assert "얼룩" in page
+    assert 'src="http' not in page
+    assert page.count("data:image/png") == 1, "the histogram"
+    assert page.count("data:image/jpeg") >= 2, "an image and its map"
+    status, text = typed("evaluate", run, "--split", "val")
+    assert status == 0, text
+    assert "val_report.html" in text
+    assert (run / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_the_trade_off_gives_the_least_overkill_for_each_miss_rate():
+    scores = np.array([0.1, 0.3, 0.5, 0.7, 0.2, 0.6, 0.8, 0.9])
+    is_defect = np.array([0, 0, 0, 0, 1, 1, 1, 1], bool)
+    point = OperatingPoint(0.55, "by hand", float("nan"), Rate(0, 0), Rate(0, 0))
+    rows = trade_off(scores, is_defect, point)
+    found = [
+        (row["allowed"], row["threshold"], row["miss"].count, row["overkill"].count) for row in rows
+    ]
+    assert found == [(0.0, 0.2, 0, 3), (None, 0.55, 1, 1)]
+    many = np.concatenate([scores, np.linspace(1, 2, 16)])
+    rows = trade_off(many, np.concatenate([is_defect, np.ones(16, bool)]), point)
+    assert [(row["allowed"], row["miss"].count) for row in rows if row["allowed"]] == [
+        (0.05, 1),
+        (0.1, 2),
+        (0.2, 4),
+    ]
+    assert [row["allowed"] for row in trade_off(scores[:4], is_defect[:4], point)] == [None]
