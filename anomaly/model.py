@@ -130,8 +130,8 @@ class AnomalyModel(Decider):
             ) from error
 
 
-def replace_operating_point(path: str | Path, point: OperatingPoint) -> None:
-    """Writes another threshold into a model's file, atomically; everything else stays.
+def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> None:
+    """Writes another threshold, or none, into a model's file, atomically; all else stays.
 
     Raises:
         InputError: The file is missing, damaged, no model, or of another version.
@@ -146,7 +146,7 @@ def replace_operating_point(path: str | Path, point: OperatingPoint) -> None:
         raise InputError(
             f"{path}: cannot be read as a model ({first_line(error)}); train it again"
         ) from error
-    header["operating_point"] = point.to_dict()
+    header["operating_point"] = point and point.to_dict()
     contents["model.json"] = json.dumps(header, ensure_ascii=False, indent=2).encode()
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, content in contents.items():

@@ -12,37 +12,33 @@ import streamlit as st
 from anomaly.model import replace_operating_point, stored_operating_point
 from anomaly.pictures import NORMAL
 from anomaly.scored import read_scores
-from anomaly.settings import AnomalySettings
 from anomaly.simulator import (
     DECISIONS,
     Figures,
     Simulation,
     chosen_by_hand,
     open_simulation,
-    relabel_csv,
 )
-from anomaly.simulator_watch import COLOURS, badge, model_of, pictures, watched
+from anomaly.simulator_cases import of_bar, relabel, show, worst
+from anomaly.simulator_watch import COLOURS, badge, watched
 from anomaly.training import MODEL
 from inspection.errors import InputError
-from inspection.operating_point import RULES, choose_threshold
+from inspection.operating_point import RULES, OperatingPoint, choose_threshold
 from inspection.rates import percent
-from inspection.runs import write_text_atomic
-from inspection.settings import read_settings
+from inspection.streamlit_page import Stamp, stamp, style
 
 _NORMAL, _DEFECT = "#2e86c1", "#e67e22"
-_PICTURES = 8
-_ROWS = 200  # of the wrong cases that are listed
+_INSET = 6  # pixels by which a slider's ends lie inside its column
+_PLAY, _STOP, _BACK = (f":material/{name}:" for name in ("play_arrow", "stop", "skip_previous"))
+# Image and map side by side stay on the screen with what stands under them.
+_STYLE = (
+    "div[data-testid=stMetricValue]{font-size:1.6rem}[data-testid=stImage] img{max-height:46vh}"
+)
 
 
-@st.cache_resource(show_spinner=False)
-def _simulation(run: Path, changed: float) -> Simulation:
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _simulation(run: Path, measured: Stamp) -> Simulation:
     return open_simulation(run)
-
-
-@st.cache_resource(show_spinner=False)
-def _root(run: Path) -> Path:
-    data = read_settings(AnomalySettings, run / "settings.yaml", {}).data
-    return data if data.is_dir() else data.parent
 
 
 def page(run: Path, watch: Path | None = None) -> None:
@@ -50,55 +46,72 @@ def page(run: Path, watch: Path | None = None) -> None:
 
     Args:
         run: A run's folder that has been measured.
-        watch: Folder whose new pictures are looked at, instead of the test part.
+        watch: Folder whose new images are looked at, instead of the test part.
     """
     st.set_page_config(page_title=f"{run.name} – simulator", layout="wide")
-    st.markdown(
-        "<style>.block-container{padding-top:3rem} div[data-testid=stMetricValue]"
-        "{font-size:1.6rem}</style>",
-        unsafe_allow_html=True,
-    )
+    style(_STYLE)
     try:
-        simulation = _simulation(run, (run / "test.csv").stat().st_mtime)
+        simulation = _simulation(run, stamp(run / "test.csv"))
         point = stored_operating_point(run / MODEL)
     except (InputError, OSError) as error:
         st.error(f"{error} Measure the run first: python -m anomaly evaluate {run}")
         return
-    st.subheader(f"{run.name}: {len(simulation):,} test pictures")
-    review, threshold = _thresholds(run, simulation, point)
-    if watch is not None:
-        watched(run, watch, review, threshold)
-        return
-    figures = simulation.figures(review, threshold)
-    _metrics(figures)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        clicked = _histogram(simulation, review, threshold)
+    st.subheader(f"{run.name}: {len(simulation):,} test images")
+    low, high = _ends(simulation)
+    _rules(run, simulation, point, low, high)
+    # What plays stands first, so that a phone has it on top; what steers it is read before.
+    left, right = st.columns(2, gap="large")
     with right:
+        chart = st.container()
+        review, threshold = _slider(low, high)
+        with chart:
+            clicked = _histogram(simulation, review, threshold, low, high)
+    if watch is not None:
+        with left:
+            watched(run, watch, review, threshold)
+        return
+    with right:
+        figures = simulation.figures(review, threshold)
+        _metrics(figures)
         _confusion(figures)
-        _save(run, simulation, review, threshold, point)
-    line, cases, bar, queue = st.tabs(["Line", "Worst cases", "A bar's pictures", "Relabel queue"])
-    with line:
+        _save(run, point)
+    with left:
         _line(run, simulation, review, threshold)
-    with cases:
-        _worst(run, simulation, review, threshold)
-    with bar:
-        _bar(run, simulation, clicked)
-    with queue:
-        _relabel(run, simulation, review, threshold)
+    # Only what is looked at is computed.
+    cases, bar, queue = st.tabs(
+        ["Worst cases", "A bar's images", "Relabel queue"], key="views", on_change="rerun"
+    )
+    if cases.open:
+        with cases:
+            worst(run, simulation, review, threshold)
+    if bar.open:
+        with bar:
+            of_bar(run, simulation, clicked)
+    if queue.open:
+        with queue:
+            relabel(run, simulation, review, threshold)
 
 
-def _thresholds(run: Path, simulation: Simulation, point) -> tuple[float, float]:
+def _ends(simulation: Simulation) -> tuple[float, float]:
+    """The ends of the threshold's scale, which is that of the histogram too."""
     low, high = float(simulation.scores.min()), float(simulation.scores.max())
     span = (high - low) or 1.0
-    low, high = low - 0.02 * span, high + 0.02 * span
-    state = st.session_state
-    if "has_band" not in state:
-        start = point.threshold if point else float(np.quantile(simulation.scores, 0.98))
-        review = (
-            start if point is None or point.review_threshold is None else point.review_threshold
-        )
-        _move(low, high, review, start)
+    return low - 0.02 * span, high + 0.02 * span
+
+
+def _bounds(point: OperatingPoint) -> tuple[float, float]:
+    """Where review and NG begin."""
+    if point.review_threshold is None:
+        return point.threshold, point.threshold
+    return point.review_threshold, point.threshold
+
+
+def _rules(
+    run: Path, simulation: Simulation, point: OperatingPoint | None, low: float, high: float
+) -> None:
+    if "has_band" not in st.session_state:
+        start = float(np.quantile(simulation.scores, 0.98))
+        _move(low, high, *(_bounds(point) if point else (start, start)))
     with st.sidebar:
         st.markdown("**By a rule**, on the calibration part")
         rule = st.selectbox("Rule", RULES, key="rule")
@@ -116,8 +129,11 @@ def _thresholds(run: Path, simulation: Simulation, point) -> tuple[float, float]
                 _move(low, high, *found)
         st.caption("Stored: " + (point.rule if point else "no threshold"))
         st.toggle("Review band", key="has_band", on_change=_switch, args=(low, high))
-    look = {"min_value": low, "max_value": high, "step": span / 1000, "format": "%.4g"}
-    if state.has_band:
+
+
+def _slider(low: float, high: float) -> tuple[float, float]:
+    look = {"min_value": low, "max_value": high, "step": (high - low) / 1040, "format": "%.4g"}
+    if st.session_state.has_band:
         return st.slider("OK | review | NG", key="band", **look)
     threshold = st.slider("OK | NG", key="threshold", **look)
     return threshold, threshold
@@ -169,20 +185,23 @@ def _rate(rate) -> tuple[str, str]:
 
 
 def _metrics(figures: Figures) -> None:
-    names = (
+    names = [
         ("Miss", figures.miss),
         ("Overkill", figures.overkill),
         ("Accuracy", figures.accuracy),
-        ("Review", figures.review),
-    )
-    for column, (name, rate) in zip(st.columns(4), names, strict=True):
+    ]
+    if st.session_state.has_band:
+        names.append(("Review", figures.review))
+    for column, (name, rate) in zip(st.columns(len(names), wrap=False), names, strict=True):
         value, hint = _rate(rate)
         with column:
             st.metric(name, value)
             st.caption(hint)
 
 
-def _histogram(simulation: Simulation, review: float, threshold: float) -> tuple[int, bool] | None:
+def _histogram(
+    simulation: Simulation, review: float, threshold: float, low: float, high: float
+) -> tuple[int, bool] | None:
     """Draws the bars; returns the one that was clicked, and whether it is of defects."""
     edges = simulation.edges
     figure = go.Figure()
@@ -201,16 +220,24 @@ def _histogram(simulation: Simulation, review: float, threshold: float) -> tuple
         figure.add_vrect(review, threshold, fillcolor="#f1c40f", opacity=0.2, line_width=0)
         figure.add_vline(review, line_color=COLOURS["review"], line_width=2)
     figure.add_vline(threshold, line_color=COLOURS["NG"], line_width=2)
+    # From edge to edge, so that the slider below it has the same axis.
     figure.update_layout(
         barmode="overlay",
-        height=330,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        legend={"orientation": "h", "y": 1.08},
-        xaxis_title="score",
-        yaxis_title="pictures",
+        height=250,
+        margin={"l": _INSET, "r": _INSET, "t": 10, "b": 30},
+        legend={"orientation": "h", "y": 1.12},
+        xaxis={"range": [low, high], "fixedrange": True},
+        yaxis={
+            "type": "log" if len(simulation) > 1000 else "linear",
+            "ticklabelposition": "inside top",
+            "tickformat": "d",
+            "nticks": 4,
+            "ticklabelstandoff": 2,
+            "automargin": False,
+            "fixedrange": True,
+        },
         dragmode=False,
     )
-    figure.update_yaxes(type="log" if len(simulation) > 1000 else "linear")
     event = st.plotly_chart(
         figure, on_select="rerun", selection_mode="points", key="histogram", theme="streamlit"
     )
@@ -222,37 +249,75 @@ def _histogram(simulation: Simulation, review: float, threshold: float) -> tuple
 
 def _confusion(figures: Figures) -> None:
     table = {"truth": ["normal", "defect"]}
-    table |= {name: figures.table[:, index] for index, name in enumerate(DECISIONS)}
+    for index, name in enumerate(DECISIONS):
+        if name != "review" or st.session_state.has_band:
+            table[name] = figures.table[:, index]
     st.dataframe(table, hide_index=True)
 
 
-def _save(run: Path, simulation: Simulation, review: float, threshold: float, point) -> None:
-    if st.button("Save this operating point into the model", key="save"):
-        chosen = chosen_by_hand(read_scores(run / "calibration.csv"), review, threshold, point)
+def _save(run: Path, point: OperatingPoint | None) -> None:
+    state = st.session_state
+    state.setdefault("saved", [])
+    left, right = st.columns([3, 1], wrap=False)
+    save = left.button(
+        "Save this operating point into the model", key="save", on_click=_store, args=(run,)
+    )
+    undo = right.button(
+        "Undo", key="undo", disabled=not state.saved, on_click=_restore, args=(run,)
+    )
+    if problem := state.pop("problem", None):
+        st.error(problem)
+    elif undo:
+        st.success("The operating point from before is in the model again.")
+    elif save and point is not None:
+        st.success(f"Saved. On calibration: miss {point.miss}; overkill {point.overkill}.")
+        st.caption(point.notes[0])
+
+
+def _store(run: Path) -> None:
+    """Saves where the sliders stand; what it replaces is kept for the visit."""
+    state = st.session_state
+    review, threshold = state.band if state.has_band else (state.threshold, state.threshold)
+    try:
+        before = stored_operating_point(run / MODEL)
+        calibration = read_scores(run / "calibration.csv")
+        chosen = chosen_by_hand(calibration, review, threshold, before)
         replace_operating_point(run / MODEL, chosen)
-        model_of.clear()
-        st.success(f"Saved. On calibration: miss {chosen.miss}; overkill {chosen.overkill}.")
-        st.caption(chosen.notes[0])
+    except (InputError, OSError) as error:
+        state.problem = str(error)
+        return
+    state.saved.append(before)
+
+
+def _restore(run: Path) -> None:
+    state = st.session_state
+    before = state.saved[-1]
+    try:
+        replace_operating_point(run / MODEL, before)
+    except (InputError, OSError) as error:
+        state.problem = str(error)
+        return
+    state.saved.pop()
+    if before is not None:
+        _move(*_ends(_simulation(run, stamp(run / "test.csv"))), *_bounds(before))
 
 
 def _line(run: Path, simulation: Simulation, review: float, threshold: float) -> None:
     state = st.session_state
     state.setdefault("position", 0)
     state.setdefault("playing", False)
-    start, stop, rewind, speed = st.columns([1, 1, 1, 3])
-    if start.button("Start", key="start", disabled=state.playing):
-        state.playing = True
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        start = st.button("Start", key="start", icon=_PLAY, disabled=state.playing)
+        stop = st.button("Stop", key="stop", icon=_STOP, disabled=not state.playing)
+        rewind = st.button("Rewind", key="rewind", icon=_BACK)
+        pace = st.select_slider(
+            "Images a second", [0.5, 1, 2, 5, 20, 100, 1000], value=1, key="speed", width=260
+        )
+    if start or stop or rewind:
+        state.playing = start
+        state.position = 0 if rewind else state.position
         st.rerun()
-    if stop.button("Stop", key="stop", disabled=not state.playing):
-        state.playing = False
-        st.rerun()
-    if rewind.button("Rewind", key="rewind"):
-        state.position, state.playing = 0, False
-        st.rerun()
-    pace = speed.select_slider(
-        "Pictures a second", [0.5, 1, 2, 5, 20, 100, 1000], value=1, key="speed"
-    )
-    # More than a few pictures a second cannot be seen; the count goes on by several at once.
+    # More than a few images a second cannot be seen; the count goes on by several at once.
     ticks = min(pace, 2.0)
 
     @st.fragment(run_every=1 / ticks if state.playing else None)
@@ -269,114 +334,25 @@ def _line(run: Path, simulation: Simulation, review: float, threshold: float) ->
             return
         number = int(simulation.order[seen - 1])
         decision = DECISIONS[int(simulation.decide(review, threshold)[number])]
-        left, middle, right = st.columns([2, 2, 3])
-        _show(run, simulation, number, left, middle)
-        with right:
-            truth = simulation.scored.kinds[number]
-            right_way = (truth == NORMAL) == (decision != "NG") or decision == "review"
-            badge(decision, "" if right_way else "– wrong")
-            st.write(
-                f"score **{simulation.scores[number]:.4g}**, truth **{truth}**  \n"
-                f"`{simulation.scored.images[number]}`"
-            )
-            figures = simulation.figures(review, threshold, seen)
-            _confusion(figures)
-            for name, rate in (
-                ("Miss", figures.miss),
-                ("Overkill", figures.overkill),
-                ("Accuracy", figures.accuracy),
-            ):
-                st.caption(f"**{name}** {rate}")
+        left, right = st.columns(2, wrap=False)
+        show(run, simulation, number, left, right)
+        truth = simulation.scored.kinds[number]
+        right_way = (truth == NORMAL) == (decision != "NG") or decision == "review"
+        badge(decision, "" if right_way else "– wrong")
+        st.write(
+            f"score **{simulation.scores[number]:.4g}**, truth **{truth}**, "
+            f"`{simulation.scored.images[number]}`"
+        )
+        figures = simulation.figures(review, threshold, seen)
+        _confusion(figures)
+        for name, rate in (
+            ("Miss", figures.miss),
+            ("Overkill", figures.overkill),
+            ("Accuracy", figures.accuracy),
+        ):
+            st.caption(f"**{name}** {rate}")
 
     moving()
-
-
-def _show(run: Path, simulation: Simulation, number: int, left, right) -> None:
-    path = _root(run) / simulation.scored.images[number]
-    try:
-        rgb, heat, _ = pictures(run, path)
-    except InputError as error:
-        left.warning(str(error))
-        return
-    left.image(rgb, width="stretch")
-    right.image(heat, width="stretch")
-
-
-def _cards(run: Path, simulation: Simulation, numbers) -> None:
-    columns = st.columns(4)
-    for place, number in enumerate(numbers[:_PICTURES]):
-        number = int(number)
-        with columns[place % 4]:
-            _show(run, simulation, number, st, st)
-            st.caption(
-                f"{simulation.scored.kinds[number]}, score {simulation.scores[number]:.4g}  \n"
-                f"{simulation.scored.images[number]}"
-            )
-
-
-def _worst(run: Path, simulation: Simulation, review: float, threshold: float) -> None:
-    numbers = simulation.worst(review, threshold)
-    if not len(numbers):
-        st.success("Every picture is decided rightly at this threshold.")
-        return
-    shown = numbers[:_ROWS]
-    rows = {
-        "error": ["miss" if simulation.is_defect[n] else "overkill" for n in shown],
-        "truth": [simulation.scored.kinds[n] for n in shown],
-        "score": [float(simulation.scores[n]) for n in shown],
-        "picture": [simulation.scored.images[n] for n in shown],
-    }
-    st.caption(f"{len(numbers)} wrong, misses first, the worst on top. Click one to see it.")
-    event = st.dataframe(
-        rows,
-        hide_index=True,
-        height=260,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="worst",
-    )
-    chosen = [row for row in event.selection.rows if row < len(shown)]
-    if chosen:
-        left, right, _ = st.columns([2, 2, 3])
-        _show(run, simulation, int(shown[chosen[0]]), left, right)
-
-
-def _bar(run: Path, simulation: Simulation, clicked: tuple[int, bool] | None) -> None:
-    if clicked is None:
-        st.caption("Click a bar of the histogram to see its pictures.")
-        return
-    bar, defects = clicked
-    numbers = simulation.in_bar(bar, defects)
-    low, high = simulation.edges[bar : bar + 2]
-    kind = "defects" if defects else "normal pictures"
-    st.caption(f"{len(numbers)} {kind} with scores from {low:.4g} to {high:.4g}")
-    _cards(run, simulation, numbers)
-
-
-def _relabel(run: Path, simulation: Simulation, review: float, threshold: float) -> None:
-    numbers = simulation.ambiguous(review, threshold)
-    scored = simulation.scored
-    kinds = ["", *sorted(set(scored.kinds))]
-    st.caption("The nearest to the threshold first. Give what is labelled wrongly its new label.")
-    edited = st.data_editor(
-        {
-            "picture": [scored.images[n] for n in numbers],
-            "truth": [scored.kinds[n] for n in numbers],
-            "score": [float(scored.scores[n]) for n in numbers],
-            "new label": [""] * len(numbers),
-        },
-        hide_index=True,
-        disabled=["picture", "truth", "score"],
-        column_config={"new label": st.column_config.SelectboxColumn(options=kinds)},
-        key=f"relabel_{review}_{threshold}",
-        height=260,
-    )
-    text = relabel_csv(scored, numbers.tolist(), [label or "" for label in edited["new label"]])
-    left, right, _ = st.columns([1, 1, 3])
-    left.download_button("Download as CSV", text.encode("utf-8-sig"), "relabel.csv", "text/csv")
-    if right.button("Save beside the run", key="save_relabel"):
-        write_text_atomic(run / "relabel.csv", text)
-        st.success(f"{run / 'relabel.csv'}")
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:

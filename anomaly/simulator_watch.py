@@ -11,29 +11,59 @@ from anomaly.heat import overlay
 from anomaly.model import AnomalyModel
 from anomaly.simulator import DECISIONS, FolderWatch
 from anomaly.training import MODEL
+from inspection.errors import InputError
 from inspection.heat import thumbnail
 from inspection.images import read_image
-from inspection.streamlit_page import keep_networks
+from inspection.report import image_uri
+from inspection.streamlit_page import Stamp, keep_networks, stamp
 
 COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
-_LONGEST = 420
+_LONGEST, _THUMB = 640, 96
 
 
-@st.cache_resource(show_spinner="Loading the model …")
 def model_of(run: Path) -> AnomalyModel:
-    """The run's model, loaded once for all visitors."""
+    """The run's model, loaded once for all visitors and each training of it."""
+    return _model(run, _training(run))
+
+
+def pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """Image and heat map, and the score that the model gives it now."""
+    return _pictures(run, _training(run), path, stamp(path))
+
+
+def thumb(run: Path, path: Path) -> str:
+    """A small image as a data URI for a table; empty where it cannot be read."""
+    return _thumb(path, stamp(path), model_of(run).preparation.bits)
+
+
+def _training(run: Path) -> Stamp:
+    # Training writes it, saving a threshold does not: maps stay those of the same weights.
+    return stamp(run / "record.json")
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the model …")
+def _model(run: Path, training: Stamp) -> AnomalyModel:
     keep_networks()
     return AnomalyModel.load(run / MODEL)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Picture and heat map, and the score that the model gives it now."""
-    model = model_of(run)
+def _pictures(
+    run: Path, training: Stamp, path: Path, written: Stamp
+) -> tuple[np.ndarray, np.ndarray, float]:
+    model = _model(run, training)
     rgb = read_image(path, model.preparation.bits)
     found = model.predict(path)
     heat = overlay(rgb, found.score_map, model.normal)
     return thumbnail(rgb, _LONGEST), thumbnail(heat, _LONGEST), found.score
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _thumb(path: Path, written: Stamp, bits: int) -> str:
+    try:
+        return image_uri(thumbnail(read_image(path, bits), _THUMB))
+    except InputError:
+        return ""
 
 
 def badge(decision: str, text: str = "") -> None:
@@ -59,29 +89,35 @@ def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
             state.found.append((path, score))
         scores = np.array([score for _, score in state.found])
         decided = (scores >= review).astype(int) + (scores >= threshold)
-        st.caption(f"Watching {folder}. New pictures appear here as soon as they are whole.")
-        for column, (index, name) in zip(st.columns(3), enumerate(DECISIONS), strict=True):
+        st.caption(f"Watching {folder}. New images appear here as soon as they are whole.")
+        shown = [
+            (index, name)
+            for index, name in enumerate(DECISIONS)
+            if name != "review" or review < threshold
+        ]
+        for column, (index, name) in zip(st.columns(len(shown), wrap=False), shown, strict=True):
             column.metric(name, int((decided == index).sum()))
         for problem in state.watch.problems:
             st.warning(problem)
         if not state.found:
             return
         path, score = state.found[-1]
-        left, middle, right = st.columns([2, 2, 3])
+        left, right = st.columns(2, wrap=False)
         rgb, heat, _ = pictures(run, path)
         left.image(rgb, width="stretch")
-        middle.image(heat, width="stretch")
-        with right:
-            badge(DECISIONS[int(decided[-1])])
-            st.write(f"score **{score:.4g}**  \n`{path.name}`")
-            last = list(zip(state.found, decided, strict=True))[-10:][::-1]
-            st.dataframe(
-                {
-                    "picture": [one.name for (one, _), _ in last],
-                    "score": [value for (_, value), _ in last],
-                    "decision": [DECISIONS[int(index)] for _, index in last],
-                },
-                hide_index=True,
-            )
+        right.image(heat, width="stretch")
+        badge(DECISIONS[int(decided[-1])])
+        st.write(f"score **{score:.4g}**  \n`{path.name}`")
+        last = list(zip(state.found, decided, strict=True))[-10:][::-1]
+        st.dataframe(
+            {
+                "preview": [thumb(run, one) for (one, _), _ in last],
+                "image": [one.name for (one, _), _ in last],
+                "score": [value for (_, value), _ in last],
+                "decision": [DECISIONS[int(index)] for _, index in last],
+            },
+            hide_index=True,
+            column_config={"preview": st.column_config.ImageColumn()},
+        )
 
     looking()

@@ -11,6 +11,35 @@ from pathlib import Path
 from inspection.console import say
 from inspection.errors import InputError
 
+Stamp = tuple[int, int]
+# A tall image would push all else off the screen.
+_IMAGES = "[data-testid=stImage] img{max-height:70vh;object-fit:contain}"
+
+
+def stamp(path: Path) -> Stamp:
+    """When a file was written, in ns, and its size; zeros where there is none.
+
+    It belongs to the key of whatever a page keeps of a file: under the same name another file may
+    lie by now.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def style(rules: str = "") -> None:
+    """Puts the look of all pages, and one's own rules, onto a page.
+
+    Args:
+        rules: CSS.
+    """
+    import streamlit as st
+
+    look = ".block-container{padding-top:3rem;max-width:1900px}" + _IMAGES + rules
+    st.markdown(f"<style>{look}</style>", unsafe_allow_html=True)
+
 
 def keep_networks() -> None:
     """Keeps Streamlit from clearing Keras' session after every run of the page.
@@ -32,7 +61,7 @@ def serve(
         page: Its script.
         arguments: For the script.
         port: Of the page.
-        address: Who may open it: `localhost`, or `0.0.0.0` for the whole network.
+        address: Who may open it: `127.0.0.1` for this PC alone, `0.0.0.0` for the whole network.
         browser: Open it in the browser.
 
     Raises:
@@ -41,7 +70,9 @@ def serve(
     command = [sys.executable, "-m", "streamlit", "run", str(page)]
     command += ["--server.address", address, "--server.port", str(port)]
     command += ["--server.headless", str(not browser).lower()]
-    command += ["--browser.gatherUsageStats", "false", "--", *arguments]
+    # What `.streamlit/config.toml` says in the repository, from any other directory too.
+    command += ["--browser.gatherUsageStats", "false", "--client.toolbarMode", "viewer"]
+    command += ["--", *arguments]
     say(f"The page is at http://{address}:{port} – Ctrl-C ends it.")
     # The page is a script of its own: what it imports must be found from there.
     places = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,69 @@ def test_moving_the_threshold_changes_every_figure_and_can_be_saved(run):
     assert page_of(run).slider(key="threshold").value == pytest.approx(point.threshold)
 
 
+def test_saving_can_be_undone(run):
+    before = anomaly.load(run / MODEL).operating_point
+    test = page_of(run)
+    assert test.button(key="undo").disabled
+    for share in (0.3, 0.6):
+        slider = test.slider(key="threshold")
+        slider.set_value(slider.min + share * (slider.max - slider.min)).run()
+        test.button(key="save").click().run()
+    first = test.slider(key="threshold").value
+    for _ in range(2):
+        test.button(key="undo").click().run()
+        assert not test.exception
+    assert test.slider(key="threshold").value != first
+    assert test.slider(key="threshold").value == pytest.approx(before.threshold)
+    assert anomaly.load(run / MODEL).operating_point.to_dict() == before.to_dict()
+    assert test.button(key="undo").disabled
+
+
+def test_a_saved_relabel_queue_can_be_undone(run):
+    (run / "relabel.csv").write_text("mine\n", encoding="utf-8")
+    test = page_of(run)
+    test.session_state["views"] = "Relabel queue"
+    test.run()
+    test.button(key="save_relabel").click().run()
+    assert (run / "relabel.csv").read_text(encoding="utf-8") != "mine\n"
+    test.button(key="undo_relabel").click().run()
+    assert (run / "relabel.csv").read_text(encoding="utf-8") == "mine\n"
+
+
+def test_tables_of_cases_show_the_images(run):
+    test = page_of(run)
+    slider = test.slider(key="threshold")
+    slider.set_value(slider.max).run()
+    tables = [one.value for one in test.dataframe if "preview" in one.value]
+    assert len(tables) == 1
+    assert all(one.startswith("data:image/jpeg") for one in tables[0]["preview"])
+    test.session_state["views"] = "Relabel queue"
+    test.run()
+    queue = next(one.value for one in test.dataframe if "new label" in one.value)
+    assert all(one.startswith("data:image/jpeg") for one in queue["preview"])
+
+
+def test_nothing_is_said_of_review_while_there_is_no_band(run):
+    test = page_of(run)
+    assert [one.label for one in test.metric] == ["Miss", "Overkill", "Accuracy"]
+    assert not any("review" in one.value for one in test.dataframe)
+    test.toggle(key="has_band").set_value(True).run()
+    assert [one.label for one in test.metric] == ["Miss", "Overkill", "Accuracy", "Review"]
+    assert any("review" in one.value for one in test.dataframe)
+
+
+def test_a_run_that_is_trained_again_shows_its_own_maps(run, shared_product):
+    from anomaly.simulator_watch import pictures
+
+    path = next((shared_product / "normal").iterdir())
+    first = pictures(run, path)[1]
+    model = anomaly.load(run / MODEL)
+    replace(model, normal=(-9.0, -8.0)).save(run / MODEL)
+    record = (run / "record.json").read_text(encoding="utf-8")
+    (run / "record.json").write_text(record + "\n", encoding="utf-8")
+    assert (pictures(run, path)[1] != first).any()
+
+
 def test_a_review_band_opens_under_the_threshold(run):
     test = page_of(run)
     test.toggle(key="has_band").set_value(True).run()
@@ -142,6 +206,8 @@ def test_the_line_starts_and_stops_and_the_queue_is_kept(run):
     assert not test.session_state["playing"]
     test.button(key="rewind").click().run()
     assert test.session_state["position"] == 0
+    test.session_state["views"] = "Relabel queue"
+    test.run()
     test.button(key="save_relabel").click().run()
     assert (run / "relabel.csv").read_text(encoding="utf-8").startswith("image,kind,score,new_kind")
 
