@@ -1,8 +1,6 @@
 """Per-class AP and mAP of a snapshot: the same as `python -m detection evaluate`."""
 
-import typer
-
-from detection.cli_models import evaluate
+from inspection.last_handler import run
 
 if __name__ == "__main__":
-    typer.run(evaluate)
+    run("detection.cli_models", "evaluate", alone=True)

@@ -1,8 +1,6 @@
 """Trains a RetinaNet on labelled images: the same as `python -m detection train`."""
 
-import typer
-
-from detection.cli_models import train
+from inspection.last_handler import run
 
 if __name__ == "__main__":
-    typer.run(train)
+    run("detection.cli_models", "train", alone=True)

@@ -1,6 +1,6 @@
 """`python -m anomaly`: the verbs."""
 
-from anomaly.cli import app
+from inspection.last_handler import run
 
 if __name__ == "__main__":
-    app()
+    run("anomaly.cli", "app")

@@ -7,8 +7,6 @@ if __name__ == "__main__":
     # As a script its own folder would come first, whose modules have everyday names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-    import typer
+    from inspection.last_handler import run
 
-    from classification.cli import train
-
-    typer.run(train)
+    run("classification.cli", "train", alone=True)

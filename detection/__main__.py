@@ -1,6 +1,6 @@
 """`python -m detection`: the verbs."""
 
-from detection.cli import app
+from inspection.last_handler import run
 
 if __name__ == "__main__":
-    app()
+    run("detection.cli", "app")

@@ -6,20 +6,15 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from inspection.last_handler import run
 
-from detection.average_precision import measure_average_precision
-from detection.blob_baseline import blob_detections, tune
-from detection.dataset import Dataset, open_dataset
-from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
-from detection.evaluation import print_evaluation
-from detection.sample import make_sample
-from detection.settings import TrainSettings
-from detection.training import train
-from detection.training_log import TrainingLog
-from inspection.images import read_image
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from detection.dataset import Dataset
+    from detection.settings import TrainSettings
 from inspection.runs import write_json_atomic
 
 PICTURES = 260
@@ -37,6 +32,15 @@ def demo(folder: Path, console: Console) -> Path:
     Returns:
         Path of the report.
     """
+    from rich.table import Table
+
+    from detection.dataset import open_dataset
+    from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
+    from detection.evaluation import print_evaluation
+    from detection.sample import make_sample
+    from detection.training import train
+    from detection.training_log import TrainingLog
+
     began = time.perf_counter()
     images, annotations, snapshots = (
         folder / name for name in ("images_900", "annotations", "snapshots")
@@ -68,6 +72,8 @@ def demo(folder: Path, console: Console) -> Path:
 
 def demo_settings(folder: Path) -> TrainSettings:
     """Settings that learn the sample set from scratch on two CPU cores."""
+    from detection.settings import TrainSettings
+
     return TrainSettings(
         annotations=folder / "annotations",
         images=folder / "images_900",
@@ -88,6 +94,10 @@ def demo_settings(folder: Path) -> TrainSettings:
 
 def blob_average_precision(dataset: Dataset, images: Path) -> dict[str, float]:
     """AP@.5 of the classical baseline, tuned on training pictures, on the test part."""
+    from detection.average_precision import measure_average_precision
+    from detection.blob_baseline import blob_detections, tune
+    from inspection.images import read_image
+
     training = dataset.part("train")[:_TUNING_PICTURES]
     pictures = [read_image(images / item.image) for item in training]
     settings = tune(pictures, training, dataset.classes)
@@ -99,10 +109,12 @@ def blob_average_precision(dataset: Dataset, images: Path) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: `python -m detection.demo [--folder DIR]`."""
+    from rich.console import Console
+
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"))
     demo(parser.parse_args(arguments).folder, Console(highlight=False))
 
 
 if __name__ == "__main__":
-    main()
+    run("detection.demo", "main")

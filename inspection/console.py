@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inspection.errors import InputError
+from inspection.last_handler import reported
 
 # A file has no width of its own, and rich's 80 columns would fold class names.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -20,26 +21,16 @@ stderr = Console(stderr=True, highlight=False)
 
 
 def reports_errors(command: Callable[..., Any]) -> Callable[..., None]:
-    """Turns InputError and OSError into one line per problem and status 2, Ctrl-C into 130."""
+    """Ends a command by a line for each problem and a status, see `last_handler.reported`."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except InputError as error:
-            for problem in error.problems:
-                stderr.print(f"Error: {problem}", markup=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-        except OSError as error:
-            stderr.print(
-                f"Error: {error.filename or 'a file'}: cannot be read or written "
-                f"({error.strerror or error}); check its place, permissions and the room left.",
-                markup=False,
-                soft_wrap=True,
-            )
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(reported(error)) from None
 
     return wrapper
 

@@ -22,5 +22,8 @@ class InputError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What another library's error says, short enough to stand inside a sentence."""
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception:  # its own text cannot be made
+        text = ""
     return text.splitlines()[0] if text else type(error).__name__
