@@ -247,7 +247,7 @@ def simulate(
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
-    from anomaly.evaluation import check_run
+    from anomaly.run import check_run
     from inspection.streamlit_page import serve
 
     check_run(run)
@@ -271,12 +271,13 @@ def export(
     ] = None,
 ) -> None:
     """Writes a model for OpenVINO or ONNX; refuses where it scores or decides otherwise."""
+    from anomaly.run import run_data
+
+    data = run_data(run)
     from anomaly.evaluation import open_run
     from anomaly.export import export as write
-    from anomaly.training import data_of
 
-    model, settings = open_run(run)
-    data = data_of(settings, lambda line: None)
+    model, _ = open_run(run)
     pictures = [data.pictures.path(item) for item in data.part("test")]
     folder = output or run / f"exported_{format}"
     with _stages() as on_progress:
@@ -347,7 +348,7 @@ def plan(
         if not 0 < value < 1:
             raise InputError(f"{flag} {value:g}: must be over 0 and under 1, for instance 0.005")
     if run:
-        from anomaly.evaluation import check_run
+        from anomaly.run import check_run
 
         check_run(run)
     miss, overkill = measured(run) if run else (None, None)

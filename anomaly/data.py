@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomaly.near_duplicates import near_duplicates
@@ -12,10 +12,12 @@ from anomaly.pictures import NORMAL, Picture, Pictures, open_pictures
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.runs import file_hash
-from inspection.split import PARTS, Split
-from inspection.stored_split import split_path, stored_split
+from inspection.split import PARTS, Split, load_split
+from inspection.stored_split import Judge, shared_split_path, split_path, stored_split
 
 _LEAST = 3  # normal pictures
+_LEARNT = 2  # of them at least
+_PURPOSE = "anomaly"
 CALIBRATION = "val"
 """The part that thresholds and aggregations are chosen on."""
 
@@ -36,16 +38,20 @@ class Data:
     split_path: Path
 
     def part(self, name: str) -> list[Picture]:
-        """The pictures of a part."""
-        return self.split.select(self.pictures.items, name)
+        """The pictures of a part; of `train` the normal ones, as nothing else is learnt."""
+        items = self.split.select(self.pictures.items, name)
+        return [item for item in items if not item.is_defect] if name == "train" else items
 
     @property
     def normals(self) -> list[Picture]:
-        """What is learnt: the normal pictures of the train part.
+        """What is learnt."""
+        return self.part("train")
 
-        A defect may stand there only because its group does, which joined it before.
-        """
-        return [item for item in self.part("train") if not item.is_defect]
+    @property
+    def dropped(self) -> list[Picture]:
+        """Defects of parts of which normal pictures are learnt: no test may see them either."""
+        items = self.split.select(self.pictures.items, "train")
+        return [item for item in items if item.is_defect]
 
     def near_duplicates(self) -> list[tuple[str, str]]:
         """Pairs of nearly equal pictures on two sides; see `anomaly.near_duplicates`."""
@@ -75,8 +81,8 @@ def open_data(
 ) -> Data:
     """Finds the pictures, and makes or extends their split.
 
-    Normal pictures are divided by all three fractions, defects by the last two; a group with a
-    defect in it is never trained on.
+    Normal pictures are divided by all three fractions, defects by the last two. A group with
+    both goes where its normal pictures go; where these are learnt its defects are dropped.
 
     Args:
         source: See `anomaly.pictures.open_pictures`.
@@ -95,30 +101,58 @@ def open_data(
             f"{source}: holds {counted(pictures.kinds[NORMAL], 'normal picture')}; it takes at "
             f"least {_LEAST}, one for each part of the split, and some hundred for a useful model"
         )
-    path = split_path(source, runs)
     split, path = stored_split(
         pictures.items,
-        path,
+        split_path(source, runs, _PURPOSE),
         fractions=fractions,
         seed=seed,
         group_by=group_by,
         allowed=lambda item: item.parts,
+        before=_shared(shared_split_path(source, runs), pictures),
+        judge=Judge(lambda split: _problem(source, Data(pictures, split, source)), "--runs"),
         called={"train": "train", CALIBRATION: "calibration", "test": "test"},
         say=say,
     )
     data = Data(pictures, split, path)
-    if len(data.normals) < 2:
-        raise InputError(
-            f"{source}: only {counted(len(data.normals), 'normal picture')} to learn from; add "
-            "normal pictures, or give the train part a larger share (--fractions)"
-        )
     for line in _gaps(data):
         say(line)
     return data
 
 
+def _problem(source: Path, data: Data) -> str:
+    """Why a split is useless, empty where it is not."""
+    known = data.split.assignments
+    there = replace(
+        data.pictures, items=tuple(item for item in data.pictures.items if item.image in known)
+    )
+    placed = replace(data, pictures=there)
+    if len(placed.normals) < _LEARNT:
+        return (
+            f"{source}: only {counted(len(placed.normals), 'normal picture')} to learn from stand "
+            "in the train part"
+        )
+    return ""
+
+
+def _shared(path: Path, pictures: Pictures) -> Path | None:
+    """The split that all purposes once shared, unless it was made to learn defects too."""
+    try:
+        split = load_split(path)
+    except InputError:
+        return None
+    train = [i for i in pictures.items if split.assignments.get(i.image) == "train"]
+    learnt = {split.groups[item.image] for item in train if not item.is_defect}
+    alone = [item for item in train if split.groups[item.image] not in learnt]
+    return None if alone else path
+
+
 def _gaps(data: Data) -> list[str]:
     lines = []
+    if data.dropped:
+        lines.append(
+            f"Note: {counted(len(data.dropped), 'defect')} of parts whose normal pictures are "
+            "learnt are left out: neither learnt nor tested."
+        )
     for part, name in ((CALIBRATION, "calibration"), ("test", "test")):
         items = data.part(part)
         kinds = (

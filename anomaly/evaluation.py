@@ -17,13 +17,13 @@ from anomaly.methods.base import Progress, silent
 from anomaly.model import AnomalyModel
 from anomaly.pictures import Picture, open_pictures
 from anomaly.pixel_metrics import PixelMetrics
+from anomaly.run import MODEL, run_data, run_settings
 from anomaly.scores import aggregate, auroc
 from anomaly.settings import AnomalySettings
-from anomaly.training import MODEL, Say, ScoreTable, data_of, write_scores
+from anomaly.training import Say, ScoreTable, write_scores
 from inspection.errors import InputError
 from inspection.rates import Rate, grouped_interval, percent
 from inspection.runs import peak_memory_mb, write_json_atomic
-from inspection.settings import read_settings
 from inspection.split import Split
 
 PARTS = ("train", "val", "test")
@@ -97,27 +97,13 @@ class Evaluation:
         }
 
 
-def check_run(run: Path) -> None:
-    """Refuses a folder that training did not make.
-
-    Raises:
-        InputError: It holds no model or no settings.
-    """
-    if not ((run / "settings.yaml").is_file() and (run / MODEL).is_file()):
-        raise InputError(
-            f"{run}: is no run; give the folder that `python -m anomaly train` named, which holds "
-            f"{MODEL} and settings.yaml"
-        )
-
-
 def open_run(run: Path) -> tuple[AnomalyModel, AnomalySettings]:
     """The model and the settings of a run.
 
     Raises:
         InputError: There is no such run.
     """
-    check_run(run)
-    settings = read_settings(AnomalySettings, run / "settings.yaml", {})
+    settings = run_settings(run)
     return AnomalyModel.load(run / MODEL), settings
 
 
@@ -144,7 +130,7 @@ def evaluate(
         raise InputError(f"--split {part}: must be {', '.join(PARTS)}")
     model, settings = open_run(run)
     if source is None:
-        data = data_of(settings, say)
+        data = run_data(run, say)
         items: Sequence[Picture] = data.part(part)
         name = part
     else:

@@ -18,12 +18,12 @@ from anomaly.decision import Decider
 from anomaly.features import Source
 from anomaly.methods.base import Method, State
 from anomaly.preparation import Preparation, Prepared
+from anomaly.run import SUFFIX
 from inspection.errors import InputError, first_line
 from inspection.operating_point import OperatingPoint
 from inspection.runs import atomic_path
 
 VERSION = 1
-SUFFIX = ".anomaly"
 _METHODS = {
     "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
     "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),

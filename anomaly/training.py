@@ -16,11 +16,12 @@ import numpy as np
 from anomaly.data import CALIBRATION, Data, describe, open_data
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Method, Progress, silent
-from anomaly.model import SUFFIX, AnomalyModel, method_class
+from anomaly.model import AnomalyModel, method_class
 from anomaly.near_duplicates import warning
 from anomaly.pictures import Picture
 from anomaly.preparation import Preparation
 from anomaly.pretraining import EMBEDDING, Pretraining, pretrain
+from anomaly.run import MODEL
 from anomaly.scores import (
     AGGREGATIONS,
     LEVEL_QUANTILE,
@@ -37,7 +38,6 @@ from inspection.report import versions
 from inspection.runs import atomic_path, write_json_atomic
 from inspection.settings import save_settings
 
-MODEL = f"model{SUFFIX}"
 CACHE = "features"
 _MOST_GENERATED = 0.5
 _USELESS = 0.5  # overkill on calibration, from which a threshold is no help

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from classification.pictures import Picture, Pictures, open_pictures
 from inspection.console import counted
-from inspection.errors import InputError
 from inspection.split import PARTS, Split, leakage
-from inspection.stored_split import split_path, stored_split
+from inspection.stored_split import Judge, shared_split_path, split_path, stored_split
 
+_PURPOSE = "classification"
 CALIBRATION = "val"
 """The part that the best epoch and the threshold are chosen on."""
 
@@ -44,6 +44,7 @@ def open_data(
     seed: int = 0,
     group_by: str | None = None,
     normal: str | None = None,
+    before: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Data:
     """Finds the pictures, and makes or extends their split.
@@ -55,6 +56,7 @@ def open_data(
         seed: Decides a new split.
         group_by: Regex or CSV that keeps the pictures of one part together.
         normal: The class of good parts, see `open_pictures`.
+        before: A split that serves where the stored one is gone: that of a run to go on with.
         say: Told what was made, and what the split cannot serve for.
 
     Raises:
@@ -64,24 +66,35 @@ def open_data(
     fixed = any(len(item.parts) < len(PARTS) for item in pictures.items)
     split, path = stored_split(
         pictures.items,
-        split_path(source, runs),
+        split_path(source, runs, _PURPOSE),
         fractions=fractions,
         seed=seed,
         group_by=group_by,
         allowed=(lambda item: item.parts) if fixed else None,
+        before=before or shared_split_path(source, runs),
+        judge=Judge(lambda split: _problem(source, pictures, split), "--runs"),
         say=say,
     )
     data = Data(pictures, split, path)
-    learnt = Counter(item.kind for item in data.part("train"))
-    missing = [name for name in pictures.classes if not learnt[name]]
-    if missing:
-        raise InputError(
-            f"{source}: the train part holds no picture of {', '.join(missing)}, which cannot be "
-            f"learnt; add pictures, group less coarsely, or delete {path} for a new split"
-        )
     for line in [*_gaps(data), *(f"Warning: {text}" for text in leakage(split, pictures.root))]:
         say(line)
     return data
+
+
+def _problem(source: Path, pictures: Pictures, split: Split) -> str:
+    """Why nothing can be trained with a split, empty where it can."""
+    learnt = {i.kind for i in pictures.items if split.assignments.get(i.image) == "train"}
+    missing = [name for name in pictures.classes if name not in learnt]
+    if missing:
+        return (
+            f"{source}: the train part holds no picture of {', '.join(missing)}, which cannot be "
+            "learnt"
+        )
+    if not any(split.assignments.get(item.image) == CALIBRATION for item in pictures.items):
+        return (
+            f"{source}: the val part is empty, on which the best epoch and the threshold are chosen"
+        )
+    return ""
 
 
 def _gaps(data: Data) -> list[str]:

@@ -19,13 +19,13 @@ from classification.model import Classifier, Prediction, decided, model_file
 from classification.pictures import Pictures, open_pictures
 from classification.scored import Progress, Scored, score_pictures
 from classification.settings import SETTINGS, ClassificationSettings
-from inspection.console import counted
 from inspection.errors import InputError
 from inspection.operating_point import percent
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
 from inspection.settings import read_settings
-from inspection.split import PARTS, load_split
+from inspection.split import PARTS
+from inspection.stored_split import RUN_SPLIT, run_split
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,9 @@ def run_data(run: Path, say: Callable[[str], None]) -> Data:
     """
     settings = run_settings(run)
     pictures = open_pictures(settings.data, settings.normal)
-    path = run / "split.csv"
-    split = load_split(path)
+    split = run_split(run, pictures.items, say)
     known = tuple(item for item in pictures.items if item.image in split.assignments)
-    if len(known) < len(pictures.items):
-        say(
-            f"Note: {counted(len(pictures.items) - len(known), 'picture')} came after the "
-            "training and stand in no part; they are left out."
-        )
-    return Data(replace(pictures, items=known), split, path)
+    return Data(replace(pictures, items=known), split, run / RUN_SPLIT)
 
 
 def score_part(

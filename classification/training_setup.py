@@ -33,6 +33,7 @@ from inspection.report import versions
 from inspection.runs import write_json_atomic
 from inspection.settings import read_settings, save_settings
 from inspection.snapshots import STATE, RunFolder, RunState
+from inspection.stored_split import RUN_SPLIT
 
 RECORD, SHEET = "record.json", "augmentation.png"
 _SHOWN = 6  # pictures of the augmentation's sheet
@@ -119,6 +120,7 @@ def prepare(
         seed=settings.seed,
         group_by=settings.group_by,
         normal=settings.normal,
+        before=path / RUN_SPLIT if resume else None,
         say=say,
     )
     for line in describe(data):
@@ -126,11 +128,6 @@ def prepare(
     items = data.part("train")
     _check_paste(settings, data)
     _check_roi(settings, data)
-    if not data.part(CALIBRATION):
-        raise InputError(
-            f"{settings.data}: the val part is empty, on which the best epoch and the threshold "
-            "are chosen; add pictures, or change --fractions"
-        )
     classes = data.pictures.classes
     normal = data.pictures.normal
     labels = [classes.index(item.kind) for item in items]

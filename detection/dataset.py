@@ -17,7 +17,7 @@ from inspection.errors import InputError
 from inspection.images import FitMode, fit_for, image_size
 from inspection.runs import may_write
 from inspection.split import Split
-from inspection.stored_split import stored_split
+from inspection.stored_split import Judge, stored_split
 
 SPLIT_NAME = "split.csv"
 
@@ -74,6 +74,8 @@ def open_dataset(
     group_by: str | None = None,
     one_based: bool = False,
     unlabelled: str = "skip",
+    to_train: bool = False,
+    before: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Dataset:
     """Reads labels, converting XML where it is newer, and makes or extends the stored split.
@@ -87,6 +89,8 @@ def open_dataset(
         group_by: Regex or CSV that keeps the pictures of one part together.
         one_based: See `detection.table.labels_for`.
         unlabelled: See `detection.table.labels_for`.
+        to_train: Refuse a split that nothing can be trained with, before it is stored.
+        before: A split that serves where the stored one is gone: that of a run to go on with.
         say: Told when the split is made or extended, and what was mended in the labels.
 
     Raises:
@@ -101,6 +105,8 @@ def open_dataset(
         seed=seed,
         group_by=group_by,
         elsewhere=_outside(annotations, snapshots),
+        before=before,
+        judge=Judge(lambda split: _problem(annotations, labels, split)) if to_train else None,
         say=say,
     )
     dataset = Dataset(tuple(labels), classes_of(labels), split, path)
@@ -176,6 +182,20 @@ def fitted_boxes(
             width, height = image_size(Path(images) / item.image)
             fitted.append(fit_for(width, height, size, fit).to_fitted(item.xyxy))
     return np.concatenate(fitted)
+
+
+def _problem(annotations: Path, labels: Sequence[ImageLabels], split: Split) -> str:
+    """Why nothing can be trained with a split, empty where it can."""
+    parts = {part: set(split.images(part)) for part in ("train", "val")}
+    if all(
+        any(not item.difficult.all() for item in labels if item.image in images)
+        for images in parts.values()
+    ):
+        return ""
+    return (
+        f"{annotations}: the train and val parts need at least one box each that is not marked "
+        "difficult"
+    )
 
 
 def _gaps(dataset: Dataset) -> list[str]:

@@ -20,6 +20,7 @@ from inspection.images import read_image
 from inspection.report import versions
 from inspection.runs import file_hash
 from inspection.split import Split, load_split
+from inspection.stored_split import RUN_SPLIT
 
 PARTS = ("train", "val", "test", "all")
 
@@ -93,7 +94,8 @@ def evaluate_snapshot(
         labels = read_table(request.csv, images_dir=images)
     else:
         labels = read_labels(annotations, images, one_based, unlabelled, say)
-    chosen, split = _select(request, labels, annotations, stored, trained, part, say)
+    own = trained if not elsewhere else None
+    chosen, split = _select(request, labels, annotations, stored, trained, own, part, say)
     if not chosen:
         raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
     output = request.output or request.snapshot.with_name(
@@ -149,10 +151,14 @@ def _select(
     annotations: Path,
     stored: dict[str, Any],
     trained: Split | None,
+    own: Split | None,
     part: str,
     say: Callable[[str], None],
 ) -> tuple[list[ImageLabels], Split | None]:
-    """The labels of the part, after a look whether the model has trained on any of them."""
+    """The labels of the part, after a look whether the model has trained on any of them.
+
+    The run's own split decides; the stored one may have been made anew since, or be lost.
+    """
     known = trained.assignments if trained is not None else {}
     if part == "all":
         seen = sum(known.get(item.image) == "train" for item in labels)
@@ -163,7 +169,7 @@ def _select(
             )
         return labels, None
     path = split_path(annotations, _snapshots_folder(request.snapshot, stored))
-    split = load_split(path) if path.is_file() else trained
+    split = own or (load_split(path) if path.is_file() else trained)
     if split is None:
         raise InputError(
             f"{annotations}: has no stored split and the run of {request.snapshot} is gone; make "
@@ -173,7 +179,7 @@ def _select(
     if len(placed) < len(labels):
         say(
             f"{len(labels) - len(placed)} images joined since the split was made and are left "
-            "out; `python -m detection split` gives them a place."
+            "out; a new training gives them a place."
         )
     chosen = split.select(placed, part)
     if part != "train":
@@ -194,9 +200,23 @@ def _snapshots_folder(snapshot: Path, stored: dict[str, Any]) -> Path:
     return folder.parent if folder.name == stored.get("run") else folder
 
 
+def run_split_path(snapshot: Path, stored: dict[str, Any]) -> Path | None:
+    """The copy of its split that a snapshot's run keeps; None where it is gone.
+
+    Args:
+        snapshot: The file: in its run's folder, whatever that is called now, or beside that.
+        stored: The snapshot's `preprocessing`.
+    """
+    folder = snapshot.resolve().parent
+    places = [folder / str(stored.get("run"))]
+    if (folder / "record.json").is_file() or folder.name == stored.get("run"):
+        places.insert(0, folder)
+    return next((one / RUN_SPLIT for one in places if (one / RUN_SPLIT).is_file()), None)
+
+
 def _run_split(snapshot: Path, stored: dict[str, Any]) -> Split | None:
-    path = _snapshots_folder(snapshot, stored) / str(stored.get("run")) / "split.csv"
-    return load_split(path) if path.is_file() else None
+    path = run_split_path(snapshot, stored)
+    return load_split(path) if path else None
 
 
 def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -> None:

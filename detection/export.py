@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detection.dataset import read_labels, split_path
-from detection.evaluate_snapshot import training_folder
+from detection.evaluate_snapshot import run_split_path, training_folder
 from detection.exported import (
     METADATA_KEY,
     ExportedDetector,
@@ -360,9 +360,9 @@ def export_parts(
     )
     folder = snapshot.resolve().parent
     # The run's own copy first: the stored split may have grown since.
-    places = [folder / "split.csv", folder / str(stored.get("run")) / "split.csv"]
-    places += [split_path(annotations, parent) for parent in (folder, folder.parent)]
-    path = next((place for place in places if place.is_file()), None)
+    stored_ones = [split_path(annotations, parent) for parent in (folder, folder.parent)]
+    places = [run_split_path(snapshot, stored), *stored_ones]
+    path = next((place for place in places if place and place.is_file()), None)
     parts = load_split(path).assignments if path else {}
     chosen = [item for item in labels if parts.get(item.image) == "val"]
     trained = [item for item in labels if parts.get(item.image) == "train"]

@@ -39,6 +39,7 @@ from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic
 from inspection.settings import save_settings
 from inspection.snapshots import RunFolder, RunState
+from inspection.stored_split import RUN_SPLIT
 
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
 _BATCH_NORM_FROM = 8
@@ -83,15 +84,10 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         group_by=settings.group_by,
         one_based=settings.one_based,
         unlabelled=settings.unlabelled,
+        to_train=True,
+        before=settings.snapshots / str(settings.run) / RUN_SPLIT if resume else None,
         say=log.say,
     )
-    counted = [not item.difficult.all() for item in dataset.part("val") if len(item.xyxy)]
-    learnt = [without_difficult(item) for item in dataset.part("train")]
-    if not boxes_per_class(learnt) or not any(counted):
-        raise InputError(
-            f"{settings.annotations}: the train and val parts need at least one box each that is "
-            "not marked difficult; label more images, or change --fractions."
-        )
     settings = settings.model_copy(
         update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
     )

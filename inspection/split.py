@@ -98,8 +98,9 @@ def make_split(
             columns `image` and `group` (another name will do). An image it does not name is a
             group of its own.
         allowed: The parts that an image may stand in, out of `PARTS`; all where left out. A
-            group stands where each of its images may. The fractions then divide what may
-            stand in the same parts.
+            group stands where each of its normal images may, and whatever else is in it comes
+            along; a group without a normal image stands where each of its images may. The
+            fractions then divide what may stand in the same parts.
 
     Returns:
         The split.
@@ -320,8 +321,11 @@ def _distribute(
     if allowed is None:
         return distribute(strata, shares, seed, fixed)
     parts = dict.fromkeys(strata, frozenset(shares))
+    with_normals = {groups[item.image] for item in labels if not len(item.label)}
     for item in labels:
-        parts[groups[item.image]] &= frozenset(allowed(item))
+        group = groups[item.image]
+        if not len(item.label) or group not in with_normals:
+            parts[group] &= frozenset(allowed(item))
     nowhere = [group for group, here in parts.items() if not here and group not in fixed]
     if nowhere:
         raise InputError(

@@ -126,3 +126,15 @@ def test_pictures_of_any_folder_know_their_class_where_it_is_told(shared_set):
     assert sum(one.mask() is not None for one in found) == 16
     assert len(find_pictures(shared_set / "dot", ("dot",))) == 8
     assert find_pictures(shared_set / "dot" / "dot_00.png", ("dot",))[0].kind is None
+
+
+def test_a_split_that_nothing_can_be_chosen_on_is_not_stored(shared_set, tmp_path):
+    from classification.data import open_data
+
+    def opened(**options):
+        return open_data(shared_set, tmp_path, say=lambda line: None, **options)
+
+    with pytest.raises(InputError, match=r"the val part is empty.*--fractions"):
+        opened(fractions=(0.8, 0, 0.2))
+    assert not list(tmp_path.rglob("*.csv"))
+    assert opened().part("val")

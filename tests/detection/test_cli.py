@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from detection.cli import app
 from detection.settings import TrainSettings
+from inspection.split import Split, load_split, save_split
 from inspection.voc import read_voc
 from tests.conftest import CLASSES, SmallSet
 
@@ -215,6 +216,15 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     assert "1 images joined since the split was made" in text
     assert "AP@.75" in text
     assert "AP@.5 " not in text
+    # A run that was moved, and whose stored split was made anew since, keeps its own.
+    moved = shutil.copytree(small_set.snapshots / "밤", tmp_path / "옮김")
+    other = load_split(small_set.annotations / "split.csv")
+    sides = {**other.assignments, "test_10.png": "train", "train_00.png": "test"}
+    save_split(Split(sides, other.groups), small_set.annotations / "split.csv")
+    status, text = typed("evaluate", moved / "best.keras")
+    assert status == 0, text
+    with (moved / "best_evaluation_test/images.csv").open(encoding="utf-8") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["test_10.png"]
     broken = small_set.images / "broken.png"
     broken.write_bytes(b"no picture")
     out = tmp_path / "결과"

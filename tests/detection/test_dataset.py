@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -211,3 +212,16 @@ def test_boxes_per_class_counts_boxes():
         ImageLabels("b", [], ()),
     ]
     assert boxes_per_class(labels) == {"x": 2, "y": 1}
+
+
+def test_a_split_that_nothing_can_be_trained_with_is_not_stored(small_set):
+    (small_set.annotations / "split.csv").unlink()
+    for path in sorted(small_set.annotations.glob("*.xml"))[1:]:
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"<object>.*</object>", "", text, flags=re.S), encoding="utf-8")
+    with pytest.raises(InputError, match=r"at least one box each.*--fractions"):
+        opened(small_set, to_train=True)
+    assert not (small_set.annotations / "split.csv").exists()
+    opened(small_set)  # to look at it is no crime
+    with pytest.raises(InputError, match=r"split\.csv; add images, or delete that file"):
+        opened(small_set, to_train=True)
