@@ -15,6 +15,7 @@ from detection.anchor_reach import POSITIVE_IOU, Matched, Reach, match_image, re
 from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
 from detection.augment import Sample
 from detection.batches import Batches, FittedImages
+from detection.dataset import without_difficult
 from detection.settings import TrainSettings
 from detection.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.boxes import ImageLabels
@@ -78,7 +79,7 @@ def show(
         subtitle=f"{settings.images} · {len(labels)} images · {datetime.now():%Y-%m-%d %H:%M}",
         notes=[*dict.fromkeys(artist.problems), *reach.notes],
         tiles=_tiles(labels, classes, shown, reach),
-        rows=_class_rows(labels, classes, shown, reach),
+        rows=_class_rows([without_difficult(item) for item in labels], classes, shown, reach),
         figures=[(name, png_uri(png)) for name, png in reach_figures(reach)],
         colours=[
             (name, "#{:02x}{:02x}{:02x}".format(*rgb)) for name, rgb in artist.colours.items()
@@ -311,7 +312,7 @@ def _tiles(
     kinds = _plural(len(classes), "class", "classes")
     return [
         ("Images", str(len(labels)), f"{normal} of them normal"),
-        ("Boxes", str(len(shown.labelled)), kinds),
+        ("Boxes", str(sum(map(len, labels))), kinds),
         ("Best possible recall", recall, f"at IoU .5, {shown.how}; the paper's anchors: {paper}"),
         ("Anchors per box", median, "median, at IoU .5 and over"),
         ("Only by force", forced, "of boxes; no anchor answers at IoU .5"),
