@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import ImageGrab, features
 
+from detection import labelling as labelling_module
 from detection.labelling import label
 from inspection.errors import InputError
 from inspection.images import write_image
@@ -419,9 +420,33 @@ def test_an_unreachable_display_is_one_sentence(
     with pytest.raises(InputError) as caught:
         label(tmp_path / "images", tmp_path / "annotations")
     (problem,) = caught.value.problems
-    assert problem.startswith("labelImg needs a display and cannot use ':9753'")
+    # Without a library that Qt's plugin links to, no display could be used: that comes first.
+    library = labelling_module._missing_library(labelling_module._load_xcb())
+    if library:
+        assert problem.startswith(f"labelImg cannot open a window: the system library {library}")
+    else:
+        assert problem.startswith("labelImg needs a display and cannot use ':9753'")
     assert "packages-debian.txt" in problem
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("loader", "expected"),
+    [
+        ("", "labelImg needs a display and cannot use ':9753'"),
+        (
+            "OSError: libxcb-icccm.so.4: cannot open shared object file: No such file",
+            "labelImg cannot open a window: the system library libxcb-icccm.so.4 is missing",
+        ),
+    ],
+)
+def test_a_missing_library_is_named_before_the_display(tmp_path, monkeypatch, loader, expected):
+    """Qt says the same in both cases; only loading its plugin tells them apart."""
+    log = tmp_path / "log.txt"
+    log.write_text('qt.qpa.plugin: Could not load the Qt platform plugin "xcb"\n')
+    monkeypatch.setenv("DISPLAY", ":9753")
+    monkeypatch.setattr(labelling_module, "_load_xcb", lambda: loader)
+    assert labelling_module._why_not_started(log, 134).startswith(expected)
 
 
 @pytest.fixture
