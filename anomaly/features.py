@@ -17,6 +17,7 @@ from anomaly import graphs
 from anomaly.augment import PLAIN, Augmentation
 from anomaly.preparation import Preparation, Prepared
 from inspection import backbones  # noqa: F401  registers its layers, which loading needs
+from inspection.finite import check_finite
 from inspection.images import read_image
 from inspection.runs import atomic_path, file_hash
 
@@ -98,7 +99,10 @@ class FeatureExtractor:
             batch = views[start : start + _BATCH].astype(np.float32)
             maps = self._runs[names](batch)
             maps = maps if isinstance(maps, list | tuple) else [maps]  # Keras unpacks a single one
-            found.append([np.asarray(one, np.float16) for one in maps])
+            with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
+                found.append([np.asarray(one, np.float16) for one in maps])
+            # Here, since the nearest of distances that are NaN may be a number.
+            check_finite(**dict(zip(names, found[-1], strict=True)))
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import anomaly
 from anomaly.compare import Row, Targets
 from anomaly.compare_report import roc
 from anomaly.plan import plan_lines
+from anomaly.predict_files import predict_files
 from anomaly.report import trade_off
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.images import read_image
 from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
@@ -55,6 +58,25 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     status, text = typed("predict", runs / "patchcore", folder, "--output", output)
     assert status == 2
     assert "is there already" in text
+
+
+@pytest.mark.parametrize("aggregation", ["max", "top-2%", "area"])
+def test_what_is_no_finite_number_is_a_reject(runs, shared_product, tmp_path, aggregation):
+    """Also of `area`, which counts cells over a level: NaN is over none."""
+    model = replace(anomaly.load(runs / "patchcore/model.anomaly"), aggregation=aggregation)
+    paths = sorted((shared_product / "normal").iterdir())[:3]
+    prepared = model.preparation.read(paths[0])
+    with pytest.raises(NotFinite):
+        model.merged_map(prepared, np.full((1, 8, 8), np.nan, np.float32))
+    for weight in model.method.extractor.model.weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(NotFinite, match=r"00\.png: .* not finite"):
+        model.predict(paths[0])
+    result = predict_files(model, paths, tmp_path, heat_maps=False)
+    assert result.decisions == {"NG": 3}
+    assert len(result.problems) == 3
+    with result.table.open(encoding="utf-8") as file:
+        assert [(row["decision"], row["score"]) for row in csv.DictReader(file)] == [("NG", "")] * 3
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -17,6 +17,7 @@ from classification.cam_methods import METHODS, WEIGHTINGS, first_component
 from classification.layers import map_layers
 from classification.settings import ClassificationSettings
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 
 
 @pytest.fixture(autouse=True)
@@ -267,6 +268,16 @@ def test_maps_follow_what_the_network_uses():
     hires = Explainer(model, "map")(view, 1, "hires-cam").maps[0]
     assert not hires[8:].any()
     assert not hires[:, :8].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_finite_number_is_not_explained(views, value):
+    model = global_mean_model()
+    kernel = model.layers[-1].kernel
+    kernel.assign(np.full(kernel.shape, value))
+    for method in ("grad-cam", "eigen-cam"):
+        with pytest.raises(NotFinite):
+            Explainer(model)(views, 0, method)
 
 
 def test_what_cannot_be_explained_is_said(views):

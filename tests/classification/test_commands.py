@@ -14,10 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from classification.cli import app
+from classification.model import Classifier, ModelCard
+from classification.predict_files import predict_files
+from classification.preparation import Preparation
+from inspection.finite import NotFinite
 from inspection.images import read_image, write_image
+from inspection.operating_point import fixed_threshold
 from inspection.runs import write_text_atomic
 from inspection.voc import PROPOSAL, is_sealed
-from tests.classification.conftest import draw
+from tests.classification.conftest import KINDS, draw
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,3 +230,32 @@ def test_augmentation_is_shown_as_a_picture(shared_set, tmp_path):
     shown = read_image(path)
     assert shown.shape == (3 * 128, 8 * 128, 3)
     assert np.abs(shown[:128, :128].astype(int) - shown[:128, 128:256]).mean() > 1
+
+
+class NanForBright:
+    """A network that gives no finite numbers for a picture whose first pixel is white."""
+
+    def predict_on_batch(self, views: np.ndarray) -> np.ndarray:
+        logits = np.tile(np.float32([3, 0, 0]), (len(views), 1))
+        logits[views[:, 0, 0, 0] > 250, 1] = np.nan
+        return logits
+
+
+@pytest.mark.parametrize("point", [fixed_threshold(0.5), None])
+def test_what_is_no_finite_number_is_a_reject_and_the_rest_goes_on(tmp_path, point):
+    card = ModelCard("none", KINDS, "normal", Preparation(size=32), point)
+    model = Classifier(NanForBright(), card)
+    for name, level in (("a", 100), ("b", 255), ("c", 90)):
+        write_image(tmp_path / "in" / f"{name}.png", np.full((32, 32, 3), level, np.uint8))
+    with pytest.raises(NotFinite, match=r"b\.png: 1 of 3 logits"):
+        model.predict(tmp_path / "in" / "b.png")
+    with pytest.raises(NotFinite):
+        model.probabilities(np.full((2, 32, 32, 3), 255, np.float32))
+    result = predict_files(model, [tmp_path / "in"], tmp_path)
+    (problem,) = result.problems
+    assert problem.startswith(f"{tmp_path / 'in' / 'b.png'}: ")
+    rows = rows_of(tmp_path / "predictions.csv")
+    assert [row["decision"] for row in rows] == ["OK", "NG", "OK"]
+    assert [row["label"] for row in rows] == ["normal", "not decided", "normal"]
+    assert [row["score"] == "" for row in rows] == [False, True, False]
+    assert "nan" not in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
