@@ -11,7 +11,7 @@ import numpy as np
 from anomaly.maps import smooth
 from anomaly.preparation import Preparation, Prepared
 from anomaly.scores import AGGREGATIONS
-from inspection.finite import check_finite, names_image
+from inspection.finite import check_finite, names_file
 from inspection.images import as_rgb
 from inspection.operating_point import OperatingPoint
 
@@ -71,7 +71,7 @@ class Decider(ABC):
             prepared = self.preparation.apply(as_rgb(picture, self.preparation.bits))
         else:
             prepared = self.preparation.read(picture)
-        with names_image(picture):
+        with names_file(picture):
             merged = self.merged_map(prepared, self.score_views(prepared.views))
         score = self.score_of(prepared.cells(merged))
         decision = self.operating_point.decide(score) if self.operating_point else ""

@@ -20,6 +20,7 @@ from anomaly.methods.base import Method, State
 from anomaly.preparation import Preparation, Prepared
 from anomaly.run import SUFFIX
 from inspection.errors import InputError, first_line
+from inspection.finite import NotFinite, check_weights
 from inspection.operating_point import OperatingPoint
 from inspection.runs import atomic_path
 
@@ -121,6 +122,8 @@ class AnomalyModel(Decider):
                 tuple(float(value) for value in header["normal"]),
                 OperatingPoint.from_dict(point) if point else None,
             )
+        except NotFinite as error:
+            raise NotFinite(f"{path}: {error}") from error
         except InputError:
             raise
         except Exception as error:  # zip, JSON, NumPy and Keras each raise their own
@@ -203,4 +206,6 @@ def _network_from(content: bytes) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.keras"
         path.write_bytes(content)
-        return keras.saving.load_model(path, compile=False)
+        network = keras.saving.load_model(path, compile=False)
+    check_weights(network)
+    return network

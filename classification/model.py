@@ -14,7 +14,7 @@ import numpy as np
 
 from classification.preparation import Preparation, View
 from inspection.errors import InputError, first_line
-from inspection.finite import check_finite, names_image
+from inspection.finite import check_finite, check_weights, names_file
 from inspection.operating_point import OperatingPoint
 from inspection.quiet import without_notices
 from inspection.runs import atomic_path
@@ -151,6 +151,8 @@ class Classifier:
             raise InputError(
                 f"{path}: cannot be loaded ({first_line(error)}); copy or train it again"
             ) from error
+        with names_file(path):
+            check_weights(model)
         return cls(model, card, path)
 
     @property
@@ -207,7 +209,7 @@ class Classifier:
             NotFinite: The network gives something that is no finite number.
         """
         view = self.prepare(picture)
-        with names_image(picture):
+        with names_file(picture):
             return self.decide(self.probabilities(view.rgb[None]))[0]
 
     def save(self, path: str | Path) -> None:

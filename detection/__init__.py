@@ -4,7 +4,7 @@ Example:
     >>> import detection
     >>> model = detection.load("snapshots/best.keras")      # doctest: +SKIP
     >>> found = model.predict("part.png")                   # doctest: +SKIP
-    >>> found.xyxy, found.score, found.label                # doctest: +SKIP
+    >>> found.decision, found.above().xyxy                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(path: str) -> Detector:
         path: A `.keras` file that training wrote.
 
     Returns:
-        The detector: `predict(picture) -> Detections`.
+        The detector: `predict(picture) -> Detections`, of a list a list.
 
     Raises:
         InputError: The file is missing or no snapshot of ours.

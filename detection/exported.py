@@ -15,7 +15,7 @@ from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE
 from inspection.boxes import Detections
 from inspection.errors import InputError, first_line
-from inspection.finite import check_finite, names_image
+from inspection.finite import check_finite, names_file
 from inspection.images import Fit, FitMode, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
 
@@ -159,7 +159,7 @@ class ExportedDetector:
             picture = as_rgb(picture, self.bits)
         image, fit = self.metadata.fitted(picture)
         boxes, score, label = self._run(np.ascontiguousarray(image)[None])
-        with names_image(picture):
+        with names_file(picture):
             check_finite(scores=score, edges=boxes)
         boxes = fit.to_source(boxes)
         # In a letterbox's border there is no picture: what lies there alone has no area left.

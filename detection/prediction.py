@@ -15,7 +15,7 @@ from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.model import RetinaNet
 from inspection.boxes import Detections
 from inspection.errors import InputError, first_line
-from inspection.finite import names_image
+from inspection.finite import check_weights, names_file
 from inspection.images import Fit, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
 
@@ -46,6 +46,7 @@ class Detector:
 
         Raises:
             InputError: The file is missing, damaged, or no model of ours.
+            NotFinite: It holds a weight that is no finite number.
         """
         path = Path(path)
         if not path.is_file():
@@ -62,6 +63,8 @@ class Detector:
             ) from error
         if not isinstance(model, RetinaNet):
             raise InputError(f"{path}: holds a {type(model).__name__}, not a detection model.")
+        with names_file(path):
+            check_weights(model)
         return cls(model)
 
     @property
@@ -125,7 +128,7 @@ class Detector:
         outputs = self.forward(np.stack(fitted))
         found = []
         for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
-            with names_image(picture):
+            with names_file(picture):
                 every = self.detections(
                     outputs["box"][index],
                     outputs["classification"][index],

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inspection.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 
 class NotFinite(InputError):
@@ -28,22 +32,38 @@ def check_finite(**values: np.ndarray | float) -> None:
         if not finite.all():
             wrong = np.size(finite) - np.count_nonzero(finite)
             raise NotFinite(
-                f"{wrong} of {np.size(finite)} {name.replace('_', ' ')} that the model gives are "
-                "not finite numbers, so nothing is decided (on the line: reject the part); the "
-                "model is damaged or its training diverged: use another one, or train it again."
+                f"{wrong} of {np.size(finite)} {name.replace('_', ' ')} are not finite numbers, so "
+                "nothing is decided (on the line: reject the part); the model is damaged or its "
+                "training diverged: use another one, or train it again."
             )
 
 
+def check_weights(model: keras.Model) -> None:
+    """Refuses a network that holds a weight that is no finite number.
+
+    It must be found before the network is used: where TensorFlow or OpenVINO run a convolution
+    and its ReLU as one, NaN comes out as 0, and nothing of it is left in the outputs.
+
+    Args:
+        model: Built.
+
+    Raises:
+        NotFinite: A weight is NaN or infinite.
+    """
+    for weight in model.weights:
+        check_finite(**{f"weights of {weight.path}": np.asarray(weight)})
+
+
 @contextmanager
-def names_image(image: object) -> Iterator[None]:
+def names_file(file: object) -> Iterator[None]:
     """Puts a file's name before what is said of its values; an array has none.
 
     Args:
-        image: A path, or the pixels.
+        file: A path (of a model, too), or the pixels.
     """
     try:
         yield
     except NotFinite as error:
-        if isinstance(image, np.ndarray):
+        if isinstance(file, np.ndarray):
             raise
-        raise NotFinite(f"{image}: {error}") from error
+        raise NotFinite(f"{file}: {error}") from error

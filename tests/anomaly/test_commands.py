@@ -61,15 +61,16 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
 
 
 @pytest.mark.parametrize("aggregation", ["max", "top-2%", "area"])
-def test_what_is_no_finite_number_is_a_reject(runs, shared_product, tmp_path, aggregation):
+def test_what_is_no_finite_number_is_a_reject(
+    runs, shared_product, tmp_path, aggregation, monkeypatch
+):
     """Also of `area`, which counts cells over a level: NaN is over none."""
     model = replace(anomaly.load(runs / "patchcore/model.anomaly"), aggregation=aggregation)
     paths = sorted((shared_product / "normal").iterdir())[:3]
-    prepared = model.preparation.read(paths[0])
-    with pytest.raises(NotFinite):
-        model.merged_map(prepared, np.full((1, 8, 8), np.nan, np.float32))
-    for weight in model.method.extractor.model.weights:
-        weight.assign(np.full(weight.shape, np.nan))
+    views = model.preparation.read(paths[0]).views
+    nan = model.score_views(views).copy()
+    nan[0, 0, 0] = np.nan
+    monkeypatch.setattr(type(model.method), "score_features", lambda *_: nan)
     with pytest.raises(NotFinite, match=r"00\.png: .* not finite"):
         model.predict(paths[0])
     result = predict_files(model, paths, tmp_path, heat_maps=False)
@@ -77,6 +78,22 @@ def test_what_is_no_finite_number_is_a_reject(runs, shared_product, tmp_path, ag
     assert len(result.problems) == 3
     with result.table.open(encoding="utf-8") as file:
         assert [(row["decision"], row["score"]) for row in csv.DictReader(file)] == [("NG", "")] * 3
+
+
+def test_weights_and_features_that_are_not_finite_are_refused(runs, shared_product, tmp_path):
+    """A ReLU that runs as one with its convolution makes 0 of NaN: the outputs tell nothing."""
+    model = anomaly.load(runs / "patchcore/model.anomaly")
+    views = model.preparation.read(next((shared_product / "normal").iterdir())).views
+    kernel = next(w for w in model.method.extractor.model.weights if w.path.endswith("kernel"))
+    values = np.asarray(kernel).copy()
+    kernel.assign(values * 1e12)  # more than float16 holds, in which features are kept
+    with pytest.raises(NotFinite):
+        model.score_views(views)
+    values.flat[0] = np.nan
+    kernel.assign(values)
+    model.save(tmp_path / "nan.anomaly")
+    with pytest.raises(NotFinite, match=r"nan\.anomaly: 1 of \d+ weights of"):
+        anomaly.load(tmp_path / "nan.anomaly")
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -259,3 +259,12 @@ def test_what_is_no_finite_number_is_a_reject_and_the_rest_goes_on(tmp_path, poi
     assert [row["label"] for row in rows] == ["normal", "not decided", "normal"]
     assert [row["score"] == "" for row in rows] == [False, True, False]
     assert "nan" not in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
+
+
+def test_a_model_with_nan_among_its_weights_is_refused(run, tmp_path):
+    model = Classifier.load(run)
+    weight = model.model.weights[0]
+    weight.assign(np.full(weight.shape, np.nan))
+    model.save(tmp_path / "nan.keras")
+    with pytest.raises(NotFinite, match=r"nan\.keras: .* weights of"):
+        Classifier.load(tmp_path / "nan.keras")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import cv2
 import keras
@@ -346,6 +347,33 @@ def test_a_snapshot_predicts(snapshot):
     assert len(detector.predict(np.zeros((50, 70, 3), np.uint8), min_score=0.5)) == 0
 
 
+def test_the_sample_of_the_readme_prints_what_matters(snapshot, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    sample = text.partition("## In Python")[2].partition("```python\n")[2].partition("```")[0]
+    model = keras.saving.load_model(snapshot, compile=False)
+    bias = model.classification_head.prediction.bias
+    bias.assign(np.zeros(bias.shape))
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    everything = Detector(model).predict(image)
+    assert len(everything) > 20
+    model.settings["operating_point"] = fixed_threshold(everything.score[2]).to_dict()
+    monkeypatch.chdir(tmp_path)
+    Path("snapshots").mkdir()
+    model.save("snapshots/best.keras")
+    write_image("part.png", image)
+    exec(compile(sample, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    count = np.count_nonzero(everything.score >= everything.score[2])
+    assert lines[0] == "NG"
+    assert len(lines) == 1 + count < 10
+    assert all(line.startswith(CLASSES) for line in lines[1:])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "snapshots",
+        "part.png",
+        "part_defects.png",
+    }
+
+
 def test_missing_snapshot(tmp_path):
     assert "train_retinanet.py" in refused(tmp_path / "없음.keras")
     refused(tmp_path)  # a folder
@@ -368,6 +396,18 @@ def test_snapshot_with_damaged_weights(snapshot, tmp_path):
                 content = content[: len(content) // 2]
             new.writestr(item, content)
     refused(path)
+
+
+def test_a_snapshot_with_nan_among_its_weights_is_refused(snapshot, tmp_path):
+    """Fused with its ReLU a convolution makes 0 of NaN, so the outputs would not tell."""
+    model = keras.saving.load_model(snapshot, compile=False)
+    kernel = model.feature_extractor.get_layer("conv1_conv").kernel
+    values = np.asarray(kernel).copy()
+    values[0, 0, 0, 0] = np.nan
+    kernel.assign(values)
+    model.save(tmp_path / "nan.keras")
+    assert "1 of " in (problem := refused(tmp_path / "nan.keras"))
+    assert "not finite" in problem
 
 
 def test_other_archives_and_other_models(tmp_path):

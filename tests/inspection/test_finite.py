@@ -9,7 +9,7 @@ import pytest
 
 from inspection.boxes import Detections
 from inspection.errors import InputError
-from inspection.finite import NotFinite, check_finite, names_image
+from inspection.finite import NotFinite, check_finite, names_file
 from inspection.operating_point import fixed_threshold
 
 BAD = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -21,9 +21,9 @@ def test_the_array_and_the_number_of_values_are_named(value):
     with pytest.raises(NotFinite, match=r"1 of 6 map values .* not finite numbers"):
         check_finite(logits=np.ones(3), map_values=np.array([[1, 2, value], [0, 0, 0]]))
     image = Path("부품.png")
-    with pytest.raises(InputError, match=r"^부품\.png: 1 of 1 logits"), names_image(image):
+    with pytest.raises(InputError, match=r"^부품\.png: 1 of 1 logits"), names_file(image):
         check_finite(logits=value)
-    with pytest.raises(NotFinite, match=r"^1 of 1"), names_image(np.zeros((2, 2, 3))):
+    with pytest.raises(NotFinite, match=r"^1 of 1"), names_file(np.zeros((2, 2, 3))):
         check_finite(logits=value)
 
 
