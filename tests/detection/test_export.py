@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.images import write_image
 from inspection.operating_point import fixed_threshold
+from inspection.voc import write_voc
 from tests.conftest import CLASSES, SmallSet, draw_image
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -198,6 +200,34 @@ def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet
     assert any("Parity on 2 images" in line for line in said)
     assert isinstance(exporting.load_any(report.path), ExportedDetector)
     assert isinstance(exporting.load_any(snapshot), Detector)
+
+
+def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set, tmp_path):
+    """A weak model is exported on images that it finds something on: by --annotations, --images."""
+    detector = lively_detector(
+        annotations=str(small_set.annotations), images=str(small_set.images), run="first"
+    )
+    snapshot = small_set.snapshots / "best.keras"
+    own, trained, folder = exporting.export_parts(detector, snapshot)
+    assert [item.image for item in own] == ["val_08.png", "val_09.png"]
+    assert len(trained) == 8
+    assert folder == small_set.images
+    other = SmallSet(tmp_path / "더" / "a", tmp_path / "더" / "i", small_set.snapshots)
+    for seed, name in enumerate(("new_0.png", "train_00.png")):
+        image, boxes, names = draw_image(seed)
+        write_image(other.images / name, image)
+        path = (other.annotations / name).with_suffix(".xml")
+        write_voc(path, name, (*image.shape[:2], 3), boxes, names)
+    shutil.copy(small_set.annotations / "split.csv", small_set.snapshots)
+    (small_set.snapshots / "first").mkdir()
+    shutil.copy(small_set.annotations / "split.csv", small_set.snapshots / "first")
+    folders = (other.annotations, other.images)
+    found, trained, folder = exporting.export_parts(detector, snapshot, *folders)
+    assert [item.image for item in found] == ["new_0.png"]
+    assert folder == other.images
+    (other.annotations / "new_0.xml").unlink()
+    with pytest.raises(InputError, match="--annotations and --images"):
+        exporting.export_parts(detector, snapshot, *folders)
 
 
 def test_int8_that_costs_too_much_is_refused(detector, pictures, tmp_path, monkeypatch):
