@@ -10,6 +10,7 @@ import numpy as np
 
 from anomaly.pictures import NORMAL
 from inspection.errors import InputError
+from inspection.finite import NotFinite, check_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +22,18 @@ class Scored:
         kinds: `normal` or the defect's name.
         decisions: `OK`, `review` or `NG`.
         scores: (N,).
+
+    Raises:
+        NotFinite: A score is no finite number.
     """
 
     images: list[str]
     kinds: list[str]
     decisions: list[str]
     scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_finite(scores=self.scores)
 
     @property
     def is_defect(self) -> np.ndarray:
@@ -49,6 +56,8 @@ def read_scores(path: Path) -> Scored:
             [row["decision"] for row in rows],
             np.array([float(row["score"]) for row in rows]),
         )
+    except NotFinite as error:
+        raise NotFinite(f"{path}: {error}") from error
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "

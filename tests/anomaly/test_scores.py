@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from anomaly.pixel_metrics import PixelMetrics
+from anomaly.scored import read_scores
 from anomaly.scores import AGGREGATIONS, aggregate, auroc, choose_aggregation
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 
 RNG = np.random.default_rng(0)
 
@@ -118,3 +120,11 @@ def test_without_masks_nothing_is_measured():
     assert np.isnan(metrics.compute()).all()
     with pytest.raises(ValueError, match="a mask of"):
         metrics.update(np.zeros((5, 5), np.float32), np.zeros((4, 5), bool))
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "-inf"])
+def test_stored_scores_that_are_not_finite_are_refused(tmp_path, score):
+    path = tmp_path / "test.csv"
+    path.write_text(f"image,kind,decision,score\na.png,normal,OK,0.1\nb.png,dot,OK,{score}\n")
+    with pytest.raises(NotFinite, match=r"test\.csv: 1 of 2 scores"):
+        read_scores(path)
