@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 
 # albumentations asks the internet for its newest version at import; factory PCs are offline.
@@ -41,7 +42,8 @@ class Augmenter:
         """The changed picture, (S, S, 3); the input is left as it is."""
         if self._pipeline is None:
             return rgb
-        self._pipeline.set_random_seed(seed)
+        # One stream for all steps: set_random_seed would give each of them equal draws.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.ascontiguousarray(self._pipeline(image=rgb)["image"])
 
 

@@ -6,7 +6,7 @@ input pipeline, outside the model's graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,14 +18,16 @@ _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 # A thin box needs an anchor of the length of a large one at the stride of a small one.
 _TWO_OCTAVES = (1.0, 2**0.5, 2.0, 2**1.5)
 _ENOUGH = 0.95
+_POSITIVE_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
-    """Anchor shapes of the levels P3-P7 (strides 8 to 128).
+    """Anchor shapes of the levels P3-P7 (strides 8 to 128), or of the finest of them.
 
     Attributes:
-        sizes: Side in pixels of the square anchor of each level.
+        sizes: Side in pixels of the square anchor of each level, from P3 on; the levels that
+            have none do not exist in the network.
         scales: Factors on the side, the same at every level.
         ratios: Width divided by height, the same at every level; the area is kept.
         aligned: Whether anchors stand where the network's cells look: cell k of a level is
@@ -39,6 +41,11 @@ class AnchorSettings:
     scales: tuple[float, ...] = _OCTAVES
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     aligned: bool = True
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels from cell to cell of each level."""
+        return STRIDES[: len(self.sizes)]
 
     @property
     def per_location(self) -> int:
@@ -83,7 +90,7 @@ def anchor_boxes(settings: AnchorSettings, height: int, width: int) -> np.ndarra
         (A, 4) float32 xyxy in pixels, not clipped; level by level, row by row. Read-only.
     """
     levels = []
-    for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
+    for stride, shape in zip(settings.strides, settings.shapes(), strict=True):
         first = settings.first_centre(stride)
         y = np.arange(-(-height // stride)) * stride + first
         x = np.arange(-(-width // stride)) * stride + first
@@ -119,22 +126,20 @@ class AnchorGrid:
         parts = np.split(self.boxes, np.cumsum(lengths)[:-1])
         return [
             part.reshape(-(-self.height // stride), -1, self.settings.per_location, 4)
-            for stride, part in zip(STRIDES, parts, strict=True)
+            for stride, part in zip(self.settings.strides, parts, strict=True)
         ]
 
 
 def level_lengths(settings: AnchorSettings, height: int, width: int) -> tuple[int, ...]:
     """How many anchors each level has; they add up to `len(anchor_boxes(...))`."""
     return tuple(
-        -(-height // stride) * -(-width // stride) * settings.per_location for stride in STRIDES
+        -(-height // stride) * -(-width // stride) * settings.per_location
+        for stride in settings.strides
     )
 
 
 def best_ious(settings: AnchorSettings, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """The IoU of each box with its best anchor, at the places where anchors really stand.
-
-    For one anchor shape both overlaps are greatest at the grid point nearest to the box's
-    centre, so only that one is tried for each level and shape.
 
     Args:
         settings: The anchors.
@@ -145,11 +150,44 @@ def best_ious(settings: AnchorSettings, boxes: np.ndarray, height: int, width: i
     Returns:
         (N,) float64 in [0, 1].
     """
+    return _ious_by_level(settings, boxes, height, width).max(axis=0)
+
+
+def without_idle_levels(
+    settings: AnchorSettings, boxes: np.ndarray, height: int, width: int
+) -> AnchorSettings:
+    """Anchors of the levels up to the coarsest one that some box needs.
+
+    A level without a positive anchor only learns to be silent, and learns it on windows, in which
+    its few cells see more padding than image. On whole images it sees none, and speaks.
+
+    Args:
+        settings: The anchors.
+        boxes: (N, 4) xyxy in pixels, as training shows them.
+        height: Height of the images or windows that they stand in.
+        width: Their width.
+    """
+    ious = _ious_by_level(settings, boxes, height, width)
+    if not ious.size:
+        return settings
+    # As targets are made: from IoU .5 on, and each box's best anchor whatever its IoU.
+    needed = ((ious >= _POSITIVE_IOU) | (ious >= ious.max(axis=0))).any(axis=1)
+    return replace(settings, sizes=settings.sizes[: int(np.flatnonzero(needed)[-1]) + 1])
+
+
+def _ious_by_level(
+    settings: AnchorSettings, boxes: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """(levels, N) IoU of each box with its best anchor of a level.
+
+    For one anchor shape both overlaps are greatest at the grid point nearest to the box's
+    centre, so only that one is tried for each level and shape.
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = boxes[:, 2:] - boxes[:, :2]
-    best = np.zeros(len(boxes))
-    for stride, shape in zip(STRIDES, settings.shapes(), strict=True):
+    best = []
+    for stride, shape in zip(settings.strides, settings.shapes(), strict=True):
         cells = np.array([-(-width // stride), -(-height // stride)])
         first = settings.first_centre(stride)
         cell = np.floor((centre - first) / stride + 0.5)
@@ -158,8 +196,8 @@ def best_ious(settings: AnchorSettings, boxes: np.ndarray, height: int, width: i
         high = np.minimum(boxes[:, None, 2:], nearest[:, None] + shape / 2)
         overlap = np.clip(high - low, 0, None).prod(axis=-1)
         union = side.prod(axis=-1)[:, None] + shape.prod(axis=-1) - overlap
-        best = np.maximum(best, (overlap / union).max(axis=1))
-    return best
+        best.append((overlap / union).max(axis=1))
+    return np.stack(best)
 
 
 def best_possible_recall(ious: np.ndarray, threshold: float = 0.5) -> float:
@@ -230,6 +268,6 @@ def _ratio_candidates(middle: float, steps: tuple[int, ...]) -> list[tuple[float
     for centre in sorted({0.0, middle}):
         for spread in (0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4):
             candidates.append(
-                tuple(round(float(np.exp(centre + step * spread)), 3) for step in steps)
+                tuple(max(0.001, round(float(np.exp(centre + step * spread)), 3)) for step in steps)
             )
     return candidates

@@ -24,7 +24,6 @@ from detection.losses import focal_loss, smooth_l1_loss
 from inspection import backbones
 
 PRIOR_PROBABILITY = 0.01
-LEVELS = len(STRIDES)
 HeadNorm = Literal["batch", "group", "none"]
 _KEPT_OF_POSITIVES = 0.9  # of the moving average, at each step
 
@@ -39,50 +38,53 @@ class FeaturePyramid(layers.Layer):
 
     Args:
         channels: Width of every level.
+        levels: How many of them there are, from P3 on.
 
     Source: Lin et al. 2017, arXiv:1612.03144; P6 and P7 as in arXiv:1708.02002.
     """
 
-    def __init__(self, channels: int = 256, **kwargs) -> None:
+    def __init__(self, channels: int = 256, levels: int = 5, **kwargs) -> None:
         super().__init__(**kwargs)
         self.channels = channels
+        self.levels = levels
         self.laterals = {
             level: layers.Conv2D(channels, 1, name=f"lateral_{level}")
             for level in ("P3", "P4", "P5")
         }
         self.outputs = {
             level: layers.Conv2D(channels, 3, padding="same", name=f"output_{level}")
-            for level in ("P3", "P4", "P5")
+            for level in ("P3", "P4", "P5")[:levels]
         }
         self.downsample = {
             level: layers.Conv2D(channels, 3, strides=2, name=f"downsample_{level}")
-            for level in ("P6", "P7")
+            for level in ("P6", "P7")[: max(0, levels - 3)]
         }
 
     def build(self, input_shape: dict[str, tuple]) -> None:
         for level, lateral in self.laterals.items():
             lateral.build(input_shape[level])
-            self.outputs[level].build((*input_shape[level][:-1], self.channels))
-        self.downsample["P6"].build(input_shape["P5"])
-        self.downsample["P7"].build((*input_shape["P5"][:-1], self.channels))
+        for level, output in self.outputs.items():
+            output.build((*input_shape[level][:-1], self.channels))
+        shape = input_shape["P5"]
+        for downsample in self.downsample.values():
+            downsample.build(shape)
+            shape = (*shape[:-1], self.channels)
         self.built = True
 
     def call(self, features: dict[str, Any]):
-        """Maps {"P3", "P4", "P5"} of strides 8, 16, 32 to the five levels P3-P7."""
+        """Maps {"P3", "P4", "P5"} of strides 8, 16, 32 to the levels from P3 on."""
         p5 = self.laterals["P5"](features["P5"])
         p4 = self.laterals["P4"](features["P4"])
         p3 = self.laterals["P3"](features["P3"])
         p4 = p4 + _repeat_to(p5, p4)
         p3 = p3 + _repeat_to(p4, p3)
-        p6 = self.downsample["P6"](_padded(features["P5"]))
-        p7 = self.downsample["P7"](_padded(ops.relu(p6)))
-        return (
-            self.outputs["P3"](p3),
-            self.outputs["P4"](p4),
-            self.outputs["P5"](p5),
-            p6,
-            p7,
-        )
+        fine = {"P3": p3, "P4": p4, "P5": p5}
+        maps = [output(fine[level]) for level, output in self.outputs.items()]
+        coarse = features["P5"]
+        for level, downsample in self.downsample.items():
+            coarse = downsample(_padded(coarse if level == "P6" else ops.relu(coarse)))
+            maps.append(coarse)
+        return tuple(maps)
 
     def compute_output_shape(self, input_shape: dict[str, tuple]):
         def half(shape):
@@ -92,12 +94,13 @@ class FeaturePyramid(layers.Layer):
                 self.channels,
             )
 
-        p3, p4, p5 = ((*input_shape[level][:-1], self.channels) for level in ("P3", "P4", "P5"))
-        p6 = half(p5)
-        return p3, p4, p5, p6, half(p6)
+        shapes = [(*input_shape[level][:-1], self.channels) for level in ("P3", "P4", "P5")]
+        shapes += [half(shapes[-1])]
+        shapes += [half(shapes[-1])]
+        return tuple(shapes[: self.levels])
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"channels": self.channels}
+        return super().get_config() | {"channels": self.channels, "levels": self.levels}
 
 
 def _padded(x):
@@ -125,6 +128,7 @@ class PredictionHead(layers.Layer):
             the same on whole images. `group`: GroupNorm over the map, as snapshots made before
             `batch` have it. `none`: a bias alone.
         prior: Probability that the last bias starts at; None starts it at zero.
+        levels: How many levels there are.
 
     Source: Lin et al. 2017, arXiv:1708.02002, section 4; one norm per level as in Tan et al.
         2020, arXiv:1911.09070.
@@ -137,6 +141,7 @@ class PredictionHead(layers.Layer):
         convs: int = 4,
         norm: HeadNorm = "batch",
         prior: float | None = None,
+        levels: int = 5,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -145,6 +150,7 @@ class PredictionHead(layers.Layer):
         self.convs = convs
         self.norm = norm
         self.prior = prior
+        self.levels = levels
         self.hidden = [
             layers.Conv2D(
                 channels,
@@ -181,14 +187,14 @@ class PredictionHead(layers.Layer):
                 momentum=0.97, epsilon=1e-3, name=f"norm_{index}_P{level + 3}"
             )
             for index in range(self.convs)
-            for level in range(LEVELS)
+            for level in range(self.levels)
         ]
 
     def norm_after(self, index: int, level: int) -> layers.Layer | None:
         """The norm that follows an inner convolution at a level (0 is P3)."""
         if self.norm == "none":
             return None
-        return self.norms[index if self.norm == "group" else index * LEVELS + level]
+        return self.norms[index if self.norm == "group" else index * self.levels + level]
 
     def build(self, input_shape: tuple) -> None:
         shape = tuple(input_shape)
@@ -218,6 +224,7 @@ class PredictionHead(layers.Layer):
             "convs": self.convs,
             "norm": self.norm,
             "prior": self.prior,
+            "levels": self.levels,
         }
 
 
@@ -226,7 +233,7 @@ class _LevelByLevel:
 
     def __init__(self, head: PredictionHead) -> None:
         self._head = head
-        self._levels = iter(range(LEVELS))
+        self._levels = iter(range(head.levels))
 
     def __call__(self, x):
         return self._head(x, level=next(self._levels))
@@ -239,7 +246,7 @@ class _AnchorGenerator(keras_cv.layers.AnchorGenerator):
         levels = super().__call__(image=image, image_shape=image_shape)
         return {
             key: boxes + (0.5 - stride / 2)
-            for (key, boxes), stride in zip(levels.items(), STRIDES, strict=True)
+            for (key, boxes), stride in zip(levels.items(), STRIDES, strict=False)
         }
 
 
@@ -297,7 +304,8 @@ class RetinaNet(keras_cv.models.RetinaNet):
         if isinstance(head_norm, bool):
             head_norm = "group" if head_norm else "none"
         per_location = anchors.per_location
-        head = {"channels": channels, "convs": head_convs, "norm": head_norm}
+        levels = len(anchors.sizes)
+        head = {"channels": channels, "convs": head_convs, "norm": head_norm, "levels": levels}
         heads = {
             "classification_head": PredictionHead(
                 per_location * len(classes),
@@ -309,7 +317,7 @@ class RetinaNet(keras_cv.models.RetinaNet):
         }
         parts = {
             "backbone": backbones.resnet(backbone, norm, trainable=train_backbone),
-            "feature_pyramid": FeaturePyramid(channels, name="feature_pyramid"),
+            "feature_pyramid": FeaturePyramid(channels, levels, name="feature_pyramid"),
             **{name: _LevelByLevel(part) for name, part in heads.items()},
         }
         generator = _AnchorGenerator if anchors.aligned else keras_cv.layers.AnchorGenerator
@@ -323,7 +331,7 @@ class RetinaNet(keras_cv.models.RetinaNet):
                     sizes=list(anchors.sizes),
                     aspect_ratios=list(anchors.ratios),
                     scales=list(anchors.scales),
-                    strides=list(STRIDES),
+                    strides=list(anchors.strides),
                     clip_boxes=False,
                 ),
                 **kwargs,

@@ -260,7 +260,7 @@ def _normalisation(graph: Graph, layer: keras.Layer, x: _Map, name: str, stored:
 
 
 def _pyramid(graph: Graph, pyramid: FeaturePyramid, features: dict[str, _Map]) -> list[_Map]:
-    """Adds P3-P7."""
+    """Adds the levels from P3 on."""
 
     def conv(layer: layers.Conv2D, x: _Map) -> _Map:
         name = f"pyramid/{layer.name}"
@@ -269,11 +269,15 @@ def _pyramid(graph: Graph, pyramid: FeaturePyramid, features: dict[str, _Map]) -
     p5 = conv(pyramid.laterals["P5"], features["P5"])
     p4 = _sum_repeated(graph, conv(pyramid.laterals["P4"], features["P4"]), p5, "pyramid/P4")
     p3 = _sum_repeated(graph, conv(pyramid.laterals["P3"], features["P3"]), p4, "pyramid/P3")
-    p6 = conv(pyramid.downsample["P6"], _padded(features["P5"]))
-    positive = graph.node("Relu", "pyramid/P6_relu", p6.name)
-    p7 = conv(pyramid.downsample["P7"], _padded(replace(p6, name=positive)))
-    outputs = pyramid.outputs
-    return [conv(outputs["P3"], p3), conv(outputs["P4"], p4), conv(outputs["P5"], p5), p6, p7]
+    fine = {"P3": p3, "P4": p4, "P5": p5}
+    maps = [conv(output, fine[level]) for level, output in pyramid.outputs.items()]
+    coarse = features["P5"]
+    for level, downsample in pyramid.downsample.items():
+        if level == "P7":
+            coarse = replace(coarse, name=graph.node("Relu", "pyramid/P6_relu", coarse.name))
+        coarse = conv(downsample, _padded(coarse))
+        maps.append(coarse)
+    return maps
 
 
 def _padded(x: _Map) -> _Map:

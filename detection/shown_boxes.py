@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.anchors import AnchorSettings, fit_anchors
+from detection.anchors import AnchorSettings, fit_anchors, without_idle_levels
 from detection.augment import QUARTER_TURNS, Sample
 from detection.batches import FittedImages, cut_window, plan_windows
 from detection.dataset import fitted_boxes, without_difficult
@@ -27,6 +27,7 @@ class ShownBoxes:
         images: (M, 4) xyxy float32 for each image or window, once for each way it is turned.
         names: M class names for each of them.
         side: Side of such an image or window in pixels.
+        cut: Whether windows are cut.
         how: What was done to the labels, for messages.
     """
 
@@ -34,6 +35,7 @@ class ShownBoxes:
     images: tuple[np.ndarray, ...]
     names: tuple[tuple[str, ...], ...]
     side: int
+    cut: bool
     how: str
 
     @property
@@ -42,10 +44,13 @@ class ShownBoxes:
         return np.concatenate([np.zeros((0, 4), np.float32), *self.images])
 
     def choose_anchors(self, kind: str) -> AnchorSettings:
-        """Anchors as the setting asks: `auto` fits them to these boxes, else the paper's."""
-        if kind == "default":
-            return AnchorSettings()
-        return fit_anchors(self.boxes, self.side, self.side)
+        """Anchors as the setting asks: `auto` fits them to these boxes, else the paper's.
+
+        Where windows are cut, levels that no box needs are left out.
+        """
+        side = self.side
+        chosen = AnchorSettings() if kind == "default" else fit_anchors(self.boxes, side, side)
+        return without_idle_levels(chosen, self.boxes, side, side) if self.cut else chosen
 
 
 def find_shown_boxes(labels: Sequence[ImageLabels], settings: TrainSettings) -> ShownBoxes:
@@ -63,14 +68,15 @@ def find_shown_boxes(labels: Sequence[ImageLabels], settings: TrainSettings) -> 
     images = np.split(labelled, np.cumsum([len(item) for item in labels])[:-1]) if labels else []
     names = [item.label for item in labels]
     side, how = settings.size, "as labelled"
-    if settings.crop is not None and settings.crop < side:
+    cut = settings.crop is not None and settings.crop < side
+    if cut:
         images, names = _cut(labels, images, settings)
         side, how = settings.crop, f"in windows of {settings.crop} px"
     if settings.augment in QUARTER_TURNS:
         images += [boxes[:, [1, 0, 3, 2]] for boxes in images]
         names += names
         how += ", also turned a quarter"
-    return ShownBoxes(labelled, tuple(images), tuple(names), side, how)
+    return ShownBoxes(labelled, tuple(images), tuple(names), side, cut, how)
 
 
 def _cut(

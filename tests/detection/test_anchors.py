@@ -17,6 +17,7 @@ from detection.anchors import (
     best_possible_recall,
     fit_anchors,
     level_lengths,
+    without_idle_levels,
 )
 from inspection.boxes import box_iou
 
@@ -72,6 +73,39 @@ def test_aligned_anchors_are_the_same_shapes_at_other_places(height, width):
     for stride, length in zip(STRIDES, level_lengths(FITTED, height, width), strict=True):
         np.testing.assert_allclose(moved[start : start + length], 0.5 - stride / 2, atol=1e-3)
         start += length
+
+
+def test_levels_that_no_box_needs_are_left_out():
+    """On windows they learn silence from padding alone, and cry out on whole images."""
+    anchors = AnchorSettings()
+
+    def levels(*boxes) -> int:
+        found = without_idle_levels(anchors, np.array(boxes, np.float32), 160, 160)
+        assert found.sizes == anchors.sizes[: len(found.sizes)]
+        return len(found.sizes)
+
+    assert levels([64, 64, 96, 96]) == 1
+    assert levels([64, 64, 96, 96], [20, 20, 84, 84]) == 2
+    assert levels([10, 10, 140, 140]) == 3
+    # Learnt by force, from the best anchor at IoU .27.
+    assert (
+        levels([40, 60, 150, 70])
+        == int(
+            np.argmax(
+                [
+                    best_ious(
+                        replace(anchors, sizes=anchors.sizes[: n + 1]),
+                        np.array([[40, 60, 150, 70]]),
+                        160,
+                        160,
+                    )[0]
+                    for n in range(5)
+                ]
+            )
+        )
+        + 1
+    )
+    assert without_idle_levels(anchors, np.zeros((0, 4)), 160, 160) == anchors
 
 
 def test_settings_survive_a_round_trip():

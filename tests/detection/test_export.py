@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from detection import cli_models, onnx_graph
 from detection import export as exporting
+from detection.anchors import AnchorSettings
 from detection.exported import ExportedDetector, Metadata
 from detection.model import RetinaNet
 from detection.parity import check_parity, matches
@@ -31,12 +33,17 @@ SIZE = 130  # 17, 9, 5, 3, 2 cells: every level of the pyramid is cut
 
 
 def lively_detector(
-    backbone: str = "resnet18", norm: str = "batch", head_norm: str = "batch", **stored
+    backbone: str = "resnet18",
+    norm: str = "batch",
+    head_norm: str = "batch",
+    levels: int = 5,
+    **stored,
 ) -> Detector:
     """A detector whose weights are not those of a start, so that every constant shows."""
     model = RetinaNet(
         backbone,
         CLASSES,
+        replace(AnchorSettings(), sizes=AnchorSettings().sizes[:levels]),
         norm=norm,
         head_norm=head_norm,
         channels=32,
@@ -105,11 +112,15 @@ def test_what_a_deployment_needs_travels_inside(detector, exported):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "norm", "head_norm"),
-    [("resnet18", "group", "none"), ("resnet50", "frozen", "group")],
+    ("backbone", "norm", "head_norm", "levels"),
+    [
+        ("resnet18", "group", "none", 4),
+        ("resnet50", "frozen", "group", 5),
+        ("resnet18", "batch", "batch", 2),
+    ],
 )
-def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, head_norm):
-    detector = lively_detector(backbone, norm, head_norm)
+def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, head_norm, levels):
+    detector = lively_detector(backbone, norm, head_norm, levels)
     report = exporting.export(detector, tmp_path / "model.onnx", "onnx", check_images=pictures)
     assert report.parity.boxes > 20
 

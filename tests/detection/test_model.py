@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,22 @@ def test_other_anchors_than_nine_per_location():
     assert model.anchors == FITTED
     found = outputs(model, pictures())
     assert found["box"].shape[1] == len(anchor_boxes(FITTED, 64, 64))
+
+
+@pytest.mark.parametrize("levels", range(1, 6))
+def test_levels_without_anchors_do_not_exist(levels):
+    anchors = replace(FITTED, sizes=FITTED.sizes[:levels])
+    model = small_model(anchors=anchors)
+    found = outputs(model, pictures())
+    assert found["box"].shape[1] == len(anchor_boxes(anchors, 64, 64))
+    # The levels that are left compute as before.
+    whole = small_model(anchors=FITTED)
+    there = {weight.path: weight for weight in whole.weights}
+    for weight in model.weights:
+        weight.assign(there[weight.path])
+    expected = outputs(whole, pictures())
+    for name, value in outputs(model, pictures()).items():
+        np.testing.assert_array_equal(value, expected[name][:, : value.shape[1]])
 
 
 def test_outputs_stand_in_the_order_of_the_anchors(model):
@@ -369,6 +386,8 @@ def test_saves_and_reloads(backbone, norm, tmp_path):
     [
         {"anchors": FITTED, "head_norm": "none", "head_convs": 2},
         {"head_norm": "group", "head_convs": 2},
+        {"anchors": replace(FITTED, sizes=FITTED.sizes[:2])},
+        {"anchors": replace(FITTED, sizes=FITTED.sizes[:4])},
         {"train_backbone": False, "channels": 64, "name": "inspector"},
     ],
 )
