@@ -97,6 +97,14 @@ def train(
         str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")
     ] = None,
     jit: Annotated[bool | None, typer.Option("--jit", help="Compile with XLA.")] = None,
+    val_every: Annotated[
+        int | None,
+        typer.Option(help="Validate after every so many epochs, and the last.", show_default="1"),
+    ] = None,
+    val_images: Annotated[
+        int | None,
+        typer.Option(help="Validate on at most so many images of val.", show_default="all"),
+    ] = None,
     keep: Annotated[
         int | None, typer.Option(help="Epoch snapshots that stay.", show_default="all")
     ] = None,

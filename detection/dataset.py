@@ -198,6 +198,35 @@ def _problem(annotations: Path, labels: Sequence[ImageLabels], split: Split) -> 
     )
 
 
+def choose_stratified(labels: Sequence[ImageLabels], count: int, seed: int) -> list[ImageLabels]:
+    """At most `count` of the images, of each kind about its share and at least one.
+
+    An image is of the kind of its rarest class that is not marked difficult, or normal.
+
+    Args:
+        labels: The images.
+        count: How many to choose, at least 1.
+        seed: The same seed chooses the same images.
+
+    Returns:
+        The chosen ones, in the order of `labels`.
+    """
+    counted = [
+        {name for name, hard in zip(item.label, item.difficult, strict=True) if not hard}
+        for item in labels
+    ]
+    uses = Counter(name for names in counted for name in names)
+    kinds = [min(names, key=lambda name: (uses[name], name), default="") for names in counted]
+    sizes, seen = Counter(kinds), Counter[str]()
+    places: list[tuple[float, bool, int, int]] = []
+    for index in np.random.default_rng(seed).permutation(len(labels)).tolist():
+        kind = kinds[index]
+        # Dealt out in rounds in which each kind comes by its share; first one of each.
+        places.append((seen[kind] / sizes[kind], not kind, sizes[kind], index))
+        seen[kind] += 1
+    return [labels[index] for index in sorted(place[-1] for place in sorted(places)[:count])]
+
+
 def _gaps(dataset: Dataset) -> list[str]:
     """What a split cannot serve for, one sentence each."""
     missing = []

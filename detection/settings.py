@@ -53,6 +53,8 @@ class TrainSettings(BaseModel):
     jit: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     keep: Positive | None = None
+    val_every: Positive = 1
+    val_images: Positive | None = None
 
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     group_by: str | None = None

@@ -68,6 +68,7 @@ def _fit(run: Run) -> None:
         validate=lambda guard: _validate(run, guard),
         tell=lambda epoch, score: _tell(run, epoch, score),
         promoted=lambda other: run.log.say(replaced_line(run.folder, other)),
+        validate_every=settings.val_every,
     )
     loop.run(run.batches)
 
@@ -85,13 +86,15 @@ def _learn(run: Run, batch: Batch) -> dict[str, float]:
     return {name: float(told[name]) for name in run.log.loss_parts}
 
 
-def _tell(run: Run, epoch: int, mean_ap: float) -> None:
+def _tell(run: Run, epoch: int, mean_ap: float | None) -> None:
     run.model.settings["preprocessing"] |= {"epoch": epoch, "val_map": mean_ap}
+    if mean_ap is None:  # the threshold of an epoch before does not fit these weights
+        run.model.settings["operating_point"] = None
 
 
 def _validate(run: Run, guard: InterruptGuard) -> Validated:
     """Val mAP; stores the operating point chosen there in the model."""
-    labels = run.dataset.part("val")
+    labels = run.validation
     detector = Detector(as_saved(run.model))
     pictures = ((item.image, run.settings.images / item.image) for item in labels)
     show = run.log.validating(len(labels))

@@ -19,6 +19,7 @@ from detection.batches import Batches, FittedImages
 from detection.dataset import (
     Dataset,
     boxes_per_class,
+    choose_stratified,
     fitted_boxes,
     open_dataset,
     without_difficult,
@@ -32,6 +33,7 @@ from detection.snapshots import run_folder, snapshot_settings
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
+from inspection.console import counted
 from inspection.errors import InputError
 from inspection.gradients import wants_jit
 from inspection.optimizer import adamw
@@ -43,6 +45,8 @@ from inspection.stored_split import RUN_SPLIT
 
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
 _BATCH_NORM_FROM = 8
+# Of an epoch's steps; from here on validation is worth a sentence.
+_LONG_VALIDATION = 0.3
 
 
 @dataclass
@@ -50,11 +54,13 @@ class Run:
     """Everything a running training holds.
 
     Args:
+        validation: The images of val that epochs are measured on.
         steps: Steps of one epoch.
     """
 
     settings: TrainSettings
     dataset: Dataset
+    validation: list[ImageLabels]
     batches: Batches
     model: RetinaNet
     folder: RunFolder
@@ -129,7 +135,8 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         _promote_again(folder, state, log)
     folder.path.mkdir(parents=True, exist_ok=True)
     log.open(folder.path, resume_after=state.epoch if resume else None)
-    run = Run(settings, dataset, batches, model, folder, state, log, steps)
+    validation = _choose_validation(settings, dataset, folder if resume else None)
+    run = Run(settings, dataset, validation, batches, model, folder, state, log, steps)
     _write_record(run)
     _write_samples(run)
     _announce(run)
@@ -166,14 +173,30 @@ def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[R
             f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
             "labels have now; start a new run."
         )
-    try:
-        record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
+    record = _read_record(folder)
     now = {"data_hash": dataset.hash, "split_hash": dataset.split.hash}
     if any(record.get(name) != value for name, value in now.items()):
         log.say("Note: labels or split have changed since this run began; it goes on with them.")
     return state, model
+
+
+def _read_record(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _choose_validation(
+    settings: TrainSettings, dataset: Dataset, resumed: RunFolder | None
+) -> list[ImageLabels]:
+    """The images of val to measure epochs on; a resumed run keeps those it began with."""
+    labels = dataset.part("val")
+    if settings.val_images is None:
+        return labels
+    known = set(_read_record(resumed).get("validated_on") or ()) if resumed else set()
+    kept = [item for item in labels if item.image in known]
+    return kept or choose_stratified(labels, settings.val_images, settings.seed)
 
 
 def _new_run_name(backbone: str, snapshots: Path) -> str:
@@ -304,6 +327,7 @@ def _write_record(run: Run) -> None:
             "data_hash": run.dataset.hash,
             "split_hash": run.dataset.split.hash,
             "images": run.dataset.split.parts,
+            "validated_on": [item.image for item in run.validation],
             "seed": run.settings.seed,
         },
     )
@@ -327,9 +351,12 @@ def _announce(run: Run) -> None:
         log.say(f"{part}: {len(labels)} images, {normal} normal; boxes: {counts or 'none'}")
     log.say("Measuring how long a step takes (the first one also builds the graph) ...")
     seconds = _seconds_per_step(run)
-    validation = _seconds_per_image(run) * len(run.dataset.part("val"))
-    epoch = seconds * run.steps + validation
+    validation = _seconds_per_image(run) * len(run.validation)
     left = max(0, settings.epochs - run.state.epoch)
+    validations = sum(
+        epoch % settings.val_every == 0 or epoch == settings.epochs
+        for epoch in range(run.state.epoch + 1, settings.epochs + 1)
+    )
     if not left:
         log.say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
     snapshot = run.model.count_params() * 4 / 1e6
@@ -337,9 +364,13 @@ def _announce(run: Run) -> None:
     kept = min(settings.keep or settings.epochs, settings.epochs)
     log.say(
         f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
-        f"{seconds:.1f} s each; an epoch takes about {epoch / 60:.1f} min with {validation:.0f} s "
-        f"of validation, the run about {_duration(epoch * left)}."
+        f"{seconds:.1f} s each; an epoch takes about {seconds * run.steps / 60:.1f} min, its "
+        f"validation on {counted(len(run.validation), 'image')} {validation:.0f} s more, "
+        f"{'every epoch' if settings.val_every == 1 else f'every {settings.val_every} epochs'}; "
+        f"the run about {_duration(seconds * run.steps * left + validation * validations)}."
     )
+    if validation > _LONG_VALIDATION * seconds * run.steps * settings.val_every:
+        log.say("Validation takes much of that: --val-every and --val-images make it shorter.")
     log.say(
         f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
         f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}; "
@@ -368,11 +399,12 @@ def _seconds_per_step(run: Run) -> float:
 
 def _seconds_per_image(run: Run) -> float:
     detector = Detector(run.model)
-    blank = np.zeros((detector.size, detector.size, 3), np.uint8)
-    detector.predict(blank)
-    began = time.perf_counter()
-    detector.predict(blank)
-    return time.perf_counter() - began
+    path = run.settings.images / run.validation[0].image
+    for _ in range(2):  # the first also traces and compiles
+        began = time.perf_counter()
+        detector.predict(path)
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _started(stored: TrainSettings, key: str) -> str:

@@ -138,7 +138,7 @@ class TrainingLog:
         seconds: float,
         is_best: bool,
     ) -> None:
-        """Takes in a finished epoch and rewrites the files."""
+        """Takes in a finished epoch and rewrites the files; one not validated has no score."""
         self._validated += seconds
         done = self._step - self._first
         worked = self._worked or math.inf  # resumed with only its validation left
@@ -150,10 +150,11 @@ class TrainingLog:
         row = {"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in values.items()}
         row |= {name: f"{value:.4f}" for name, value in details.items()}
         self._rows.append(row)
+        name, text = self.score
+        result = f"val {text} {values[name]:.4f}" if name in values else "not validated"
         self.say(
-            f"epoch {epoch}/{self._epochs}: loss {values['loss']:.4f}, val {self.score[1]} "
-            f"{values[self.score[0]]:.4f}{' (best so far)' if is_best else ''}, "
-            f"{values['minutes']:.1f} min"
+            f"epoch {epoch}/{self._epochs}: loss {values['loss']:.4f}, {result}"
+            f"{' (best so far)' if is_best else ''}, {values['minutes']:.1f} min"
         )
         if self._folder is not None:
             self._write_csv(self._folder / "log.csv")
@@ -188,7 +189,9 @@ class TrainingLog:
             )
         left.set(xlabel="epoch", title="training loss")
         left.legend()
-        right.plot(epochs, [float(row[self.score[0]]) for row in self._rows], marker="o")
+        scores = [float(row.get(self.score[0], "nan")) for row in self._rows]
+        known = [index for index, score in enumerate(scores) if not math.isnan(score)]
+        right.plot([epochs[i] for i in known], [scores[i] for i in known], marker="o")
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
         right.set(xlabel="epoch", title=f"{self.score[1]} on the validation part", ylim=(0, 1))

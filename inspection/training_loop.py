@@ -58,9 +58,11 @@ class TrainingLoop:
         batch_size: Pictures of one step.
         resume_command: What a user types to go on.
         learn: Takes one step on a batch; returns the parts of its loss.
-        validate: Called after each epoch; checks the guard now and then.
-        tell: Puts an epoch's number and score into what is saved with the model.
+        validate: Called after an epoch; checks the guard now and then.
+        tell: Puts an epoch's number and score, None without one, into what is saved with the model.
         promoted: Told the name of another run whose best model was replaced.
+        validate_every: Epochs from one validation to the next; the last epoch has one, too. The
+            best epoch is one of those.
     """
 
     model: Any
@@ -73,8 +75,9 @@ class TrainingLoop:
     resume_command: str
     learn: Callable[[Any], dict[str, float]]
     validate: Callable[[InterruptGuard], Validated]
-    tell: Callable[[int, float], None]
+    tell: Callable[[int, float | None], None]
     promoted: Callable[[str], None] = lambda run: None
+    validate_every: int = 1
 
     def run(self, batches: Batches[NamedBatch]) -> None:
         """Trains until all epochs are done.
@@ -154,20 +157,25 @@ class TrainingLoop:
     def _finish_epoch(self, guard: InterruptGuard) -> None:
         state, log = self.state, self.log
         began = time.perf_counter()
-        found = self.validate(guard)
+        epoch = state.epoch + 1
+        due = epoch % self.validate_every == 0 or epoch == self.epochs
+        found = self.validate(guard) if due else None
         losses = {name: value / self.steps for name, value in state.sums.items()}
-        state.epoch += 1
+        state.epoch = epoch
         state.sums = {}
-        rank = found.score if found.rank is None else found.rank
-        is_best = rank > state.best_score
-        if is_best:
-            state.best_epoch, state.best_score = state.epoch, rank
-        self.tell(state.epoch, found.score)
+        is_best, score, details = False, {}, {}
+        if found is not None:
+            rank = found.score if found.rank is None else found.rank
+            is_best = rank > state.best_score
+            if is_best:
+                state.best_epoch, state.best_score = epoch, rank
+            score, details = {log.score[0]: found.score}, dict(found.details)
+        self.tell(epoch, None if found is None else found.score)
         path = self._save()
-        values = losses | {log.score[0]: found.score, "learning_rate": self._learning_rate()}
+        values = losses | score | {"learning_rate": self._learning_rate()}
         with self._reported():
             seconds = time.perf_counter() - began
-            log.epoch(state.epoch, values, dict(found.details), seconds, is_best)
+            log.epoch(epoch, values, details, seconds, is_best)
             replaced = self.folder.promote(path) if is_best else None
         if replaced:
             self.promoted(replaced)

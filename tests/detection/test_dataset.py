@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from detection.dataset import boxes_per_class, open_dataset, split_path
+from detection.dataset import boxes_per_class, choose_stratified, open_dataset, split_path
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.images import write_image
@@ -225,3 +225,21 @@ def test_a_split_that_nothing_can_be_trained_with_is_not_stored(small_set):
     opened(small_set)  # to look at it is no crime
     with pytest.raises(InputError, match=r"split\.csv; add images, or delete that file"):
         opened(small_set, to_train=True)
+
+
+def test_some_images_stand_for_all_kinds():
+    def images(count, name, *label, difficult=None):
+        boxes = [[0, 0, 9, 9]] * len(label)
+        return [ImageLabels(f"{name}{i}", boxes, label, difficult) for i in range(count)]
+
+    labels = images(60, "normal") + images(29, "common", "common") + images(10, "hard", "common")
+    labels += images(1, "rare", "rare", "common") + images(20, "not", "rare", difficult=[True])
+    chosen = choose_stratified(labels, 12, seed=1)
+    assert chosen == choose_stratified(labels, 12, seed=1)
+    assert chosen != choose_stratified(labels, 12, seed=2)
+    names = [item.image.rstrip("0123456789") for item in chosen]
+    assert names.count("rare") == 1
+    assert 3 <= names.count("common") + names.count("hard") <= 5
+    # A box that counts comes first, whatever room there is.
+    assert choose_stratified(labels, 1, seed=1)[0].image == "rare0"
+    assert choose_stratified(labels, 500, seed=1) == labels

@@ -313,6 +313,31 @@ def test_resume_of_nothing_is_refused(data, tmp_path):
         resume_settings(TrainSettings(snapshots=tmp_path, run="absent"), {})
 
 
+def test_epochs_between_validations_have_no_score_and_are_never_the_best(light, data, tmp_path):
+    log = Recorder()
+    settings = settings_for(data, tmp_path, epochs=3, steps=1, val_every=2, val_images=1)
+    best = train(settings, log=log)
+    scores = [row["val_map"] for row in log_rows(best.parent)]
+    assert [bool(score) for score in scores] == [False, True, True]  # the last one always
+    state = run_folder(best.parent).load_state()
+    assert state.best_epoch in (2, 3)
+    between = snapshot_settings(best.parent / "epoch_001.keras")
+    assert between["preprocessing"]["val_map"] is None
+    assert between["operating_point"] is None
+    record = json.loads((best.parent / "record.json").read_text(encoding="utf-8"))
+    assert len(record["validated_on"]) == 1 < record["images"]["val"]
+    assert all(name.startswith("val_") for name in record["validated_on"])
+    assert any("validation on 1 image " in text and "every 2 epochs" in text for text in log.said)
+    assert any("epoch 1/3" in text and "not validated" in text for text in log.said)
+    # What was measured before is kept where a run goes on, and so are the images.
+    resumed(tmp_path, epochs=5)
+    rows = log_rows(best.parent)
+    assert [bool(row["val_map"]) for row in rows] == [False, True, True, True, True]
+    assert [row["val_map"] for row in rows[:3]] == scores
+    again = json.loads((best.parent / "record.json").read_text(encoding="utf-8"))
+    assert again["validated_on"] == record["validated_on"]
+
+
 # --- learning ----------------------------------------------------------------------------------
 
 
