@@ -1,10 +1,11 @@
-"""Times our AP beside pycocotools and faster-coco-eval on the same simulated detections.
+"""Times our AP beside pycocotools and faster-coco-eval: same detections, same thresholds.
 
     python -m benchmarks.evaluate_5000 [--images 5000] [--repeats 3] [--output FILE.json]
 
 Each engine runs in a process of its own, so that its peak memory is its own, on the same
 seeded data; repeats take turns, so that a busy machine slows all of them alike. Time runs
-from `ImageLabels` and `Detections` in memory to per-class figures.
+from `ImageLabels` and `Detections` in memory to per-class figures. All engines do equal work: at
+one threshold, and at COCO's ten, for which ours runs ten times.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.side_by_side import machine
 from inspection.boxes import Detections, ImageLabels
 
 CLASSES = ("scratch", "particle", "stain", "crack", "void", "chip")
-# `pycocotools stock` is its documented way: loadRes, four size bands, three detection limits;
-# the other two are as detection/coco.py calls them, which asks for all sizes alone.
-ENGINES = ("ours", "pycocotools stock", "pycocotools", "faster-coco-eval")
+ENGINES = ("ours", "faster-coco-eval", "pycocotools")
+# Compared are equal amounts of work: one threshold with one, ten with ten.
+THRESHOLDS = {"AP@.5": (0.5,), "AP@.5:.95": tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())}
 
 
 def simulate(
@@ -67,47 +69,55 @@ def simulate(
     return labels, found
 
 
-def engine_run(engine: str) -> Callable[[list[ImageLabels], list[Detections]], list[float]]:
-    """The call to time: labels and detections in, AP@.5 per class out."""
+def engine_run(
+    engine: str, thresholds: tuple[float, ...]
+) -> Callable[[list[ImageLabels], list[Detections]], np.ndarray]:
+    """The call to time: labels and detections in, AP out, (thresholds, classes).
+
+    All take boxes of all sizes and the 100 highest-scoring detections of an image.
+    """
     if engine == "ours":
         from detection.average_precision import measure_average_precision
 
-        def run(labels: list[ImageLabels], found: list[Detections]) -> list[float]:
-            result = measure_average_precision(labels, found, CLASSES, min_score=-1.0)
-            return [entry.ap for entry in result.classes]
-    elif engine == "pycocotools stock":
-        run = stock_pycocotools
-    else:
-        from detection.coco import coco_metrics
+        def run(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
+            results = [
+                measure_average_precision(labels, found, CLASSES, iou=iou, min_score=-1.0)
+                for iou in thresholds
+            ]
+            return np.array([[entry.ap for entry in result.classes] for result in results])
 
-        def run(labels: list[ImageLabels], found: list[Detections]) -> list[float]:
-            return list(coco_metrics(labels, found, CLASSES, engine=engine).ap50)
+        return run
+    if engine == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval as Evaluator
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as Evaluator
+    from detection.coco import found_annotations, truth_dataset
+
+    def run(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
+        truth = truth_dataset(labels, CLASSES)
+        with contextlib.redirect_stdout(io.StringIO()):
+            sets = []
+            for annotations in (truth["annotations"], found_annotations(found, CLASSES, 100)):
+                sets.append(COCO())
+                sets[-1].dataset = {"info": {}, **truth, "annotations": annotations}
+                sets[-1].createIndex()
+            evaluator = Evaluator(*sets, iouType="bbox")
+            params = evaluator.params
+            params.iouThrs, params.maxDets = np.array(thresholds), [100]
+            params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+            evaluator.evaluate()
+            evaluator.accumulate()
+        return np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1].mean(axis=1)
 
     return run
 
 
-def stock_pycocotools(labels: list[ImageLabels], found: list[Detections]) -> list[float]:
-    """COCO as pycocotools' own example runs it; AP@.5 per class."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    from detection.coco import found_annotations, truth_dataset
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = {"info": {}, **truth_dataset(labels, CLASSES)}
-        truth.createIndex()
-        evaluator = COCOeval(truth, truth.loadRes(found_annotations(found, CLASSES, 100)), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator.eval["precision"][0, :, :, 0, -1].mean(axis=0).tolist()
-
-
-def measure(engine: str, images: int, detections: int) -> dict[str, object]:
+def measure(engine: str, work: str, images: int, detections: int) -> dict[str, object]:
     """One timed run; call it in a fresh process. Memory is in MB."""
     labels, found = simulate(images, detections)
-    run = engine_run(engine)
+    run = engine_run(engine, THRESHOLDS[work])
     run(labels[:4], found[:4])  # imports and first calls are not what is measured
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start, start_cpu = time.perf_counter(), time.process_time()
@@ -115,45 +125,42 @@ def measure(engine: str, images: int, detections: int) -> dict[str, object]:
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "engine": engine,
         "seconds": seconds,
         "cpu_seconds": cpu,
         "peak_mb": peak,
         "added_mb": peak - before,
-        "ap50": ap,
+        "ap": ap.tolist(),
     }
 
 
-def print_figures(runs: dict[str, list[dict]], images: int, detections: int) -> None:
-    """Medians, ratios to ours, peak memory, and how far the two COCO engines agree."""
-    # Processor time, which other work on the machine does not stretch, makes the ratios.
-    medians = {
-        engine: statistics.median(run["cpu_seconds"] for run in results)
-        for engine, results in runs.items()
-    }
+def print_figures(runs: dict[str, dict[str, list[dict]]], images: int, detections: int) -> None:
+    """Medians, ratios to ours by both clocks, peak memory, and how far the engines agree."""
+    some = next(iter(runs.values()))["ours"]
     print(
-        f"{images} images x {detections} detections, {len(CLASSES)} classes, "
-        f"median of {len(runs['ours'])}; pycocotools {version('pycocotools')}, "
-        f"faster-coco-eval {version('faster-coco-eval')}"
+        f"{images} images x {detections} detections, {len(CLASSES)} classes, median of "
+        f"{len(some)}; pycocotools {version('pycocotools')}, faster-coco-eval "
+        f"{version('faster-coco-eval')}\n{machine()}"
     )
-    columns = ("seconds", "CPU s", "x ours", "peak MB", "added MB")
-    print(f"{'engine':19}" + "".join(f"{name:>10}" for name in columns) + "  measures")
-    for engine, results in runs.items():
-        seconds, peak, added = (
-            statistics.median(run[name] for run in results)
-            for name in ("seconds", "peak_mb", "added_mb")
-        )
-        ratio = medians[engine] / medians["ours"]
-        what = "AP@.5, all-point" if engine == "ours" else "AP@.5:.95 and AP@.5, 101-point"
-        print(
-            f"{engine:19}{seconds:10.2f}{medians[engine]:10.2f}{ratio:10.1f}"
-            f"{peak:10.0f}{added:10.0f}  {what}"
-        )
-    coco = [np.array(runs[engine][0]["ap50"]) for engine in ENGINES[1:]]
-    difference = np.ptp(coco, axis=0).max()
-    print(f"largest difference of the COCO engines' AP@.5: {difference:.2e}")
-    ratio = medians["pycocotools"] / medians["faster-coco-eval"]
-    print(f"pycocotools takes {ratio:.2f} x the time of faster-coco-eval")
+    columns = ("seconds", "CPU s", "x ours", "CPU x ours", "peak MB", "added MB")
+    print(f"{'':30}" + "".join(f"{name:>12}" for name in columns))
+    for work, engines in runs.items():
+        medians = {
+            engine: [
+                statistics.median(run[name] for run in results)
+                for name in ("seconds", "cpu_seconds", "peak_mb", "added_mb")
+            ]
+            for engine, results in engines.items()
+        }
+        for engine, (seconds, cpu, peak, added) in medians.items():
+            print(
+                f"{work:12}{engine:18}{seconds:12.2f}{cpu:12.2f}"
+                f"{seconds / medians['ours'][0]:12.1f}{cpu / medians['ours'][1]:12.1f}"
+                f"{peak:12.0f}{added:12.0f}"
+            )
+        aps = {engine: np.array(results[0]["ap"]) for engine, results in engines.items()}
+        coco = np.abs(aps["pycocotools"] - aps["faster-coco-eval"]).max()
+        ours = np.abs(aps["ours"] - aps["pycocotools"]).max()
+        print(f"  AP of the COCO engines differs by {coco:.0e}, ours (all-point) by {ours:.4f}")
 
 
 def main() -> None:
@@ -166,13 +173,15 @@ def main() -> None:
     options = parser.parse_args()
     # A fresh interpreter each, so that one engine's memory is not counted for the next.
     context = multiprocessing.get_context("spawn")
-    runs: dict[str, list[dict]] = {engine: [] for engine in ENGINES}
+    runs: dict[str, dict[str, list[dict]]] = {
+        work: {engine: [] for engine in ENGINES} for work in THRESHOLDS
+    }
     for _ in range(options.repeats):
-        for engine in ENGINES:
-            with context.Pool(1) as pool:
-                runs[engine].append(
-                    pool.apply(measure, (engine, options.images, options.detections))
-                )
+        for work, engines in runs.items():
+            for engine, results in engines.items():
+                arguments = (engine, work, options.images, options.detections)
+                with context.Pool(1) as pool:
+                    results.append(pool.apply(measure, arguments))
     print_figures(runs, options.images, options.detections)
     if options.output:
         from inspection.runs import write_json_atomic

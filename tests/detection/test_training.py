@@ -25,6 +25,7 @@ from rich.console import Console
 
 from detection import training, training_setup
 from detection.annotations import read_annotations
+from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
 from detection.model import RetinaNet
 from detection.prediction import Detector
 from detection.settings import TrainSettings
@@ -400,6 +401,32 @@ def test_int8_of_a_trained_model_is_as_good(learnt, tmp_path):
     )
     assert report.int8.map_float32 > 0.9
     assert report.int8.map_int8 > 0.9
+
+
+def test_what_is_learnt_on_windows_is_found_on_whole_images(tmp_path):
+    """With the shipped norm and heads: windows of 128 px in training, images of 256 px in use."""
+    data = write_small_set(tmp_path / "자료", train=4, val=4, size=256, repeat_val=True)
+    settings = settings_for(
+        data,
+        data.snapshots,
+        norm="auto",
+        size=256,
+        crop=128,
+        augment="none",
+        anchors="auto",
+        epochs=1,
+        steps=60,
+        batch_size=4,
+        lr=2e-3,
+        warmup=10,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
+        best = train(settings, log=Recorder())
+        evaluation, _ = evaluate_snapshot(EvaluationRequest(best, split="val"))
+    assert evaluation.mean_ap > 0.9
+    (row,) = log_rows(best.parent)
+    assert float(row["val_map"]) == pytest.approx(evaluation.mean_ap, abs=1e-4)
 
 
 # --- every kind of end -------------------------------------------------------------------------
