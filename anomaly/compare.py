@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import subprocess
@@ -22,6 +20,7 @@ from anomaly.training import MODEL, Say, train
 from inspection.errors import InputError
 from inspection.rates import Rate, more_needed, percent
 from inspection.runs import write_text_atomic
+from inspection.sheets import sheet_text
 
 TABLE = "compare.csv"
 
@@ -268,9 +267,7 @@ _HEADER = (
 
 def write_table(rows: Sequence[Row], targets: Targets, path: Path) -> None:
     """The rows as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADER)
+    lines: list[Sequence[object]] = [_HEADER]
     for row in rows:
         verdict, why = row.verdict(targets)
         cells: list[Any] = [row.product, row.method, verdict, why]
@@ -285,8 +282,8 @@ def write_table(rows: Sequence[Row], targets: Targets, path: Path) -> None:
             names = ("auroc", "pixel_auroc", "aupro", "model_mb", "ms_p50", "ms_p95", "peak_mb")
             cells += [_cell(row.number(name)) for name in names]
             cells += [_cell(row.minutes), row.settings, str(row.run)]
-        writer.writerow(cells)
-    write_text_atomic(path, text.getvalue())
+        lines.append(cells)
+    write_text_atomic(path, sheet_text(lines))
 
 
 def _cell(value: float) -> str:

@@ -96,6 +96,8 @@ def open_data(
         InputError: Pictures or split cannot be used, or too few are left to learn from.
     """
     pictures = open_pictures(source)
+    for note in pictures.notes:
+        say(f"Note: {note}.")
     if pictures.kinds[NORMAL] < _LEAST:
         raise InputError(
             f"{source}: holds {counted(pictures.kinds[NORMAL], 'normal picture')}; it takes at "

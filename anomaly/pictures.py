@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from inspection.errors import InputError
-from inspection.grouping import read_csv_rows
+from inspection.errors import MOST_ECHOED, InputError, shortened
+from inspection.grouping import path_problem, read_csv_rows
 from inspection.images import IMAGE_SUFFIXES, image_size, list_images
+from inspection.listing import name_problems
 from inspection.masks import (
-    MASK_FOLDERS,
     Masks,
+    class_folders,
     find_masks,
     header_problems,
     mask_of,
@@ -61,10 +62,12 @@ class Pictures:
     Args:
         root: What the paths in `items` start from.
         items: The pictures, sorted by path.
+        notes: What was left out, one sentence each.
     """
 
     root: Path
     items: tuple[Picture, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> Counter[str]:
@@ -113,21 +116,24 @@ def open_pictures(source: str | Path) -> Pictures:
             of them are named.
     """
     source = Path(source)
+    notes: list[str] = []
     if source.suffix.lower() == ".csv":
+        if names := name_problems([source]):
+            raise InputError(names)
         found = Pictures(source.parent, _from_csv(source))
     elif not source.is_dir():
         raise InputError(
             f"{source}: there is no such folder or CSV file; give the folder that holds `normal/`"
         )
     elif any((source / "train" / name).is_dir() for name in _NORMAL_FOLDERS):
-        found = Pictures(source, _from_mvtec(source))
+        found = Pictures(source, _from_mvtec(source, notes), tuple(notes))
     else:
-        found = Pictures(source, _from_folders(source))
+        found = Pictures(source, _from_folders(source, notes), tuple(notes))
     _check(found, source)
     return found
 
 
-def _from_folders(root: Path) -> tuple[Picture, ...]:
+def _from_folders(root: Path, notes: list[str]) -> tuple[Picture, ...]:
     normal = next((name for name in _NORMAL_FOLDERS if (root / name).is_dir()), None)
     if normal is None:
         here = sorted(path.name for path in root.iterdir() if path.is_dir())
@@ -136,22 +142,23 @@ def _from_folders(root: Path) -> tuple[Picture, ...]:
             "pictures of good parts into it, and those of each defect, if any, into a folder of "
             "the defect's name"
         )
+    list_images(root)  # names that are not UTF-8 are refused all at once
     masks = find_masks(root)
     items = [Picture(_relative(root, path)) for path in list_images(root / normal)]
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name in (normal, *MASK_FOLDERS) or folder.name.startswith("."):
-            continue
-        items += _defects(root, folder, masks)
+    for folder in class_folders(root, notes):
+        if folder.name != normal:
+            items += _defects(root, folder, masks)
     return tuple(sorted(items, key=lambda item: item.image))
 
 
-def _from_mvtec(root: Path) -> tuple[Picture, ...]:
+def _from_mvtec(root: Path, notes: list[str]) -> tuple[Picture, ...]:
+    list_images(root)
     masks = find_masks(root)
     items: list[Picture] = []
     for part, parts in (("train", _NOT_TESTED), ("test", _NOT_TRAINED)):
         if not (root / part).is_dir():
             continue
-        for folder in sorted(path for path in (root / part).iterdir() if path.is_dir()):
+        for folder in class_folders(root / part, notes):
             if folder.name in _NORMAL_FOLDERS:
                 items += [
                     Picture(_relative(root, path), parts=parts) for path in list_images(folder)
@@ -189,7 +196,7 @@ def _from_csv(path: Path) -> tuple[Picture, ...]:
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
         if len(cells) != len(header) or not row["image"] or not row["kind"]:
             problems.append(
-                f"{path}, line {line}: must hold {', '.join(header)}; complete the line"
+                f"{path}, line {line}: must hold {shortened(', '.join(header))}; complete the line"
             )
             continue
         image, kind = row["image"].replace("\\", "/"), row["kind"]
@@ -197,13 +204,19 @@ def _from_csv(path: Path) -> tuple[Picture, ...]:
         mask = row.get("mask", "").replace("\\", "/") or None
         parts = _ANYWHERE if kind == NORMAL else _NOT_TRAINED
         items.append(Picture(image, kind, mask, parts))
-        problems += [
-            f"{path}, line {line}: {name} is not there; correct the path"
-            for name in (image, mask)
-            if name and not (path.parent / name).is_file()
-        ]
+        for name in filter(None, (image, mask)):
+            if problem := path_problem(name):
+                problems.append(f"{path}, line {line}: {problem}")
+            elif not (path.parent / name).is_file():
+                problems.append(
+                    f"{path}, line {line}: {shortened(name)} is not there; correct the path"
+                )
+        if len(kind) > MOST_ECHOED:
+            problems.append(f"{path}, line {line}: the kind has {len(kind)} characters; shorten it")
     twice = [name for name, count in Counter(item.image for item in items).items() if count > 1]
-    problems += [f"{path}: {name} occurs twice; remove one of the lines" for name in sorted(twice)]
+    problems += [
+        f"{path}: {shortened(name)} occurs twice; remove one of the lines" for name in sorted(twice)
+    ]
     if problems:
         raise InputError(problems)
     return tuple(sorted(items, key=lambda item: item.image))

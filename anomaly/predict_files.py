@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.heat import thumbnail
 from inspection.images import list_images, read_image, write_image
+from inspection.listing import name_problems
 from inspection.runs import write_text_atomic
+from inspection.sheets import sheet_text
 
 HEAT_MAPS = "heat_maps"
 NOT_DECIDED = "not decided"
@@ -56,7 +56,8 @@ def predict_files(
         on_progress: Called after each picture.
 
     Raises:
-        InputError: There is no picture at all, results stand there, or the model has no threshold.
+        InputError: There is no picture at all, names are not UTF-8, results stand there, or the
+            model has no threshold; then nothing is scored.
     """
     if model.operating_point is None:
         raise InputError("the model holds no threshold; train it again, or set one in `simulate`")
@@ -89,11 +90,7 @@ def predict_files(
             decisions[found.decision] += 1
             rows.append((str(path), found.decision, f"{found.score:.9g}"))
         on_progress("looking at pictures", index + 1, len(listed))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "decision", "score"))
-    writer.writerows(rows)
-    write_text_atomic(table, text.getvalue())
+    write_text_atomic(table, sheet_text([("image", "decision", "score"), *rows]))
     return PredictResult(table, decisions, tuple(problems))
 
 
@@ -101,14 +98,17 @@ def _listed(paths: Sequence[str | Path], output: Path, problems: list[str]) -> l
     """Every picture once, in the order given; results of an earlier call are none."""
     found: dict[Path, None] = {}
     own = (output / HEAT_MAPS).resolve()
+    names: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [p for p in list_images(path) if own not in p.resolve().parents]
+            inside = [p for p in list_images(path, names) if own not in p.resolve().parents]
             if not inside:
                 problems.append(f"{path}: holds no picture; give a folder with pictures")
             found.update(dict.fromkeys(inside))
         else:
             found[path] = None
+    if names := [*names, *name_problems(found)]:
+        raise InputError(names)
     return list(found)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from anomaly.pictures import NORMAL
 from inspection.errors import InputError
 from inspection.finite import NotFinite, check_finite
+from inspection.sheets import sheet_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,8 @@ def read_scores(path: Path) -> Scored:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return Scored(
-            [row["image"] for row in rows],
-            [row["kind"] for row in rows],
+            [sheet_cell(row["image"]) for row in rows],
+            [sheet_cell(row["kind"]) for row in rows],
             [row["decision"] for row in rows],
             np.array([float(row["score"]) for row in rows]),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from anomaly.scored import Scored, read_scores
 from inspection.errors import InputError
 from inspection.images import list_images, read_image
 from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, Rate, support_note
+from inspection.sheets import sheet_text
 
 DECISIONS = ("OK", "review", "NG")
 _BINS = 60
@@ -169,13 +168,11 @@ def relabel_csv(scored: Scored, numbers: Sequence[int], labels: Sequence[str]) -
     Raises:
         ValueError: There is not one label for each picture.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "kind", "score", "new_kind"))
+    rows = [("image", "kind", "score", "new_kind")]
     for number, label in zip(numbers, labels, strict=True):
         row = (scored.images[number], scored.kinds[number], f"{scored.scores[number]:.9g}", label)
-        writer.writerow(row)
-    return text.getvalue()
+        rows.append(row)
+    return sheet_text(rows)
 
 
 class FolderWatch:
@@ -198,7 +195,10 @@ class FolderWatch:
         if not self.folder.is_dir():
             return []
         whole = []
-        for path in list_images(self.folder):
+        names: list[str] = []
+        listed = list_images(self.folder, names)
+        self.problems += [name for name in names if name not in self.problems]
+        for path in listed:
             if path in self._done:
                 continue
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +30,14 @@ from anomaly.scores import (
 )
 from anomaly.settings import AnomalySettings
 from inspection import backbones
+from inspection.depth import bits_note
 from inspection.errors import InputError
 from inspection.images import colour_channels, image_size, list_images
 from inspection.operating_point import choose_threshold, percent
 from inspection.report import versions
-from inspection.runs import atomic_path, write_json_atomic
+from inspection.runs import atomic_path, write_json_atomic, write_text_atomic
 from inspection.settings import save_settings
+from inspection.sheets import sheet_text
 
 CACHE = "features"
 _MOST_GENERATED = 0.5
@@ -219,7 +220,7 @@ def _channels(data: Data) -> int | None:
 
 def data_of(settings: AnomalySettings, say: Say) -> Data:
     """The pictures and the split that the settings name; see `anomaly.data.open_data`."""
-    return open_data(
+    data = open_data(
         settings.data,
         settings.runs,
         fractions=settings.fractions,
@@ -227,6 +228,9 @@ def data_of(settings: AnomalySettings, say: Say) -> Data:
         group_by=settings.group_by,
         say=say,
     )
+    if note := bits_note(list(map(data.pictures.path, data.pictures.items)), settings.bits):
+        say(f"Warning: {note}.")
+    return data
 
 
 def source_of(data: Data, items: Sequence[Picture], settings: AnomalySettings) -> Source:
@@ -428,11 +432,10 @@ def _write(
 
 def write_scores(path: Path, table: ScoreTable, model: AnomalyModel) -> None:
     """One row per picture: kind, decision and every aggregation."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "kind", "decision", "score", *table.scores])
-        for index, item in enumerate(table.items):
-            score = float(table.scores[model.aggregation][index])
-            decision = model.operating_point.decide(score) if model.operating_point else ""
-            cells = (f"{values[index]:.9g}" for values in table.scores.values())
-            writer.writerow([item.image, item.kind, decision, f"{score:.9g}", *cells])
+    rows = [["image", "kind", "decision", "score", *table.scores]]
+    for index, item in enumerate(table.items):
+        score = float(table.scores[model.aggregation][index])
+        decision = model.operating_point.decide(score) if model.operating_point else ""
+        cells = (f"{values[index]:.9g}" for values in table.scores.values())
+        rows.append([item.image, item.kind, decision, f"{score:.9g}", *cells])
+    write_text_atomic(path, sheet_text(rows))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from inspection.boxes import Detections, box_iou
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
 from inspection.images import list_images
+from inspection.listing import list_files
 from inspection.runs import write_text_atomic
+from inspection.sheets import sheet_cell, sheet_text
 from inspection.voc import PROPOSAL, is_sealed, seal, whole_boxes, write_voc
 
 HEADER = ("image", "x1", "y1", "x2", "y2", "label", "score")
@@ -190,7 +190,7 @@ def check_folder(folder: Path, images: Sequence[str]) -> None:
         problems.append(
             f"{folder}: holds pictures; proposals need a folder of their own, give another --output"
         )
-    for path in sorted(folder.rglob("*.xml")) if folder.is_dir() else ():
+    for path in list_files(folder, (".xml",), "proposals") if folder.is_dir() else ():
         if not is_sealed(path, PROPOSAL):
             problems.append(
                 f"{path}: is no proposal as this tool wrote it but somebody's annotation, "
@@ -215,10 +215,8 @@ def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
         InputError: As `check_folder`.
     """
     check_folder(folder, [one.image for one in proposals])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(_other_rows(folder / CSV_NAME, {one.image for one in proposals}))
+    rows: list[Sequence[str]] = [HEADER]
+    rows += _other_rows(folder / CSV_NAME, {one.image for one in proposals})
     for one in proposals:
         path = folder / f"{Path(one.image).stem}.xml"
         if not len(one.boxes):
@@ -235,15 +233,16 @@ def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
             database=seal(PROPOSAL, edges, one.boxes.label, flags),
         )
         for box, score, label in zip(one.boxes.xyxy, one.boxes.score, one.boxes.label, strict=True):
-            writer.writerow([one.image, *(f"{edge:g}" for edge in box), label, f"{score:.4f}"])
-    write_text_atomic(folder / CSV_NAME, text.getvalue())
+            rows.append([one.image, *(f"{edge:g}" for edge in box), label, f"{score:.4f}"])
+    write_text_atomic(folder / CSV_NAME, sheet_text(rows))
 
 
 def _other_rows(path: Path, images: set[str]) -> list[list[str]]:
     """Rows of an earlier table about other pictures whose proposals are still there."""
     if not path.is_file():
         return []
-    rows = [cells for _, cells in read_csv_rows(path)[1:] if len(cells) == len(HEADER)]
+    lines = (map(sheet_cell, cells) for _, cells in read_csv_rows(path)[1:])
+    rows = [cells for cells in map(list, lines) if len(cells) == len(HEADER)]
     return [
         cells
         for cells in rows

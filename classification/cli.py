@@ -304,7 +304,8 @@ def submit(
 
     words = [word.strip() for word in answers.split(",")] if answers else None
     with progress("deciding") as on_progress:
-        given, meaning = write(Classifier.load(model), sample, images, output, words, on_progress)
+        loaded = Classifier.load(model)
+        given, meaning = write(loaded, sample, images, output, words, on_progress, say)
     text = ", ".join(f"{count} x {word}" for word, count in sorted(given.items()))
     meant = ", ".join(f"{word} is {name}" for name, word in meaning.items())
     say(f"{output}: {sum(given.values())} rows, {text} ({meant}).")

@@ -63,6 +63,8 @@ def open_data(
         InputError: Pictures or split cannot be used.
     """
     pictures = open_pictures(source, normal)
+    for note in pictures.notes:
+        say(f"Note: {note}.")
     fixed = any(len(item.parts) < len(PARTS) for item in pictures.items)
     split, path = stored_split(
         pictures.items,

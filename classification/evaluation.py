@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from inspection.operating_point import percent
 from inspection.report import versions
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
 from inspection.settings import read_settings
+from inspection.sheets import sheet_text
 from inspection.split import PARTS
 from inspection.stored_split import RUN_SPLIT, run_split
 
@@ -196,14 +195,12 @@ def write_evaluation(found: Evaluation, folder: Path) -> None:
             "backend": keras.backend.backend(),
         },
     )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "truth", "label", "decision", "score", *model.classes])
+    rows: list[list[str]] = [["image", "truth", "label", "decision", "score", *model.classes]]
     for item, one in zip(scored.items, found.predictions, strict=True):
         shares = [f"{one.probability[name]:.6f}" for name in model.classes]
         score = "" if one.score != one.score else f"{one.score:.6f}"
-        writer.writerow([item.image, item.kind, one.label, one.decision, score, *shares])
-    write_text_atomic(folder / "predictions.csv", text.getvalue())
+        rows.append([item.image, item.kind, one.label, one.decision, score, *shares])
+    write_text_atomic(folder / "predictions.csv", sheet_text(rows))
 
 
 def lines(found: Evaluation) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from inspection.heat import heat_overlay
 from inspection.images import read_image, write_image
 from inspection.report import GREEN, RED, DrawnBox, draw_view
 from inspection.runs import file_hash, write_json_atomic, write_text_atomic
+from inspection.sheets import sheet_text
 
 Progress = Callable[[str, int, int], None]
 TARGETS = ("predicted", "known")
@@ -270,13 +269,11 @@ def _alike_with_shuffled(
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    lines: list[Sequence[object]] = [_COLUMNS]
     for row in rows:
         cells = [row.get(name, "") for name in _COLUMNS]
-        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-    write_text_atomic(path, text.getvalue())
+        lines.append([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+    write_text_atomic(path, sheet_text(lines))
 
 
 def propose(

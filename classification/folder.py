@@ -11,6 +11,7 @@ import numpy as np
 from classification.pictures import open_pictures
 from inspection.errors import InputError
 from inspection.images import list_images
+from inspection.listing import name_problems
 from inspection.masks import MASK_FOLDERS, find_masks, mask_of, read_mask
 
 _OURS = ("defect_masks",)
@@ -48,7 +49,7 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[FoundPicture]:
         classes: Names that the model knows.
 
     Raises:
-        InputError: There is nothing, or no picture.
+        InputError: There is nothing, or no picture, or names are not UTF-8.
     """
     if source.suffix.lower() == ".csv" and source.is_file():
         pictures = open_pictures(source)
@@ -62,6 +63,8 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[FoundPicture]:
             for item in pictures.items
         ]
     if source.is_file():
+        if names := name_problems([source]):
+            raise InputError(names)
         return [FoundPicture(source.name, source)]
     if not source.exists():
         raise InputError(f"{source}: there is no such file or folder; correct the path")

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from inspection.console import counted
-from inspection.errors import InputError
-from inspection.grouping import read_csv_rows
+from inspection.errors import MOST_ECHOED, InputError, shortened
+from inspection.grouping import path_problem, read_csv_rows
 from inspection.images import list_images
-from inspection.masks import MASK_FOLDERS, find_masks, header_problems, mask_of, read_mask
+from inspection.listing import name_problems
+from inspection.masks import class_folders, find_masks, header_problems, mask_of, read_mask
 from inspection.runs import file_hash
 from inspection.split import PARTS
 
@@ -54,11 +55,13 @@ class Pictures:
         root: What the paths in `items` start from.
         items: The pictures, sorted by path.
         normal: The class of good parts, None where there is none.
+        notes: What was left out, one sentence each.
     """
 
     root: Path
     items: tuple[Picture, ...]
     normal: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,7 +115,10 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
     """
     source = Path(source)
     problems: list[str] = []
+    notes: list[str] = []
     if source.suffix.lower() == ".csv":
+        if names := name_problems([source]):
+            raise InputError(names)
         root, items = source.parent, _from_csv(source)
     elif not source.is_dir():
         raise InputError(
@@ -122,9 +128,9 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
     elif (source / "train" / _NORMAL_FOLDER).is_dir():
         root, items = source, _from_defect_folders(source)
     elif (source / "train").is_dir():
-        root, items = source, _from_parts(source, problems)
+        root, items = source, _from_parts(source, problems, notes)
     else:
-        root, items = source, _from_folders(source, source, _ANYWHERE, problems)
+        root, items = source, _from_folders(source, source, _ANYWHERE, problems, notes)
     items = sorted(items, key=lambda item: item.image)
     names = {item.kind for item in items}
     if normal is not None and normal not in names:
@@ -133,19 +139,18 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
         )
     if normal is None:
         normal = next((one for one in sorted(names) if one.casefold() in NORMAL_NAMES), None)
-    found = Pictures(root, tuple(items), normal)
+    found = Pictures(root, tuple(items), normal, tuple(notes))
     _check(found, source, problems)
     return found
 
 
 def _from_folders(
-    root: Path, folder: Path, parts: frozenset[str], problems: list[str]
+    root: Path, folder: Path, parts: frozenset[str], problems: list[str], notes: list[str]
 ) -> list[Picture]:
+    list_images(folder)  # names that are not UTF-8 are refused all at once
     masks = find_masks(folder)
     items: list[Picture] = []
-    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if kind.name in MASK_FOLDERS or kind.name.startswith("."):
-            continue
+    for kind in class_folders(folder, notes):
         paths = list_images(kind)
         if not paths:
             problems.append(
@@ -156,11 +161,13 @@ def _from_folders(
             mask = None if mask is None else (folder / mask).relative_to(root).as_posix()
             items.append(Picture(path.relative_to(root).as_posix(), kind.name, mask, parts))
     if not items and not problems:
-        raise InputError(f"{folder}: holds no folder with pictures; make one for each class")
+        raise InputError(
+            [f"{folder}: holds no folder with pictures; make one for each class", *notes]
+        )
     return items
 
 
-def _from_parts(root: Path, problems: list[str]) -> list[Picture]:
+def _from_parts(root: Path, problems: list[str], notes: list[str]) -> list[Picture]:
     items = []
     separate = (root / "test").is_dir() and any(p.is_dir() for p in (root / "test").iterdir())
     own_val = (root / "val").is_dir()
@@ -172,7 +179,7 @@ def _from_parts(root: Path, problems: list[str]) -> list[Picture]:
             parts = frozenset({"train"}) if own_val else _LEARNT if separate else _ANYWHERE
         else:
             parts = frozenset({part})
-        items += _from_folders(root, folder, parts, problems)
+        items += _from_folders(root, folder, parts, problems, notes)
     return items
 
 
@@ -219,7 +226,7 @@ def _from_csv(path: Path) -> list[Picture]:
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
         where = f"{path}, line {line}"
         if len(cells) != len(header) or not row["image"] or not row["label"]:
-            problems.append(f"{where}: must hold {', '.join(header)}; complete the line")
+            problems.append(f"{where}: must hold {shortened(', '.join(header))}; complete the line")
             continue
         part = row.get("part", "")
         if part and part not in PARTS:
@@ -228,13 +235,17 @@ def _from_csv(path: Path) -> list[Picture]:
         mask = row.get("mask", "").replace("\\", "/") or None
         parts = frozenset({part}) if part else _ANYWHERE
         items.append(Picture(image, row["label"], mask, parts))
-        problems += [
-            f"{where}: {name} is not there; correct the path"
-            for name in (image, mask)
-            if name and not (path.parent / name).is_file()
-        ]
+        for name in filter(None, (image, mask)):
+            if problem := path_problem(name):
+                problems.append(f"{where}: {problem}")
+            elif not (path.parent / name).is_file():
+                problems.append(f"{where}: {shortened(name)} is not there; correct the path")
+        if len(row["label"]) > MOST_ECHOED:
+            problems.append(f"{where}: the class has {len(row['label'])} characters; shorten it")
     twice = [name for name, count in Counter(item.image for item in items).items() if count > 1]
-    problems += [f"{path}: {name} occurs twice; remove one of the lines" for name in sorted(twice)]
+    problems += [
+        f"{path}: {shortened(name)} occurs twice; remove one of the lines" for name in sorted(twice)
+    ]
     if problems:
         raise InputError(problems)
     return items

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from classification.scored import Progress
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.runs import write_text_atomic
+from inspection.sheets import sheet_text
 
 TABLE = "predictions.csv"
 NOT_DECIDED = "not decided"
@@ -28,9 +27,9 @@ class Decided:
     """What came of many files.
 
     Args:
-        pictures: Those that could be read.
-        predictions: Of each of them; of one without finite numbers the label is `NOT_DECIDED`,
-            and the decision NG.
+        pictures: All of them.
+        predictions: Of each of them; of one that could not be read the label and the decision are
+            `NOT_DECIDED`, of one without finite numbers the label is, and the decision NG.
         problems: A sentence for each that could not be read or decided.
     """
 
@@ -51,22 +50,24 @@ def decide_all(
         pictures: Which.
         on_progress: Called with pictures done and in all.
     """
-    read: list[FoundPicture] = []
-    found: list[Prediction] = []
+    unread = Prediction(NOT_DECIDED, dict.fromkeys(model.classes, np.nan), np.nan, NOT_DECIDED)
+    found = [unread] * len(pictures)
     problems: list[str] = []
     for start in range(0, len(pictures), _BATCH):
-        views: list[View] = []
-        for one in pictures[start : start + _BATCH]:
+        views: dict[int, View] = {}
+        for number, one in enumerate(pictures[start : start + _BATCH], start):
             try:
-                views.append(model.prepare(one.path))
-                read.append(one)
+                views[number] = model.prepare(one.path)
             except InputError as error:
                 problems += error.problems
         if views:
-            batch = np.stack([view.rgb for view in views])
-            found += _decided(model, batch, read[-len(views) :], problems)
+            batch = np.stack([view.rgb for view in views.values()])
+            read = [pictures[number] for number in views]
+            decided = _decided(model, batch, read, problems)
+            for number, told in zip(views, decided, strict=True):
+                found[number] = told
         on_progress(min(start + _BATCH, len(pictures)), len(pictures))
-    return Decided(tuple(read), tuple(found), tuple(problems))
+    return Decided(tuple(pictures), tuple(found), tuple(problems))
 
 
 def _decided(
@@ -89,7 +90,7 @@ def predict_files(
     output: Path,
     on_progress: Progress = lambda done, total: None,
 ) -> Decided:
-    """Decides on files and folders, and writes `predictions.csv`.
+    """Decides on files and folders, and writes `predictions.csv`, with a row for each picture.
 
     Args:
         model: The classifier.
@@ -102,13 +103,11 @@ def predict_files(
     """
     pictures = [one for path in paths for one in find_pictures(path, model.classes)]
     result = decide_all(model, pictures, on_progress)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "label", "decision", "score", *model.classes])
+    rows: list[list[str]] = [["file", "label", "decision", "score", *model.classes]]
     for one, told in zip(result.pictures, result.predictions, strict=True):
         score = "" if told.score != told.score else f"{told.score:.6f}"
         shares = [told.probability[name] for name in model.classes]
         shares = ["" if share != share else f"{share:.6f}" for share in shares]
-        writer.writerow([str(one.path), told.label, told.decision, score, *shares])
-    write_text_atomic(output / TABLE, text.getvalue())
+        rows.append([str(one.path), told.label, told.decision, score, *shares])
+    write_text_atomic(output / TABLE, sheet_text(rows))
     return result

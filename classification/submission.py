@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,11 +13,10 @@ from classification.folder import FoundPicture, find_pictures
 from classification.model import Classifier
 from classification.predict_files import decide_all
 from classification.scored import Progress
-from inspection.errors import InputError
+from inspection.console import counted
+from inspection.errors import InputError, few
 from inspection.grouping import read_csv_rows
 from inspection.runs import write_text_atomic
-
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,11 @@ def submit(
     output: Path = Path("submission.csv"),
     answers: Sequence[str] | None = None,
     on_progress: Progress = lambda done, total: None,
+    say: Callable[[str], None] = print,
 ) -> tuple[Counter[str], dict[str, str]]:
     """Writes the answers: the sample's names, order and number of rows, or nothing.
+
+    Pictures that the sample does not name are left out, and said.
 
     Args:
         model: The classifier.
@@ -88,17 +90,32 @@ def submit(
             class names where the sample holds some, else, of two classes, 0 for the first
             (the normal one) and 1 for the other.
         on_progress: Called with pictures done and in all.
+        say: Told what is left out.
 
     Returns:
         How often each answer was given, and what stands for which class.
 
     Raises:
-        InputError: The sample cannot be read, a name has no picture or a picture no name, or a
-            picture cannot be read.
+        InputError: The sample cannot be read, a name has no picture or more than one, or a picture
+            cannot be read.
     """
-    sample = read_sample(sample_path)
     folder = images or sample_path.parent / "images"
-    pictures = _paired(sample, find_pictures(folder, model.classes), folder)
+    problems: list[str] = []
+    if not folder.exists():
+        where = f"--images {images}" if images else f"--images: left out, and {folder}"
+        problems.append(f"{where}: there is no such folder; name the folder of the images")
+    try:
+        sample = read_sample(sample_path)
+    except InputError as error:
+        raise InputError([*error.problems, *problems]) from error
+    if problems:
+        raise InputError(problems)
+    pictures, extra = _paired(sample, find_pictures(folder, model.classes), folder)
+    if extra:
+        say(
+            f"{folder}: {counted(len(extra), 'image')} more than {sample_path} names "
+            f"({few(extra)}); left out."
+        )
     words = _words(model, sample, answers)
     found = decide_all(model, pictures, on_progress)
     if found.problems:
@@ -112,7 +129,10 @@ def submit(
     return Counter(given), words
 
 
-def _paired(sample: Sample, found: list[FoundPicture], folder: Path) -> list[FoundPicture]:
+def _paired(
+    sample: Sample, found: list[FoundPicture], folder: Path
+) -> tuple[list[FoundPicture], list[str]]:
+    """The picture of each name, in the sample's order, and the pictures that it does not name."""
     by_name: dict[str, list[FoundPicture]] = {}
     for one in found:
         # A sample may leave out folders, or the suffix.
@@ -123,27 +143,21 @@ def _paired(sample: Sample, found: list[FoundPicture], folder: Path) -> list[Fou
     if missing:
         problems.append(
             f"{sample.path}: {len(missing)} of its names have no picture in {folder} "
-            f"({_few(missing)}); add the pictures, or correct --images"
+            f"({few(missing)}); add the pictures, or correct --images"
         )
     for name in sample.names:
         candidates = by_name.get(name, [])
         if len(candidates) > 1:
             problems.append(
-                f"{sample.path}: {name} could be {_few([c.image for c in candidates])}; give the "
+                f"{sample.path}: {name} could be {few([c.image for c in candidates])}; give the "
                 "pictures different names"
             )
         if candidates:
             chosen.append(candidates[0])
             used.add(candidates[0].image)
-    extra = [one.image for one in found if one.image not in used]
-    if extra and not problems:
-        problems.append(
-            f"{folder}: {len(extra)} pictures are not in {sample.path} ({_few(extra)}); remove "
-            "them, or take the sample file that belongs to these pictures"
-        )
     if problems:
         raise InputError(problems)
-    return chosen
+    return chosen, [one.image for one in found if one.image not in used]
 
 
 def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> dict[str, str]:
@@ -158,12 +172,8 @@ def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> 
         return {name: name for name in model.classes}
     if len(model.classes) > 2:
         raise InputError(
-            f"{sample.path}: its answers ({_few(sorted({*sample.answers}))}) are no class names, "
+            f"{sample.path}: its answers ({few(sorted({*sample.answers}))}) are no class names, "
             f"and the model has {len(model.classes)} classes ({', '.join(model.classes)}); say "
             "what to write for each, in this order, by --answers, such as --answers 0,1,1"
         )
     return {name: str(number) for number, name in enumerate(model.classes)}
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

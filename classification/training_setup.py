@@ -24,6 +24,7 @@ from classification.settings import SETTINGS, ClassificationSettings
 from inspection import training_log
 from inspection.backbones import match_imagenet_inputs
 from inspection.console import counted
+from inspection.depth import bits_note
 from inspection.errors import InputError
 from inspection.gradients import wants_jit
 from inspection.images import image_size, write_image
@@ -125,6 +126,8 @@ def prepare(
     )
     for line in describe(data):
         say(line)
+    if note := bits_note(list(map(data.pictures.path, data.pictures.items)), settings.bits):
+        say(f"Warning: {note}.")
     items = data.part("train")
     _check_paste(settings, data)
     _check_roi(settings, data)

@@ -13,34 +13,28 @@ import numpy as np
 from inspection.boxes import ImageLabels, clip_boxes, valid_boxes
 from inspection.errors import InputError
 from inspection.images import image_size, list_images
-from inspection.voc import PROPOSAL, VocFile, is_sealed, read_voc, write_voc
+from inspection.listing import list_files
+from inspection.voc import VocFile, guess, read_voc, write_voc
 
 Unlabelled = Literal["skip", "normal"]
-
-PROPOSAL_MEND = (
-    "is a proposal that nobody has looked at; open it with `python -m detection label --proposals "
-    "FOLDER`, correct it and save it, or remove the file"
-)
-"""What to do with an XML that no person has saved."""
 
 _LOG = logging.getLogger(__name__)
 
 
-def list_annotations(annotations_dir: str | Path) -> list[Path]:
-    """All XML files of a folder and the folders below it, sorted; hidden ones are left out.
+def list_annotations(annotations_dir: str | Path, problems: list[str] | None = None) -> list[Path]:
+    """All XML files of a folder and the folders below it; see `inspection.listing.list_files`.
 
     Raises:
-        InputError: The folder does not exist.
+        InputError: The folder does not exist, or names are not UTF-8.
     """
-    folder = Path(annotations_dir)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give the folder that holds the annotations")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() == ".xml"
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+    return list_files(annotations_dir, (".xml",), "annotations", problems)
+
+
+def guess_problem(what: str) -> str:
+    """Why an XML of `what`, see `inspection.voc.guess`, is no label, and what to do with it."""
+    return (
+        f"is {what} that nobody has looked at; open it with `python -m detection label "
+        "--proposals FOLDER`, correct it and save it, or remove the file"
     )
 
 
@@ -52,15 +46,16 @@ class ImageIndex:
 
     Args:
         images_dir: The images folder.
+        problems: See `inspection.listing.list_files`.
 
     Raises:
-        InputError: The folder does not exist.
+        InputError: The folder does not exist, or names are not UTF-8.
     """
 
-    def __init__(self, images_dir: str | Path) -> None:
+    def __init__(self, images_dir: str | Path, problems: list[str] | None = None) -> None:
         self.folder = Path(images_dir)
         self.images = tuple(
-            path.relative_to(self.folder).as_posix() for path in list_images(self.folder)
+            path.relative_to(self.folder).as_posix() for path in list_images(self.folder, problems)
         )
         self._known = frozenset(self.images)
         self._by_path = {_composed(image): image for image in self.images}
@@ -133,8 +128,8 @@ class ImageIndex:
                 f"({', '.join(found[:4])}); give the images different names"
             )
         return "", (
-            f"{voc.path}: the image {meant!r} is not in {self.folder}; add the image or remove "
-            "the XML file"
+            f"{voc.path}: the image {meant!r} is not in {self.folder}; add the image, remove the "
+            "XML file, or correct --images"
         )
 
 
@@ -166,18 +161,18 @@ def read_annotations(
             name one image, or a box is zero-sized, inverted or outside; all of them at once.
     """
     folder = Path(annotations_dir)
-    index = ImageIndex(images_dir)
     problems: list[str] = []
+    index = ImageIndex(images_dir, problems)
     notes: list[str] = []
     labels: dict[str, ImageLabels] = {}
-    for path in list_annotations(folder):
+    for path in list_annotations(folder, problems):
         try:
-            voc = read_voc(path, one_based)
+            voc = read_voc(path, one_based, problems)
         except InputError as error:
             problems.extend(error.problems)
             continue
-        if voc.database.startswith(PROPOSAL) and is_sealed(path, PROPOSAL):
-            problems.append(f"{path}: {PROPOSAL_MEND}")
+        if what := guess(voc):
+            problems.append(f"{path}: {guess_problem(what)}")
             continue
         image, problem = index.match(voc, folder)
         if problem:

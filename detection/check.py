@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from detection.annotations import PROPOSAL_MEND, ImageIndex, list_annotations
-from detection.table import CSV_NAME, read_table
-from inspection.errors import InputError
+from detection.annotations import ImageIndex, guess_problem, list_annotations
+from detection.table import CSV_NAME, survey_table
+from inspection.errors import InputError, alike, one_line
 from inspection.images import read_image
 from inspection.split import equal_files
-from inspection.voc import PROPOSAL, VocFile, VocObject, is_sealed, read_voc
+from inspection.voc import VocFile, VocObject, guess, read_voc
 
 KINDS = (
+    "file name",
     "malformed XML",
+    "boxes nobody has looked at",
     "missing image",
     "unreadable image",
     "image size",
@@ -31,6 +33,8 @@ KINDS = (
     "stale path",
     "malformed table",
 )
+
+_GROUPED = 5  # equal problems that still get a line each
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,25 @@ def check(
     Raises:
         InputError: One of the folders does not exist, or there is nothing to look at.
     """
-    survey = _Survey(Path(annotations_dir), ImageIndex(images_dir), classes, one_based)
-    if not survey.index.images and not list_annotations(survey.folder):
+    missing = [
+        f"{folder}: is no folder; give the folder that holds the {what}"
+        for folder, what in ((annotations_dir, "annotations"), (images_dir, "images"))
+        if not Path(folder).is_dir()
+    ]
+    if missing:
+        raise InputError(missing)
+    names: list[str] = []
+    index = ImageIndex(images_dir, names)
+    files = list_annotations(annotations_dir, names)
+    if not index.images and not files and not names:
         raise InputError(
             f"{annotations_dir} and {images_dir}: hold neither XML nor an image; bring pictures "
             "there with `python -m detection resize`, then label them"
         )
+    survey = _Survey(Path(annotations_dir), files, index, classes, one_based)
+    for sentence in names:
+        place, _, message = sentence.partition(": ")
+        survey.add(place, "", "file name", message)
     survey.read()
     survey.compare_classes()
     survey.compare_images()
@@ -92,9 +109,15 @@ class _Survey:
     """What one pass over the files has seen so far."""
 
     def __init__(
-        self, folder: Path, index: ImageIndex, classes: Sequence[str] | None, one_based: bool
+        self,
+        folder: Path,
+        files: Sequence[Path],
+        index: ImageIndex,
+        classes: Sequence[str] | None,
+        one_based: bool,
     ) -> None:
         self.folder = folder
+        self.files = files
         self.index = index
         self.classes = None if classes is None else tuple(classes)
         self.one_based = one_based
@@ -108,7 +131,7 @@ class _Survey:
     def add(
         self, file: Path | str, where: str, kind: str, message: str, repaired: bool = False
     ) -> None:
-        self.problems.append(Problem(str(file), where, kind, message, repaired))
+        self.problems.append(Problem(str(file), where, kind, one_line(message), repaired))
 
     def read(self) -> None:
         """Reads every image and every XML file."""
@@ -116,26 +139,30 @@ class _Survey:
             sizes = pool.map(_size_or_error, (self.index.folder / i for i in self.index.images))
             for image, size in zip(self.index.images, sizes, strict=True):
                 if isinstance(size, InputError):
-                    self._sentences(self.index.folder / image, "unreadable image", size)
+                    path = self.index.folder / image
+                    self._sentences(path, "unreadable image", size.problems)
                 else:
                     self.sizes[image] = size
-        for path in list_annotations(self.folder):
+        for path in self.files:
+            fields: list[str] = []
             try:
-                voc = read_voc(path, self.one_based)
+                voc = read_voc(path, self.one_based, fields)
             except InputError as error:
-                self._sentences(path, "malformed XML", error)
+                self._sentences(path, "malformed XML", error.problems)
                 # The image is labelled, however badly: it is not reported a second time.
                 for image in self.index.candidates(_unread(path), self.folder):
                     self.labelled.setdefault(image, path)
                 continue
-            if voc.database.startswith(PROPOSAL) and is_sealed(path, PROPOSAL):
-                self.add(path, "database", "proposal", PROPOSAL_MEND)
+            self._sentences(path, "malformed XML", fields)
+            if what := guess(voc):
+                self.add(path, "database", "boxes nobody has looked at", guess_problem(what))
             self._image(voc)
             self._objects(voc)
 
-    def _sentences(self, path: Path, kind: str, error: InputError) -> None:
-        for sentence in error.problems:
-            found = re.match(r"(?:, (line \d+))?: (.*)", sentence.removeprefix(str(path)), re.S)
+    def _sentences(self, path: Path, kind: str, problems: Sequence[str]) -> None:
+        for sentence in problems:
+            rest = sentence.removeprefix(str(path)).removeprefix(one_line(str(path)))
+            found = re.match(r"(?:, (line \d+))?: (.*)", rest, re.S)
             where, message = (found[1] or "", found[2]) if found else ("", sentence)
             self.add(path, where, kind, message)
 
@@ -234,9 +261,9 @@ class _Survey:
                 "zero or inverted box",
                 f"the {item.name} box {_edges(item)} {fault}; draw it again or remove it",
             )
-            return
         width, height = size or (float("inf"), float("inf"))
-        if item.xmin < 0 or item.ymin < 0 or item.xmax > width or item.ymax > height:
+        xs, ys = (item.xmin, item.xmax), (item.ymin, item.ymax)
+        if min(*xs, *ys) < 0 or max(xs) > width or max(ys) > height:
             frame = f"of {width} x {height} pixels" if size else "(an edge is below 0)"
             self.add(
                 path,
@@ -286,11 +313,25 @@ class _Survey:
         path = self.folder / CSV_NAME
         listed: set[str] = set()
         if path.is_file():
+            lines: list[str] = []
             try:
-                labels = read_table(path, images_dir=self.index.folder, warnings=[])
-                listed = {item.image for item in labels if not item.source}
+                labels, gone = survey_table(path, self.index, lines)
             except InputError as error:
-                self._sentences(path, "malformed table", error)
+                labels, gone, lines = [], [], list(error.problems)
+            self._sentences(path, "malformed table", lines)
+            listed = {item.image for item in labels if not (item.source and self.files)}
+            for item in gone:
+                # Beside XML files a row that came from one is made again with them.
+                if item.source and self.files:
+                    continue
+                fix = "its rows are dropped" if self.files else "add it or remove its rows"
+                self.add(
+                    path,
+                    "",
+                    "missing image",
+                    f"the image {item.image!r} is not in {self.index.folder}; {fix}",
+                    repaired=bool(self.files),
+                )
         for image in self.index.images:
             if image not in self.labelled and image not in listed:
                 self.add(
@@ -300,6 +341,30 @@ class _Survey:
                     "has no labels and is not used; label it, or save it in labelImg without a "
                     "box if it is normal",
                 )
+
+
+def grouped(problems: Sequence[Problem]) -> list[tuple[Problem, list[str]]]:
+    """Problems that differ only in file, name or number, those to be fixed before the others.
+
+    Args:
+        problems: As `check` returns them.
+
+    Returns:
+        The first of each group, with the files and lines of all; groups of up to five stay apart.
+    """
+    groups: dict[tuple[bool, str, str], list[Problem]] = defaultdict(list)
+    for item in sorted(problems, key=lambda problem: problem.repaired):
+        groups[item.repaired, item.kind, alike(f": {item.message}")].append(item)
+    found = []
+    for same in groups.values():
+        apart = [[item] for item in same] if len(same) <= _GROUPED else [same]
+        found += [(part[0], list(map(_place, part))) for part in apart]
+    return found
+
+
+def _place(problem: Problem) -> str:
+    line = f" {problem.where}" if problem.where.startswith("line ") else ""
+    return f"{Path(problem.file).name}{line}"
 
 
 def _size_or_error(path: Path) -> tuple[int, int] | InputError:

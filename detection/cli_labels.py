@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inspection.console import console, counted, progress, reports_errors, say
-from inspection.errors import InputError
+from inspection.errors import InputError, printable
 
 Annotations = Annotated[Path, typer.Option(help="Folder of labelImg XML files.")]
 Images = Annotated[Path, typer.Option(help="Folder of the images.")]
@@ -86,6 +86,7 @@ def resize(
             source_annotations,
             one_based,
             on_progress,
+            say,
         )
     say(
         f"{counted(result.written, 'image')} written to {images}, {result.unchanged} up to date; "
@@ -163,15 +164,19 @@ def check(
 ) -> None:
     """Lists everything that is wrong with labels and images; exits 2 if anything is."""
     from detection.check import check as look
+    from detection.check import grouped
 
     names = [name.strip() for name in classes.split(",")] if classes else None
     problems = look(annotations, images, names, one_based)
     table = Table(title=counted(len(problems), "finding"))
     for name in ("kind", "file", "where", "what, and the mend"):
         table.add_column(name, overflow="fold")
-    for item in sorted(problems, key=lambda problem: problem.repaired):
+    for item, places in grouped(problems):
         kind = f"{item.kind} (repaired)" if item.repaired else item.kind
-        table.add_row(kind, Path(item.file).name, item.where, item.message)
+        file, where = Path(item.file).name, item.where
+        if len(places) > 1:
+            kind, file, where = f"{len(places)} x {kind}", ", ".join(places), ""
+        table.add_row(kind, printable(file), where, item.message)
     errors = sum(not item.repaired for item in problems)
     if problems:
         console.print(table)

@@ -109,11 +109,11 @@ def blob_average_precision(dataset: Dataset, images: Path) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: `python -m detection.demo [--folder DIR]`."""
-    from rich.console import Console
+    from inspection.console import plain_console
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"))
-    demo(parser.parse_args(arguments).folder, Console(highlight=False))
+    demo(parser.parse_args(arguments).folder, plain_console())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from inspection.report import (
     versions,
     write_bytes,
 )
-from inspection.runs import atomic_path, write_json_atomic, write_text_atomic
+from inspection.runs import write_json_atomic, write_text_atomic
+from inspection.sheets import sheet_text
 
 CARDS = 24
 PACKAGES = (
@@ -383,12 +383,11 @@ def _with_parts(rate: Rate, by_part: Sequence[float] | None) -> str:
 
 
 def _write_images_csv(evaluation: Evaluation, path: Path) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        columns = ("image", "truth", "score", "decision", "boxes", "found", "missed")
-        columns = (*columns, "false_alarms", "labels")
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for entry in evaluation.images:
-            row = {name: getattr(entry, name) for name in columns}
-            row["score"], row["labels"] = f"{entry.score:.6f}", ";".join(entry.labels)
-            writer.writerow(row.values())
+    columns = ("image", "truth", "score", "decision", "boxes", "found", "missed")
+    columns = (*columns, "false_alarms", "labels")
+    rows: list[Sequence[object]] = [columns]
+    for entry in evaluation.images:
+        row = {name: getattr(entry, name) for name in columns}
+        row["score"], row["labels"] = f"{entry.score:.6f}", ";".join(entry.labels)
+        rows.append(list(row.values()))
+    write_text_atomic(path, sheet_text(rows))

@@ -27,6 +27,7 @@ from inspection.detection_files import box_values
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.images import Image8, list_images, read_image
+from inspection.listing import name_problems
 from inspection.operating_point import OperatingPoint
 
 _DEFAULT_THRESHOLD = 0.5
@@ -331,12 +332,13 @@ def _listed(
 ) -> list[tuple[Path, str]]:
     """Absolute paths of all pictures, each once, and their names relative to what was given."""
     listed: dict[Path, str] = {}
+    names: list[str] = []
     for given in paths:
         path = Path(os.path.abspath(given))  # noqa: PTH100  resolve() would follow links
         if path.is_dir():
             # Results below a folder of pictures are no pictures of the next call.
-            found = [image for image in list_images(path) if overlays not in image.parents]
-            if not found:
+            found = [image for image in list_images(path, names) if overlays not in image.parents]
+            if not found and not names:
                 problems.append(
                     f"{given}: holds no PNG, JPEG, BMP or TIFF image; give another folder"
                 )
@@ -346,12 +348,8 @@ def _listed(
             listed.setdefault(path, path.name)
         else:
             problems.append(f"{given}: there is no such file or folder; correct the path")
-    for path in list(listed):
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            problems.append(f"{path!r}: the name is not UTF-8, so no table can hold it; rename it")
-            del listed[path]
+    if names := [*names, *name_problems(listed)]:
+        raise InputError(names)
     return list(listed.items())
 
 

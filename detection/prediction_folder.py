@@ -6,8 +6,6 @@ is written before that line or, like the CSV, from the lines.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +14,12 @@ from typing import Any, TextIO
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
 from detection.table import CSV_NAME as LABELS_NAME
-from inspection.detection_files import EDGES, PREDICTION, overlay, write_prediction
+from inspection.detection_files import EDGES, overlay, write_prediction
 from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
 from inspection.runs import write_json_atomic, write_text_atomic
-from inspection.voc import is_sealed, read_voc
+from inspection.sheets import sheet_text
+from inspection.voc import PREDICTION, is_sealed, read_voc
 
 FORMATS = ("csv", "jsonl", "xml", "overlay")
 CSV_HEADER = ("image", *EDGES, "label", "score")
@@ -112,12 +111,10 @@ class OutputFolder:
     def write_tables(self, problems: Sequence[str]) -> None:
         """Writes the CSV from all records, and the list of problems."""
         if "csv" in self._formats:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(CSV_HEADER)
+            rows: list[Sequence[object]] = [CSV_HEADER]
             for record in sorted(self.records.values(), key=lambda item: item["image"]):
-                writer.writerows(_rows(record))
-            write_text_atomic(self._folder / CSV_NAME, text.getvalue())
+                rows += _rows(record)
+            write_text_atomic(self._folder / CSV_NAME, sheet_text(rows))
         if problems:
             write_text_atomic(self._folder / PROBLEMS, "\n".join(problems) + "\n")
         else:

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from detection.annotations import ImageIndex, boxes_within, list_annotations
+from detection.annotations import ImageIndex, boxes_within, guess_problem, list_annotations
+from detection.resize_sources import describe_sources
 from inspection.boxes import clip_boxes
 from inspection.errors import InputError
 from inspection.images import (
@@ -27,14 +28,12 @@ from inspection.images import (
     list_images,
     read_image,
 )
+from inspection.listing import name_problems
 from inspection.runs import atomic_path, file_hash
-from inspection.voc import is_sealed, read_voc, seal, whole_boxes, write_voc
+from inspection.voc import FITTED, guess, is_sealed, read_voc, seal, whole_boxes, write_voc
 
 _RECORD = b"inspection-fit"
 """Keyword of the PNG text chunk that says what the image was made from."""
-
-_DATABASE = "fitted by inspection"
-"""`<database>` of a carried XML, before a hash of its boxes: an edit by hand shows."""
 
 _HEADER_END = 33
 """Bytes of a PNG file's signature and header chunk."""
@@ -94,6 +93,7 @@ def resize(
     source_annotations: str | Path | None = None,
     one_based: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ResizeResult:
     """Brings images of any size and kind to `size` x `size` PNG, and their boxes with them.
 
@@ -111,6 +111,7 @@ def resize(
         source_annotations: Folder of the sources' XML files; beside the images where left out.
         one_based: True for VOC-devkit files, see `inspection.voc.read_voc`.
         on_progress: Called with the number of images done and of all.
+        say: Told, before anything is written, which images are taken.
 
     Returns:
         Counts and problems.
@@ -126,6 +127,8 @@ def resize(
     sources = _sources(src, images_dir)
     problems: list[str] = []
     xml_of = _source_xml(src, sources, source_annotations, problems)
+    for line in describe_sources(src, sources, xml_of, bits):
+        say(line)
     out_xml = None if annotations_dir is None else Path(annotations_dir)
     jobs = [
         _Job(
@@ -170,6 +173,8 @@ def _sources(src: Path, images_dir: Path) -> list[Path]:
     elif not src.exists():
         raise InputError(f"{src}: there is no such file or folder; correct the path")
     elif src.is_file() and src.suffix.lower() in IMAGE_SUFFIXES:
+        if names := name_problems([src]):
+            raise InputError(names)
         sources = [src]
     else:
         raise InputError(f"{src}: is no image and no folder; give PNG, JPEG, BMP or TIFF files")
@@ -292,7 +297,7 @@ def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, 
     moved = any(before.get(key) != record[key] for key in decisive)
     if not moved or job.xml is None or not job.xml.exists():
         return
-    if job.source_xml is None or not is_sealed(job.xml, _DATABASE):
+    if job.source_xml is None or not is_sealed(job.xml, FITTED):
         raise InputError(
             f"{job.source}: the boxes in {job.xml} fit the present {job.image.name} and would not "
             "fit the new one; move both away, or replace them with --force"
@@ -314,9 +319,11 @@ def _carried(job: _Job, fit: Fit) -> _Carried:
     if job.xml.exists():
         if job.xml.samefile(job.source_xml):
             return _Carried(kept=True)
-        if not job.force and not is_sealed(job.xml, _DATABASE):
+        if not job.force and not is_sealed(job.xml, FITTED):
             return _Carried(kept=True)
     voc = read_voc(job.source_xml, job.one_based)
+    if what := guess(voc):
+        raise InputError(f"{job.source_xml}: {guess_problem(what)}")
     stated = (voc.width, voc.height)
     if all(stated) and stated != fit.source:
         raise InputError(
@@ -324,15 +331,21 @@ def _carried(job: _Job, fit: Fit) -> _Carried:
             f"has {fit.source[0]} x {fit.source[1]}; correct <size> if the boxes fit the image"
         )
     problems: list[str] = []
+    outside: list[str] = []
     where = [f"{job.source_xml}, line {item.line}" for item in voc.objects]
-    boxes = boxes_within([item.xyxy for item in voc.objects], where, fit.source, problems, [])
+    boxes = boxes_within([item.xyxy for item in voc.objects], where, fit.source, problems, outside)
+    # Clipped once and stored, a box drawn on another image would never show again.
+    problems += [
+        f"{note.removesuffix(' and was clipped')}; draw it again, or correct the edge"
+        for note in outside
+    ]
     if problems:
         raise InputError(problems)
     fitted = clip_boxes(fit.to_fitted(boxes), job.size, job.size)
     edges = whole_boxes(fitted, job.size, job.size)
     label = [item.name for item in voc.objects]
     difficult = [item.difficult for item in voc.objects]
-    database = seal(_DATABASE, edges, label, difficult)
+    database = seal(FITTED, edges, label, difficult)
     if job.xml.exists() and not job.force and read_voc(job.xml).database == database:
         return _Carried()
     write = functools.partial(

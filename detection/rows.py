@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from inspection.errors import InputError
+from inspection.errors import MOST_ECHOED
 
 HEADER = ("image", "xmin", "ymin", "xmax", "ymax", "label", "difficult", "source")
 RETINANET_COLUMNS = HEADER[:6]
@@ -29,34 +26,6 @@ class TableRow:
     label: str
     difficult: bool
     source: str
-
-
-def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a CSV file that are not empty, with their numbers.
-
-    Raises:
-        InputError: The file is missing, not UTF-8, or not CSV.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}, line {line}: is not UTF-8; save the file as CSV UTF-8"
-        ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: is not CSV ({error}); correct the line"
-        ) from error
 
 
 def parse_row(
@@ -95,6 +64,12 @@ def parse_row(
         problems.append(f"{where}: difficult is {flag[:40]!r}; it must be 0 or 1")
     if not name.strip():
         problems.append(f"{where}: the box has no class; name it")
+    elif len(name) > MOST_ECHOED:
+        problems.append(
+            f"{where}: the class name has {len(name)} characters; give it one of at most "
+            f"{MOST_ECHOED}"
+        )
+        return None
     elif known is not None and name not in known:
         problems.append(
             f"{where}: the class {name!r} is not in the class list; correct it or add it there"

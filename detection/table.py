@@ -27,10 +27,10 @@ from detection.rows import (
     TableRow,
     number_text,
     parse_row,
-    read_cells,
 )
 from inspection.boxes import ImageLabels
-from inspection.errors import InputError
+from inspection.errors import MOST_ECHOED, InputError
+from inspection.grouping import path_problem, read_csv_rows
 from inspection.images import image_size
 from inspection.runs import may_write, write_text_atomic
 
@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 CSV_NAME = "annotations.csv"
+_DIGITS = 9  # of a class's number
 
 
 def read_table(
@@ -62,8 +63,9 @@ def read_table(
         csv_path: The table, UTF-8.
         classes_path: Class names that may occur; every name may where left out.
         images_dir: Where the images lie. Given, a path relative to the table or one that has
-            gone stale is put right by its file name, and boxes are clipped to their image.
-            Left out, paths stay as written, with `/` between folders.
+            gone stale is put right by its file name, boxes are clipped to their image, and a path
+            that leads out of the folder is refused. Left out, paths stay as written, with `/`
+            between folders.
         warnings: Collects a sentence for each box that was clipped; where left out, logged.
 
     Returns:
@@ -79,6 +81,27 @@ def read_table(
     labels = _read(Path(csv_path), index, notes, known)
     report(notes, warnings)
     return labels
+
+
+def survey_table(
+    path: Path, index: ImageIndex, problems: list[str]
+) -> tuple[list[ImageLabels], list[ImageLabels]]:
+    """What can be read of a table, whatever else is wrong with it.
+
+    Args:
+        path: The table.
+        index: The images.
+        problems: Takes a sentence for each line that does not read as a row.
+
+    Returns:
+        The labels whose images are there, and those whose images are not.
+
+    Raises:
+        InputError: The file is no CSV at all.
+    """
+    labels = _read(path, index, [], problems=problems)
+    there = [item for item in labels if item.image in index]
+    return there, [item for item in labels if item.image not in index]
 
 
 def write_table(csv_path: str | Path, labels: Iterable[ImageLabels]) -> None:
@@ -120,11 +143,13 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     numbered: dict[str, int] = {}
     problems: list[str] = []
-    for line, cells in read_cells(path):
+    for line, cells in read_csv_rows(path):
         where = f"{path}, line {line}"
         name, number = cells[0].strip(), cells[1].strip() if len(cells) > 1 else str(len(numbered))
-        if not name or len(cells) > 2 or not number.isdecimal():
+        if not name or len(cells) > 2 or not number.isdecimal() or len(number) > _DIGITS:
             problems.append(f"{where}: must be a class name, or a name, a comma and a number")
+        elif len(name) > MOST_ECHOED:
+            problems.append(f"{where}: the name has {len(name)} characters; shorten it")
         elif name in numbered:
             problems.append(f"{where}: the class {name!r} occurs twice; remove one")
         elif int(number) in numbered.values():
@@ -169,15 +194,18 @@ def labels_for(
     """
     folder = Path(annotations_dir)
     path = folder / CSV_NAME
-    files = list_annotations(folder)
-    if not files and not path.is_file():
+    names: list[str] = []
+    files = list_annotations(folder, names)
+    if not names and not files and not path.is_file():
         if unlabelled == "normal":
             return read_annotations(folder, images_dir, one_based, unlabelled, warnings)
         raise InputError(
             f"{folder}: holds no XML file and no {CSV_NAME}; label images first, with "
             "`python -m detection label`"
         )
-    index = ImageIndex(images_dir)
+    index = ImageIndex(images_dir, names)
+    if names:
+        raise InputError(names)
     if not files:
         labels = _stored(path, index, warnings)
     else:
@@ -195,11 +223,12 @@ def _read(
     index: ImageIndex | None,
     notes: list[str],
     known: Sequence[str] | None = None,
+    problems: list[str] | None = None,
 ) -> list[ImageLabels]:
-    problems: list[str] = []
+    found: list[str] = []
     rows: list[TableRow] = []
     columns: Sequence[str] = ()
-    for line, cells in read_cells(path):
+    for line, cells in read_csv_rows(path):
         if not columns:
             names = [cell.strip().lower() for cell in cells]
             if set(RETINANET_COLUMNS) <= set(names) <= set(HEADER):
@@ -208,12 +237,14 @@ def _read(
                 columns = names
                 continue
             columns = RETINANET_COLUMNS
-        row = parse_row(f"{path}, line {line}", line, cells, columns, known, problems)
+        row = parse_row(f"{path}, line {line}", line, cells, columns, known, found)
         if row is not None:
             rows.append(row)
-    labels = _by_image(path, rows, index, problems, notes)
-    if problems:
-        raise InputError(problems)
+    labels = _by_image(path, rows, index, found, notes)
+    if found and problems is None:
+        raise InputError(found)
+    if found:
+        problems += found
     return labels
 
 
@@ -309,6 +340,10 @@ def _by_image(
     grouped: dict[str, list[TableRow]] = {}
     for row in rows:
         image = row.image if index is None else _located(row.image, path.parent, index)
+        lost = index is not None and image not in index
+        if lost and (problem := path_problem(image)):
+            problems.append(f"{path}, line {row.line}: the image {problem}")
+            continue
         grouped.setdefault(image, []).append(row)
     labels = []
     for image, group in grouped.items():
@@ -323,8 +358,6 @@ def _by_image(
         xyxy = boxes_within([row.box for row in boxes], where, size, problems, notes)
         names = tuple(row.label for row in boxes)
         difficult = np.array([row.difficult for row in boxes], bool)
-        if problems:
-            continue
         labels.append(ImageLabels(image, xyxy, names, difficult, group[0].source))
     return labels
 

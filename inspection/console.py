@@ -12,12 +12,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from inspection.errors import InputError
+from inspection.errors import InputError, printable
 from inspection.last_handler import reported
 
+
+def plain_console(**options: Any) -> Console:
+    """A console that shows text as it is: a class named `[red]` or `:bug:` is a name."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 # A file has no width of its own, and rich's 80 columns would fold class names.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-stderr = Console(stderr=True, highlight=False)
+console = plain_console(width=None if sys.stdout.isatty() else 120)
+stderr = plain_console(stderr=True)
 
 
 def reports_errors(command: Callable[..., Any]) -> Callable[..., None]:
@@ -82,4 +88,4 @@ def numbers_of(option: str, text: str, count: int) -> tuple[float, ...]:
 
 def say(text: str) -> None:
     """Prints one line as it is."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(printable(text), soft_wrap=True)

@@ -13,12 +13,9 @@ from inspection.errors import InputError
 from inspection.images import IMAGE_SUFFIXES, Image8, read_image, write_image
 from inspection.report import DrawnBox, draw_view
 from inspection.runs import write_json_atomic
-from inspection.voc import seal, whole_boxes, write_voc
+from inspection.voc import PREDICTION, seal, whole_boxes, write_voc
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
-PREDICTION = "predicted by inspection"
-"""`<database>` of a written XML, before a hash of its boxes: a human's edit shows."""
-
 # Bright ones that the colour-blind tell apart too (Okabe and Ito 2008), and lighter kin of them.
 CLASS_COLOURS = (
     *((230, 159, 0), (86, 180, 233), (0, 178, 130), (240, 228, 66)),

@@ -5,10 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+import signal
+import threading
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from inspection.errors import InputError
+from inspection.errors import InputError, few, first_line, shortened
+
+_SECONDS = 5  # that a regular expression may take for one image
+_LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def grouping_by(group_by: str | Path | None) -> Callable[[str], str]:
@@ -17,21 +25,24 @@ def grouping_by(group_by: str | Path | None) -> Callable[[str], str]:
     Args:
         group_by: A regular expression with one capture group, searched in the file name, then
             in the path; or a CSV file with the columns `image` and `group` (another name will
-            do); None makes every image a group of its own.
+            do), whose images are found by path, by name, or by name without folder and suffix;
+            None makes every image a group of its own.
 
     Raises:
         InputError: It is no such expression or file; every bad line is named.
     """
     if group_by is None:
         return lambda image: image
-    if isinstance(group_by, Path) or group_by.lower().endswith(".csv"):
+    if _is_table(group_by):
         return _grouping_by_table(Path(group_by))
     try:
-        pattern = re.compile(group_by)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            pattern = re.compile(group_by)
+    except (re.error, OverflowError, RecursionError, MemoryError) as error:
         raise InputError(
-            f"--group-by {group_by!r}: is no regular expression ({error}); an example that takes "
-            r"all before the last underscore is '(.+)_\d+'"
+            f"--group-by {group_by!r}: is no regular expression ({first_line(error)}); an example "
+            r"that takes all before the last underscore is '(.+)_\d+'"
         ) from error
     if pattern.groups != 1:
         raise InputError(
@@ -40,13 +51,101 @@ def grouping_by(group_by: str | Path | None) -> Callable[[str], str]:
         )
 
     def group(image: str) -> str:
-        found = pattern.search(PurePosixPath(image).name) or pattern.search(image)
+        try:
+            with _time_limit():
+                found = pattern.search(PurePosixPath(image).name) or pattern.search(image)
+        except TimeoutError as error:
+            raise InputError(
+                f"--group-by {group_by!r}: takes more than {_SECONDS} s on {image!r}, as a repeat "
+                r"inside a repeat such as (a+)+ does; write it simpler, such as '(.+)_\d+'"
+            ) from error
         return (found.group(1) if found else None) or image
 
     return group
 
 
-def _grouping_by_table(path: Path) -> Callable[[str], str]:
+def stem_note(group_by: str | Path | None, images: Iterable[str]) -> str:
+    """A sentence where a table names images by other suffixes or folders than they have; else "".
+
+    Args:
+        group_by: As for `grouping_by`.
+        images: The images to be grouped.
+
+    Raises:
+        InputError: As `grouping_by`.
+    """
+    if group_by is None or not _is_table(group_by):
+        return ""
+    table = _grouping_by_table(Path(group_by))
+    found = sorted(image for image in images if table.is_by_stem(image))
+    if not found:
+        return ""
+    number = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+    return (
+        f"--group-by {group_by}: {number} named there as before `resize`, with another suffix or "
+        f"folder, and matched by the name without them ({few(found, 3)})."
+    )
+
+
+def _is_table(group_by: str | Path) -> bool:
+    return isinstance(group_by, Path) or group_by.lower().endswith(".csv")
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raises TimeoutError after a while: the one thing that stops a search that never ends.
+
+    Only where there are alarms, which Windows and threads other than the first lack.
+    """
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+
+
+class _Table:
+    """Groups by the image's path, else by its name, else by its name without folder and suffix."""
+
+    def __init__(self, groups: Mapping[str, str]) -> None:
+        self._groups = groups
+        self._by_stem: dict[str, str] = {}
+        several = set()
+        for image, group in groups.items():
+            if self._by_stem.setdefault(_stem(image), group) != group:
+                several.add(_stem(image))
+        for stem in several:  # it does not say which group
+            del self._by_stem[stem]
+
+    def __call__(self, image: str) -> str:
+        return self._named(image) or self._by_stem.get(_stem(image)) or image
+
+    def is_by_stem(self, image: str) -> bool:
+        """Whether only the stem says where an image belongs."""
+        return not self._named(image) and _stem(image) in self._by_stem
+
+    def _named(self, image: str) -> str | None:
+        return self._groups.get(image) or self._groups.get(PurePosixPath(image).name)
+
+
+def _stem(image: str) -> str:
+    # A Mac stores Korean names decomposed.
+    return unicodedata.normalize("NFC", PurePosixPath(image).stem).casefold()
+
+
+def _grouping_by_table(path: Path) -> _Table:
     rows = read_csv_rows(path)
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     others = [name for name in header if name != "image"]
@@ -65,12 +164,12 @@ def _grouping_by_table(path: Path) -> Callable[[str], str]:
         image, group = cells[key].strip().replace("\\", "/"), cells[value].strip()
         if groups.setdefault(image, group) != group:
             problems.append(
-                f"{where}: puts {image} into the group {group!r}, a line above into "
+                f"{where}: puts {shortened(image)} into the group {group!r}, a line above into "
                 f"{groups[image]!r}; keep one"
             )
     if problems:
         raise InputError(problems)
-    return lambda image: groups.get(image) or groups.get(PurePosixPath(image).name) or image
+    return _Table(groups)
 
 
 def read_csv_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -82,12 +181,29 @@ def read_csv_rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(cells)]
+        return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8; save the file as CSV UTF-8") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}, line {line}: is not UTF-8; save the file as CSV UTF-8"
+        ) from error
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
+        raise InputError(
+            f"{path}, line {reader.line_num}: is not CSV ({error}); correct the line"
+        ) from error
+
+
+def path_problem(name: str) -> str:
+    """Why a table's name of a file cannot be one below the table's folder; "" where it can."""
+    parts = PurePosixPath(name).parts
+    if not name.isprintable():
+        return f"{name!r} is no file name; write the file's name"
+    if name.startswith("/") or PureWindowsPath(name).drive or ".." in parts:
+        return f"{name!r} leads out of the folder; write the path from the folder on"
+    if longest := next((part for part in parts if len(part.encode()) > _LONGEST_NAME), ""):
+        return f"{longest!r} is longer than a file's name can be; write the file's name"
+    return ""

@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from inspection.errors import InputError
 from inspection.fit import PAD_VALUE, Fit, FitMode, Image8, fit_for
+from inspection.listing import list_files
 from inspection.runs import atomic_path
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "encode_image",
     "fit_for",
     "fitted_picture",
+    "has_palette_or_alpha",
     "image_size",
+    "is_deep",
     "list_images",
     "read_image",
     "write_image",
@@ -47,27 +50,17 @@ _ARRAYS = (np.uint8, np.uint16)
 _Result = TypeVar("_Result")
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """All image files in a folder and the folders below it, sorted by path.
-
-    Hidden files are left out: they are half-written files or a Mac's shadow files.
+def list_images(folder: str | Path, problems: list[str] | None = None) -> list[Path]:
+    """All image files in a folder and the folders below it; see `inspection.listing.list_files`.
 
     Args:
         folder: Where to look.
+        problems: See there.
 
     Raises:
-        InputError: The folder does not exist.
+        InputError: The folder does not exist, or names are not UTF-8.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give the folder that holds the images")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return list_files(folder, IMAGE_SUFFIXES, "images", problems)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -112,6 +105,39 @@ def colour_channels(path: str | Path) -> int:
         return 1 if bands[0] in ("L", "1", "I", "F") else 3
 
     return _guarded(path, count)
+
+
+def is_deep(path: str | Path) -> bool:
+    """Whether a file has 16 bits a sample, from its header.
+
+    Raises:
+        InputError: The file is no image.
+    """
+    return _described(path, lambda image: image.mode.startswith("I") or ";16" in str(image.tile))
+
+
+def has_palette_or_alpha(path: str | Path) -> bool:
+    """Whether a file has a palette of colours, or transparency, from its header.
+
+    Raises:
+        InputError: The file is no image.
+    """
+    modes = ("P", "PA", "LA", "La", "RGBA", "RGBa")
+    return _described(path, lambda image: image.mode in modes or "transparency" in image.info)
+
+
+def _described(path: str | Path, what: Callable[[Image.Image], bool]) -> bool:
+    path = Path(path)
+
+    def look() -> bool:
+        with path.open("rb") as file:
+            try:
+                return what(_open(file))
+            except Image.UnidentifiedImageError:
+                _tiff_header(file)  # of floating-point colour, which Pillow cannot open
+                return False
+
+    return _guarded(path, look)
 
 
 def read_image(path: str | Path, bits: int = 16) -> Image8:

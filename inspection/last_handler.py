@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any
 
-from inspection.errors import InputError, first_line
+from inspection.errors import InputError, first_line, grouped, one_line
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells give it."""
@@ -89,12 +89,13 @@ def reported(error: BaseException) -> int:
 
 def _lines(error: BaseException) -> tuple[str, ...]:
     if isinstance(error, InputError):
-        return error.problems
+        return tuple(grouped(error.problems))
     if isinstance(error, OSError) and error.filename is not None:
-        return (
+        text = (
             f"{_printable(error.filename)}: cannot be read or written "
-            f"({error.strerror or error}); check its place, permissions and the room left.",
+            f"({error.strerror or error}); check its place, permissions and the room left."
         )
+        return (one_line(text),)
     what = f"{type(error).__name__}: {first_line(error)[:_LONGEST]}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         text = (

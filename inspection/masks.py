@@ -13,6 +13,8 @@ from inspection.images import image_size, list_images, read_image
 from inspection.rates import percent
 
 MASK_FOLDERS = ("masks", "ground_truth")
+OTHER_FOLDERS = ("images", "images_900", "annotations")
+"""What a detector learns from, which may lie beside the folders of classes and is none."""
 Masks = dict[tuple[str, str], str]
 _MOST_BETWEEN = 0.02  # of a mask's pixels
 
@@ -73,6 +75,25 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
             "nor light; save it as PNG with black for normal and white for the defect"
         )
     return grey > (low + high) / 2
+
+
+def class_folders(root: Path, notes: list[str]) -> list[Path]:
+    """The folders below a root that are classes: not masks, hidden ones or a detector's data.
+
+    Args:
+        root: Where the folders are.
+        notes: Takes a sentence about folders that are left out but might have been meant.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = [path for path in folders if path.name not in MASK_FOLDERS]
+    found = [path for path in folders if path.name not in OTHER_FOLDERS and path.name[0] != "."]
+    others = [path.name for path in folders if path.name in OTHER_FOLDERS]
+    if others:
+        notes.append(
+            f"{root}: {' and '.join(others)} are no classes and left out; rename a folder that is "
+            "one"
+        )
+    return found
 
 
 def header_problems(pictures: Iterable[tuple[Path, Path | None]]) -> list[str]:

@@ -55,7 +55,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def write_text_atomic(path: str | Path, text: str) -> None:
     """Writes UTF-8 text so that a reader sees the old file or the new one, never half of it."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names that are not UTF-8 are refused where they come in; an output must not fail late.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json_atomic(path: str | Path, value: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ValidationError
+from yaml.constructor import ConstructorError
 
-from inspection.errors import InputError
+from inspection.errors import InputError, shortened
 from inspection.runs import write_text_atomic
 
 
@@ -18,6 +19,9 @@ def _one_folder(value: str) -> str:
         raise ValueError("a run is the name of one folder, without / or \\")
     return value
 
+
+_LARGEST = 100_000  # bytes of a file of settings
+_DEEPEST = 10  # levels of one
 
 RunName = Annotated[str, AfterValidator(_one_folder)]
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -57,23 +61,80 @@ def save_settings(settings: BaseModel, path: Path) -> None:
 
 def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) -> str:
     """The flag as typed, or the file and its field."""
-    names = [str(part) for part in error["loc"]]
+    names = [str(part) for part in error["loc"]] or ["settings"]
     if given.get(names[0]) is not None or config is None:
         return f"--{names[0].replace('_', '-')}"
-    return f"{config}, {'.'.join(names)}"
+    return f"{config}, {shortened('.'.join(names))}"
 
 
 def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
         text = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        return f"{text} (given: {error['input']!r})"
+        return f"{text} (given: {_echoed(error['input'])})"
     near = difflib.get_close_matches(str(error["loc"][-1]), kind.model_fields, 1)
     return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"
 
 
+def _echoed(value: Any) -> str:
+    try:
+        return shortened(repr(value))
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as a file of settings needs it: no references, no depth, no name twice."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise ConstructorError(
+                None, None, "references such as *name are not read", event.start_mark
+            )
+        if self._depth == _DEEPEST:
+            raise ConstructorError(
+                None, None, f"more than {_DEEPEST} levels deep", event.start_mark
+            )
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            # As settings are named: batch-size and batch_size are the same.
+            name = str(key.value).replace("-", "_")
+            if name in seen:
+                raise ConstructorError(
+                    None, None, f"{shortened(name)!r} is set twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        # PyYAML's constructors raise whatever Python does: `!!int abc`, a date of month 13.
+        except Exception as error:
+            reason = f"{shortened(str(node.value))!r} is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(None, None, reason, node.start_mark) from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise InputError(
+                f"{path}: is larger than {_LARGEST // 1000} kB, which no settings are; correct the "
+                "path of --config"
+            )
+        content = yaml.load(text.decode("utf-8-sig"), _Loader)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be opened ({error.strerror}); correct the path of --config"
@@ -87,6 +148,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     if content is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path}: must hold lines like `seed: 0`, one field each.")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
+    return {key.replace("-", "_"): value for key, value in content.items()}

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from inspection.console import counted
 from inspection.errors import InputError
+from inspection.grouping import stem_note
 from inspection.runs import may_write
 from inspection.split import (
     PARTS,
@@ -129,6 +130,8 @@ def stored_split(
     """
     called = called or {part: part for part in PARTS}
     judge = judge or Judge()
+    if note := stem_note(group_by, [item.image for item in items]):
+        say(note)
     options = {"fractions": fractions, "seed": seed, "group_by": group_by, "allowed": allowed}
     source = path
     if not path.is_file() and before is not None and _serves(before, judge, group_by):

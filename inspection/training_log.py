@@ -14,6 +14,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from inspection.console import plain_console
+from inspection.errors import printable
 from inspection.runs import atomic_path, peak_memory_mb
 
 _LINE_SECONDS = 30.0
@@ -37,7 +39,7 @@ class TrainingLog:
         console: Console | None = None,
         observers: Sequence[Callable[[int, dict[str, float]], None]] = (),
     ) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or plain_console()
         self.observers = tuple(observers)
         self._folder: Path | None = None
         self._rows: list[dict[str, str]] = []
@@ -47,7 +49,7 @@ class TrainingLog:
 
     def say(self, text: str) -> None:
         """Prints one line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, soft_wrap=True)
 
     @staticmethod
     def memory() -> str:

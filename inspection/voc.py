@@ -14,14 +14,18 @@ from lxml import etree
 from numpy.typing import ArrayLike
 
 from inspection.boxes import as_boxes
-from inspection.errors import InputError
+from inspection.errors import MOST_ECHOED, InputError
 from inspection.runs import atomic_path
 
 MAX_BYTES = 16 * 2**20
 """A file of 100,000 boxes stays below this; what is larger is no annotation of one image."""
 
+# The origins, see `seal`, of files that no person has saved.
 PROPOSAL = "proposed by inspection"
-"""The origin, see `seal`, of boxes that a program guessed and nobody has looked at."""
+PREDICTION = "predicted by inspection"
+FITTED = "fitted by inspection"
+GUESSES = {PROPOSAL: "a proposal", PREDICTION: "a prediction"}
+"""Those whose boxes a program guessed, which are no labels, and what such a file is called."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ class VocFile:
         return as_boxes([item.xyxy for item in self.objects])
 
 
-def read_voc(path: str | Path, one_based: bool = False) -> VocFile:
+def read_voc(
+    path: str | Path, one_based: bool = False, problems: list[str] | None = None
+) -> VocFile:
     """Reads one annotation file; numbers are taken as written, zero-sized boxes included.
 
     Nothing outside the file is ever opened: document types and entities are refused.
@@ -81,6 +87,8 @@ def read_voc(path: str | Path, one_based: bool = False) -> VocFile:
         path: The XML file.
         one_based: True for files of the VOC devkit, whose first pixel is 1: both minima are
             lowered by 1. labelImg's files are not such.
+        problems: Takes a sentence for each field that is missing or wrong, and the objects that
+            hold one are left out; without it such a file is an error.
 
     Returns:
         The file's content.
@@ -91,11 +99,13 @@ def read_voc(path: str | Path, one_based: bool = False) -> VocFile:
     """
     path = Path(path)
     root = _parse(path)
-    problems: list[str] = []
-    width, height, depth = (_size(path, root, name, problems) for name in _SIZE_FIELDS)
-    objects = [_object(path, element, one_based, problems) for element in root.iterfind("object")]
-    if problems:
-        raise InputError(problems)
+    found: list[str] = []
+    width, height, depth = (_size(path, root, name, found) for name in _SIZE_FIELDS)
+    objects = [_object(path, element, one_based, found) for element in root.iterfind("object")]
+    if found and problems is None:
+        raise InputError(found)
+    if found:
+        problems += found
     return VocFile(
         path=path,
         filename=_text(root.find("filename")),
@@ -219,6 +229,12 @@ def is_sealed(path: str | Path, origin: str) -> bool:
     return voc.database == seal(origin, voc.xyxy.astype(np.int64), label, difficult)
 
 
+def guess(voc: VocFile) -> str:
+    """What a file is whose boxes a program guessed, see `GUESSES`; "" where a person saved it."""
+    found = (origin for origin in GUESSES if voc.database.startswith(origin))
+    return next((GUESSES[origin] for origin in found if is_sealed(voc.path, origin)), "")
+
+
 def _parse(path: Path) -> etree._Element:
     """The root element, after everything that could make parsing unsafe was refused."""
     try:
@@ -274,6 +290,11 @@ def _object(
     name = _text(element.find("name"))
     if not name.strip():
         problems.append(f"{path}, line {line}: the object has no <name>; give it a class name")
+    elif len(name) > MOST_ECHOED:
+        problems.append(
+            f"{path}, line {line}: the class name has {len(name)} characters; give it one of at "
+            f"most {MOST_ECHOED}"
+        )
     box = element.find("bndbox")
     if box is None:
         problems.append(f"{path}, line {line}: the object has no <bndbox>; draw its box again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from inspection.finite import NotFinite
 from inspection.images import read_image
 from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
+from inspection.sheets import sheet_text
 from tests.anomaly.conftest import SMALL, make_product, typed
 
 
@@ -269,3 +271,27 @@ def test_the_trade_off_gives_the_least_overkill_for_each_miss_rate():
         (0.2, 4),
     ]
     assert [row["allowed"] for row in trade_off(scores[:4], is_defect[:4], point)] == [None]
+
+
+def test_names_that_are_not_utf8_are_refused_before_anything_is_scored(
+    runs, shared_product, tmp_path
+):
+    folder, output = tmp_path / "새 그림", tmp_path / "결과"
+    shutil.copytree(shared_product / "normal", folder)
+    bad = Path(os.fsdecode(os.fsencode(folder) + b"/\xb1\xdc.png"))
+    bad.write_bytes((folder / "00.png").read_bytes())
+    for path in (folder, bad):
+        status, text = typed("predict", runs / "patchcore", path, "--output", output)
+        assert status == 2
+        assert "1 name is not UTF-8" in text
+    assert not output.exists()
+
+
+def test_scores_of_names_like_formulas_are_read_back(tmp_path):
+    from anomaly.scored import read_scores
+
+    rows = [("image", "kind", "decision", "score"), ("=a.png", "-crack", "NG", "-0.5")]
+    (tmp_path / "scores.csv").write_text(sheet_text(rows), encoding="utf-8")
+    assert "'=a.png,'-crack,NG,-0.5" in (tmp_path / "scores.csv").read_text(encoding="utf-8")
+    found = read_scores(tmp_path / "scores.csv")
+    assert (found.images, found.kinds, found.scores.tolist()) == (["=a.png"], ["-crack"], [-0.5])

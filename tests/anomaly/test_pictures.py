@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -123,3 +125,29 @@ def test_grey_pixels_along_a_masks_edges_are_taken(product):
     write_image(path, np.repeat(grey[..., None], 3, axis=2))
     assert len(np.unique(grey)) > 2
     assert (read_mask(path, product / "얼룩/01.png") == before).all()
+
+
+def test_a_detectors_folders_beside_the_classes_are_no_defects(product):
+    grey(product / "images" / "a.png", 90)
+    (product / "annotations").mkdir()
+    found = open_pictures(product)
+    assert found.kinds == {NORMAL: 12, "얼룩": 6}
+    assert "annotations and images are no classes" in found.notes[0]
+
+
+def test_paths_that_leave_the_tables_folder_are_refused(product):
+    grey(product.parent / "outside.png", 90)
+    table = product / "표.csv"
+    table.write_text(f"image,kind\n../outside.png,normal\n{product / 'normal/00.png'},normal\n")
+    with pytest.raises(InputError) as caught:
+        open_pictures(table)
+    assert [f", line {n}: " in p for n, p in enumerate(caught.value.problems, 2)] == [True, True]
+    assert "leads out of the folder" in caught.value.problems[0]
+
+
+def test_names_that_are_not_utf8_are_refused_at_once(product):
+    for kind in ("normal", "얼룩"):
+        bad = Path(os.fsdecode(os.fsencode(product / kind) + b"/\xb1\xdc.png"))
+        bad.write_bytes((product / "normal/00.png").read_bytes())
+    with pytest.raises(InputError, match=r"2 names are not UTF-8"):
+        open_pictures(product)

@@ -179,7 +179,6 @@ def test_a_submission_has_the_samples_names_order_and_rows(run, unlabelled, tmp_
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        (["시험 0", "시험 1", "시험 2"], "1 pictures are not in"),
         (["시험 0", "시험 1", "시험 2", "시험 3", "gone"], "1 of its names have no picture"),
         (["시험 0", "시험 0", "시험 2", "시험 3"], "시험 0 occurs 2 times"),
         ([], "holds no line"),
@@ -201,7 +200,13 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     code, text = call("predict", run, unlabelled / "images", "--output", out)
     assert code == 2
     assert "broken.png: is no PNG" in text
-    assert len((out / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 5
+    assert "1 not decided" in text
+    rows = rows_of(out / "predictions.csv")
+    assert len(rows) == 5
+    broken = next(row for row in rows if row["file"].endswith("broken.png"))
+    assert broken["label"] == broken["decision"] == "not decided"
+    assert {broken[name] for name in ("score", "normal", "dot", "긁힘")} == {""}
+    assert all(row["score"] for row in rows if row is not broken)
 
 
 def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):
@@ -268,3 +273,39 @@ def test_a_model_with_nan_among_its_weights_is_refused(run, tmp_path):
     model.save(tmp_path / "nan.keras")
     with pytest.raises(NotFinite, match=r"nan\.keras: .* weights of"):
         Classifier.load(tmp_path / "nan.keras")
+
+
+def test_images_that_the_sample_does_not_name_are_left_out_and_said(run, unlabelled, tmp_path):
+    names, out = ["시험 2", "시험 0"], tmp_path / "submission.csv"
+    path = sample(unlabelled, names, "dot")
+    code, text = call("submit", run, "--sample", path, "--output", out)
+    assert code == 0, text
+    assert "2 images more than" in text
+    assert "시험 1.png, 시험 3.png" in text
+    assert [row["ImageId"] for row in rows_of(out)] == names
+
+
+def test_submit_names_the_flag_that_is_missing_with_all_else(run, unlabelled, tmp_path):
+    path = sample(unlabelled, ["a", "a"])
+    lone = tmp_path / path.name
+    lone.write_bytes(path.read_bytes())
+    code, text = call("submit", run, "--sample", lone, "--output", tmp_path / "submission.csv")
+    assert code == 2
+    assert "--images: left out, and" in text
+    assert "a occurs 2 times" in text
+
+
+def test_a_class_that_is_a_formula_is_none_in_the_proposals(tmp_path):
+    from classification.boxes import CSV_NAME, Proposal, write_proposals
+    from inspection.boxes import Detections
+
+    write_image(tmp_path / "=a.png", np.zeros((20, 30, 3), np.uint8))
+    found = Detections([[1, 2, 9, 8]], [0.9], ("=1+1",))
+    one = Proposal("=a.png", tmp_path / "=a.png", (30, 20), found)
+    write_proposals(tmp_path / "out", [one])
+    before = rows_of(tmp_path / "out" / CSV_NAME)
+    assert (before[0]["image"], before[0]["label"]) == ("'=a.png", "'=1+1")
+    write_image(tmp_path / "b.png", np.zeros((20, 30, 3), np.uint8))
+    other = Proposal("b.png", tmp_path / "b.png", (30, 20), found)
+    write_proposals(tmp_path / "out", [other])
+    assert rows_of(tmp_path / "out" / CSV_NAME)[0] == before[0]

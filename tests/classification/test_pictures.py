@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -138,3 +141,39 @@ def test_a_split_that_nothing_can_be_chosen_on_is_not_stored(shared_set, tmp_pat
         opened(fractions=(0.8, 0, 0.2))
     assert not list(tmp_path.rglob("*.csv"))
     assert opened().part("val")
+
+
+def test_a_detectors_folders_beside_the_classes_are_left_out_and_said(labelled):
+    for name in ("images", "images_900"):
+        put(labelled / name / "a.png")
+    (labelled / "annotations").mkdir()
+    (labelled / "annotations" / "a.xml").write_text("<annotation/>")
+    found = open_pictures(labelled)
+    assert found.classes == ("normal", "dot", "긁힘")
+    (note,) = found.notes
+    assert "annotations and images and images_900 are no classes" in note
+
+
+def test_paths_that_leave_the_tables_folder_are_refused(labelled):
+    put(labelled.parent / "outside.png")
+    rows = ["image,label", "../outside.png,dot", f"{labelled / 'dot/dot_00.png'},dot", "a" * 300]
+    rows[-1] += ",dot"
+    write_text_atomic(labelled / "t.csv", "\n".join(rows) + "\n")
+    with pytest.raises(InputError) as caught:
+        open_pictures(labelled / "t.csv")
+    for line in (2, 3):
+        assert f"t.csv, line {line}: " in str(caught.value)
+    assert "'../outside.png' leads out of the folder" in str(caught.value)
+    assert "line 4: 'aaa" in str(caught.value)
+
+
+def test_names_that_are_not_utf8_are_refused_at_once(labelled):
+    for kind in ("dot", "긁힘"):
+        bad = Path(os.fsdecode(os.fsencode(labelled / kind) + b"/\xb1\xdc.png"))
+        bad.write_bytes((labelled / "dot/dot_00.png").read_bytes())
+    with pytest.raises(InputError, match=r"2 names are not UTF-8 \(dot/.*긁힘/"):
+        open_pictures(labelled)
+    with pytest.raises(InputError, match="2 names are not UTF-8"):
+        find_pictures(labelled, ("dot",))
+    with pytest.raises(InputError, match="1 name is not UTF-8"):
+        find_pictures(bad, ("dot",))

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detection.annotations import read_annotations
 from detection.check import KINDS, check
 from inspection.errors import InputError
 from inspection.images import write_image
-from inspection.voc import write_voc
+from inspection.voc import GUESSES, seal, write_voc
 
 DATA = Path(os.environ.get("INSPECTION_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -250,3 +251,62 @@ def test_published_sets(name, errors):
         pytest.skip(f"{name} is not there; set INSPECTION_DATA")
     problems = check(source / "annotations", source / "images")
     assert Counter(item.kind for item in problems if not item.repaired) == errors
+
+
+@pytest.mark.parametrize("origin", GUESSES)
+def test_boxes_that_a_program_guessed_are_no_labels(folder, origin):
+    sign = seal(origin, np.array([[1, 1, 5, 5]]), ["error"], [False])
+    path = folder.add("a", (1, 1, 5, 5), database=sign)
+    problem = only(folder.check())
+    assert problem.where == "database"
+    assert f"is {GUESSES[origin]} that nobody has looked at" in problem.message
+    with pytest.raises(InputError, match="nobody has looked at"):
+        read_annotations(folder.annotations, folder.images)
+    replace(path, "<xmax>5<", "<xmax>6<")
+    assert folder.check() == []
+    assert len(read_annotations(folder.annotations, folder.images)) == 1
+
+
+def test_one_bad_field_hides_nothing_else(folder):
+    path = folder.add("a", (1, 1, 5, 5), (2, 2, 50, 9), (20, 20, 25, 25), label="dust")
+    replace(path, "<xmin>1<", "<xmin>x<")
+    replace(path, "<ymax>25<", "<ymax>20<")
+    (folder.annotations / "annotations.csv").write_text("a.png,1\nb.png,,,,,\ngone.png,,,,,\n")
+    folder.add("b").unlink()
+    kinds = Counter(item.kind for item in folder.check(classes=["error"]))
+    assert kinds == {
+        "malformed XML": 1,
+        "box outside": 1,
+        "zero or inverted box": 1,
+        "unknown class": 2,
+        "malformed table": 1,
+        "missing image": 1,
+    }
+
+
+def test_a_table_alone_must_name_images_that_are_there(folder):
+    folder.add("a").unlink()
+    table = folder.annotations / "annotations.csv"
+    table.write_text("a.png,1,1,5,5,error\ngone.png,,,,,\n")
+    problem = only(folder.check())
+    assert (problem.file, problem.kind, problem.repaired) == (str(table), "missing image", False)
+
+
+def test_an_inverted_box_that_lies_outside_is_both(folder):
+    replace(folder.add("a", (2, 2, 9, 9)), "<xmin>2<", "<xmin>60<")
+    kinds = [item.kind for item in folder.check()]
+    assert kinds == ["box outside", "zero or inverted box"]
+
+
+def test_names_that_are_not_utf8_are_a_problem_beside_the_others(folder):
+    folder.add("a", (1, 1, 50, 5))
+    bad = Path(os.fsdecode(os.fsencode(folder.images) + b"/\xb1\xdc.png"))
+    bad.write_bytes((folder.images / "a.png").read_bytes())
+    assert {item.kind for item in folder.check()} == {"file name", "box outside"}
+    assert all(item.kind in KINDS for item in folder.check())
+
+
+def test_missing_folders_are_named_together(tmp_path):
+    with pytest.raises(InputError) as caught:
+        check(tmp_path / "no xml", tmp_path / "no images")
+    assert len(caught.value.problems) == 2

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from detection.cli import app
 from detection.settings import TrainSettings
+from inspection.console import console
 from inspection.split import Split, load_split, save_split
 from inspection.voc import read_voc
 from tests.conftest import CLASSES, SmallSet
@@ -238,3 +239,32 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     status, text = typed(*order)
     assert status == 0, text
     assert "11 were done before" in text
+
+
+def test_class_names_are_shown_as_they_are(small_set, monkeypatch):
+    for number, name in enumerate(("[/Red]", "[red]a", ":bug:", "=1+1")):
+        path = small_set.annotations / f"train_0{number}.xml"
+        text = path.read_text(encoding="utf-8").replace("<name>dot<", f"<name>{name}<")
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(console, "width", 200)
+    status, text = typed("check", *folders(small_set), "--classes", "dot,긁힘")
+    assert status == 2
+    for name in ("'[/Red]'", "'[red]a'", "':bug:'"):
+        assert name in text
+    status, text = typed("split", *folders(small_set))
+    assert status == 0, text
+    for name in ("[/Red] boxes", "[red]a boxes", ":bug: boxes"):
+        assert name in text
+
+
+def test_equal_problems_are_one_group(small_set, tmp_path):
+    (tmp_path / "docs").mkdir()
+    wrong = ("--annotations", small_set.annotations, "--images", tmp_path / "docs")
+    status, text = typed("convert", *wrong)
+    assert status == 2
+    assert text.count("Error:") == 4
+    assert "... and 8 more like these: train_03.xml" in text
+    status, text = typed("check", *wrong)
+    assert status == 2
+    assert text.count("is not in") == 1
+    assert all(path.name in "".join(text.split()) for path in small_set.annotations.glob("*.xml"))

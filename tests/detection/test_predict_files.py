@@ -428,3 +428,22 @@ def test_deep_pictures_are_read_with_the_models_bits(place):
     detector.bits = 12
     place.predict(detector=detector)
     assert place.records["a.png"]["score"] == pytest.approx(255 / 200)
+
+
+def test_names_that_are_not_utf8_are_refused_before_anything_is_predicted(place):
+    place.picture("a.png")
+    bad = Path(os.fsdecode(os.fsencode(place.raw) + b"/\xb1\xdc.png"))
+    bad.write_bytes((place.raw / "a.png").read_bytes())
+    detector = FakeDetector()
+    for paths in ([place.raw], [bad]):
+        with pytest.raises(InputError, match="1 name is not UTF-8"):
+            place.predict(*paths, detector=detector)
+    assert detector.seen == 0
+    assert not place.out.exists()
+
+
+def test_names_are_no_formulas_in_the_table(place):
+    place.picture("=a.png")
+    place.predict()
+    assert place.rows[0][0] == "'=a.png"
+    assert list(place.records) == ["=a.png"]

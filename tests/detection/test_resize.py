@@ -10,7 +10,7 @@ from detection.check import check
 from detection.resize import resize
 from inspection.errors import InputError
 from inspection.images import image_size, read_image, write_image
-from inspection.voc import read_voc, write_voc
+from inspection.voc import PREDICTION, read_voc, seal, write_voc
 
 RNG = np.random.default_rng(0)
 
@@ -323,3 +323,52 @@ def test_nothing_to_do_is_an_input_error(folder, tmp_path):
             resize(source, folder.images)
     with pytest.raises(ValueError, match="letterbox or stretch"):
         folder.resize(mode="crop")
+
+
+def test_a_box_outside_is_reported_and_not_clipped(folder):
+    folder.image("a.png")
+    folder.xml("a", (10, 5, 20, 15), (60, 5, 107, 15))
+    result = folder.resize()
+    (problem,) = result.problems
+    assert "the box (60, 5, 107, 15) reaches outside the image of 80 x 40 pixels" in problem
+    assert (result.written, result.annotations) == (1, 0)
+
+
+def test_predictions_beside_the_sources_do_not_become_labels(folder):
+    folder.image("a.png")
+    path = folder.xml("a", (10, 5, 20, 15))
+    sign = seal(PREDICTION, np.array([[10, 5, 20, 15]]), ["error"], [False])
+    path.write_text(path.read_text(encoding="utf-8").replace("Unknown", sign), encoding="utf-8")
+    result = folder.resize()
+    assert "is a prediction that nobody has looked at" in result.problems[0]
+    assert result.annotations == 0
+
+
+def test_what_is_taken_is_said_before_anything_is_written(folder):
+    for name in ("a", "b", "c"):
+        folder.image(f"{name}.png")
+        folder.xml(name, (10, 5, 20, 15))
+    (folder.src / "docs").mkdir()
+    Image.new("RGBA", (60, 30)).save(folder.src / "docs" / "chart.png")
+    said = []
+
+    def say(line):
+        assert not folder.images.exists()
+        said.append(line)
+
+    assert folder.resize(say=say).written == 4
+    assert said[0] == f"Taking 4 images from {folder.src}: 3 of 80 x 40, 1 of 60 x 30 in docs."
+    assert "1 of them have no XML file, the others do (docs/chart.png)" in said[1]
+    assert "palette or transparency" in said[2]
+    assert len(said) == 3
+
+
+def test_twelve_bits_in_sixteen_are_said(folder):
+    deep = np.full((40, 80), 4000, np.uint16)
+    (folder.src / "a.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    said = []
+    folder.resize(say=said.append)
+    assert "16 times too dark; give --bits 12" in said[-1]
+    said.clear()
+    folder.resize(say=said.append, bits=12)
+    assert said == []

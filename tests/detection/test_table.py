@@ -381,7 +381,7 @@ def test_a_table_alone_is_enough(folder):
 def test_paths_relative_to_the_table_are_found(folder):
     folder.image("x/a.png")
     folder.image("y/a.png")
-    rows = ("../images_900/y/a.png", "y/a.png", str(folder.images / "y/a.png"), "a" * 5000)
+    rows = ("../images_900/y/a.png", "y/a.png", str(folder.images / "y/a.png"), "gone.png")
     folder.table.write_text("".join(f"{row},1,2,3,4,e\n" for row in rows))
     first, lost = read_table(folder.table, images_dir=folder.images)
     assert (first.image, len(first)) == ("y/a.png", 3)
@@ -443,3 +443,32 @@ def test_published_sets_lose_no_box(tmp_path, name, boxes):
     assert len(classes_of(labels)) == 6
     assert notes == []
     assert read_table(tmp_path / "annotations" / "annotations.csv") == labels
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ("../../victim.png", "leads out of the folder"),
+        ("/etc/victim.png", "leads out of the folder"),
+        ("C:\\victim.png", "leads out of the folder"),
+        ("a" * 300, "is longer than a file's name can be"),
+    ],
+)
+def test_names_that_cannot_be_of_the_folder_are_refused_with_their_line(folder, image, says):
+    folder.image("a.png")
+    folder.table.write_text(f"a.png,1,2,3,4,e\n{image},1,2,3,4,e\n")
+    problems = problems_of(read_table, folder.table, images_dir=folder.images)
+    assert f"{folder.table}, line 2: the image" in problems
+    assert says in problems
+
+
+def test_classes_of_thousands_of_digits_are_problems_of_their_line(tmp_path):
+    path = tmp_path / "classes.csv"
+    path.write_text(f"dot,0\nscratch,{'9' * 5000}\n{'x' * 300},2\n")
+    problems = problems_of(read_classes, path)
+    assert f"{path}, line 2: must be a class name" in problems
+    assert f"{path}, line 3: the name has 300 characters" in problems
+    (tmp_path / "a.csv").write_text(f"a.png,1,2,3,4,{'9' * 5000}\n")
+    problems = problems_of(read_table, tmp_path / "a.csv")
+    assert "line 1: the class name has 5000 characters" in problems
+    assert len(problems) < 300

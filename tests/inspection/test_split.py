@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
+from inspection.grouping import grouping_by, stem_note
 from inspection.split import (
     PARTS,
     Split,
@@ -18,6 +19,7 @@ from inspection.split import (
     make_split,
     save_split,
 )
+from inspection.stored_split import stored_split
 
 DATA = Path(os.environ.get("INSPECTION_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -283,3 +285,32 @@ def test_published_tiles_stay_together():
     split = make_split([labelled(image) for image, _ in rows], group_by=table)
     parts = {(tile, split.assignments[image]) for image, tile in rows}
     assert len(parts) == len({tile for _, tile in rows})
+
+
+def test_a_group_table_may_name_images_as_before_resize(tmp_path):
+    labels = many(9)
+    stems = [Path(item.image).stem for item in labels]
+    path = tmp_path / "groups.csv"
+    rows = [f"raw/part {number // 3}/{stem}.TIF,{number // 3}" for number, stem in enumerate(stems)]
+    path.write_text("image,group\n" + "\n".join(rows) + "\n")
+    assert set(make_split(labels, group_by=path).groups.values()) == {"0", "1", "2"}
+    said = []
+    stored_split(
+        labels,
+        tmp_path / "split.csv",
+        fractions=(0.4, 0.3, 0.3),
+        group_by=str(path),
+        say=said.append,
+    )
+    assert "9 images are named there as before `resize`" in said[0]
+    rows += [f"{stems[0]}.bmp,other"]  # the stem alone no longer says which group
+    path.write_text("image,group\n" + "\n".join(rows) + "\n")
+    assert grouping_by(path)(labels[0].image) == labels[0].image
+
+
+def test_a_name_in_the_table_wins_over_its_stem(tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text("image,group\na.png,exact\nb.tif,stem\n")
+    group = grouping_by(path)
+    assert (group("x/a.png"), group("b.png"), group("c.png")) == ("exact", "stem", "c.png")
+    assert stem_note(path, ["a.png"]) == ""

@@ -1,0 +1,82 @@
+"""The files that a user brings: found below a folder, with names that every output can hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from inspection.errors import InputError, few, one_line
+
+
+def list_files(
+    folder: str | Path,
+    suffixes: Collection[str],
+    holds: str,
+    problems: list[str] | None = None,
+) -> list[Path]:
+    """All files of these suffixes in a folder and the folders below it, sorted by path.
+
+    Hidden files are left out: they are half-written files or a Mac's shadow files.
+
+    Args:
+        folder: Where to look.
+        suffixes: In lower case, with the dot.
+        holds: What the folder holds, for the message.
+        problems: Takes a sentence about names that are not UTF-8, whose files are then left out.
+
+    Raises:
+        InputError: The folder does not exist; or, without `problems`, names are not UTF-8.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; give the folder that holds the {holds}")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    unreadable = name_problems(found, folder)
+    if unreadable and problems is None:
+        raise InputError(unreadable)
+    if unreadable:
+        problems += unreadable
+        found = [path for path in found if _is_utf8(path)]
+    return found
+
+
+def name_problems(paths: Iterable[Path], folder: Path | None = None) -> list[str]:
+    """A sentence where names, or those of the folders above them, are not UTF-8; else none.
+
+    Linux keeps any bytes, and a zip made by a Korean Windows leaves such; but no CSV, JSON, XML or
+    page can hold them.
+
+    Args:
+        paths: Files.
+        folder: What they lie in.
+    """
+    wrong = [path for path in paths if not _is_utf8(path)]
+    if not wrong:
+        return []
+    if folder is None or not _is_utf8(folder):
+        names, place = list(map(str, wrong)), wrong[0].parent if folder is None else folder
+    else:
+        names, place = [path.relative_to(folder).as_posix() for path in wrong], folder
+    count = "1 name is" if len(wrong) == 1 else f"{len(wrong)} names are"
+    return [
+        one_line(
+            f"{place}: {count} not UTF-8 ({few(names, 3)}), so no table holds them; unpack their "
+            "zip again by `unzip -O cp949` (Korean Windows), or rename them by `convmv -r --notest "
+            "-f cp949 -t utf8 FOLDER`"
+        )
+    ]
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.path.abspath(path).encode()  # noqa: PTH100  resolve() would follow links
+    except UnicodeEncodeError:
+        return False
+    return True
