@@ -33,6 +33,7 @@ from inspection.errors import MOST_ECHOED, InputError
 from inspection.grouping import path_problem, read_csv_rows
 from inspection.images import image_size
 from inspection.runs import may_write, write_text_atomic
+from inspection.voc import GUESSES
 
 __all__ = [
     "HEADER",
@@ -280,10 +281,16 @@ def _fresh(
     sources = {item.source for item in labels if item.source}
     if sources != {file.relative_to(path.parent).as_posix() for file in files}:
         return None
-    if not all(item.image in index for item in labels):
+    if not all(item.image in index for item in labels) or any(map(_may_be_guessed, files)):
         return None
     report(notes, warnings)
     return labels
+
+
+def _may_be_guessed(path: Path) -> bool:
+    """Whether an XML names a program as its origin; only reading it tells whether that holds."""
+    content = path.read_bytes()
+    return any(origin.encode() in content for origin in GUESSES)
 
 
 def _converted(

@@ -10,7 +10,6 @@ MOST_ECHOED = 200
 """Characters of a user's input that a message repeats at most."""
 
 _MOST = 600  # characters of a whole problem
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)""")
 _WORD = re.compile(rf"\S{{{MOST_ECHOED + 1},}}")
 _GROUPED = 5  # equal problems that are still listed one by one
@@ -50,8 +49,10 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters, and bytes of names that are no UTF-8, as escapes."""
-    return _CONTROL.sub(_escaped, text)
+    """The text with what does not print, such as bytes of names that are no UTF-8, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def shortened(text: str, most: int = MOST_ECHOED) -> str:
@@ -104,7 +105,7 @@ def _place(problem: str) -> str:
     return place if colon else ""
 
 
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escaped(char: str) -> str:
+    code = ord(char)
     # Python reads a byte of a name that is not UTF-8 as one of these 128.
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(found[0])[1:-1]
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]

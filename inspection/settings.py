@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -22,6 +23,7 @@ def _one_folder(value: str) -> str:
 
 _LARGEST = 100_000  # bytes of a file of settings
 _DEEPEST = 10  # levels of one
+_TOO_MUCH = 2**32  # what seeds end at, and more than any size, count or rate
 
 RunName = Annotated[str, AfterValidator(_one_folder)]
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -46,11 +48,21 @@ def read_settings(kind: type[_Settings], config: Path | None, given: dict[str, A
         values.update(_read_yaml(config))
     values.update({key: value for key, value in given.items() if value is not None})
     try:
-        return kind(**values)
+        settings = kind(**values)
     except ValidationError as error:
-        raise InputError(
-            [f"{_place(item, config, given)}: {_sentence(kind, item)}" for item in error.errors()]
-        ) from error
+        wrong = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
+        read = values
+    else:
+        wrong, read = [], dict(settings)
+    named = {loc[:1] for loc, _ in wrong}
+    wrong += [
+        ((name,), f"must be a number below {_TOO_MUCH} (given: {_echoed(value)})")
+        for name, value in read.items()
+        if _is_too_much(value) and (name,) not in named
+    ]
+    if wrong:
+        raise InputError([f"{_place(loc, config, given)}: {text}" for loc, text in wrong])
+    return settings
 
 
 def save_settings(settings: BaseModel, path: Path) -> None:
@@ -59,9 +71,16 @@ def save_settings(settings: BaseModel, path: Path) -> None:
     write_text_atomic(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def _place(error: dict[str, Any], config: Path | None, given: dict[str, Any]) -> str:
+def _is_too_much(value: Any) -> bool:
+    """Whether it is, or holds, a number that no setting means, NaN and infinity included."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_too_much, value))
+    return isinstance(value, int | float) and not abs(value) < _TOO_MUCH
+
+
+def _place(loc: Sequence[int | str], config: Path | None, given: dict[str, Any]) -> str:
     """The flag as typed, or the file and its field."""
-    names = [str(part) for part in error["loc"]] or ["settings"]
+    names = [str(part) for part in loc] or ["settings"]
     if given.get(names[0]) is not None or config is None:
         return f"--{names[0].replace('_', '-')}"
     return f"{config}, {shortened('.'.join(names))}"

@@ -55,7 +55,7 @@ words = st.text(
 @given(
     lr=st.floats(1e-12, 1e3),
     clip_norm=st.floats(1e-9, 1e9),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**32 - 1),
     run=st.none()
     | st.sampled_from(["on", "no", "007", "1e3", "null", "~", "12:30", " a "])
     | words,

@@ -20,7 +20,7 @@ from detection.table import (
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.images import write_image
-from inspection.voc import write_voc
+from inspection.voc import PREDICTION, seal, write_voc
 
 DATA = Path(os.environ.get("INSPECTION_DATA", Path(__file__).parents[2] / "../shared/data"))
 HEADER = "image,xmin,ymin,xmax,ymax,label,difficult,source\n"
@@ -472,3 +472,14 @@ def test_classes_of_thousands_of_digits_are_problems_of_their_line(tmp_path):
     problems = problems_of(read_table, tmp_path / "a.csv")
     assert "line 1: the class name has 5000 characters" in problems
     assert len(problems) < 300
+
+
+def test_a_table_made_of_predictions_is_not_taken(folder):
+    folder.image("a.png")
+    path = folder.xml("a", (1, 1, 5, 5))
+    folder.labels()
+    sign = seal(PREDICTION, np.array([[1, 1, 5, 5]]), ["error"], [False])
+    state = path.stat()
+    path.write_text(path.read_text(encoding="utf-8").replace("Unknown", sign), encoding="utf-8")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "is a prediction that nobody has looked at" in problems_of(folder.labels)

@@ -131,6 +131,10 @@ def test_expressions(monkeypatch):
         ("when: 2026-13-45", "'2026-13-45' is no timestamp"),
         ("seed: !!int abc", "'abc' is no int"),
         ("seed: !!bool maybe", "'maybe' is no bool"),
+        (f"seed: {2**32}", "seed: must be a number below 4294967296"),
+        (f"size: {'9' * 4000}", "size: must be a number below"),
+        ("background: .inf", "background: must be a number below"),
+        ("background: .nan", "background"),
         (f"seed: {'9' * 5000}", "is no int"),
         (f"seed: {'[' * 400}", "levels deep"),
         ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]", "references such as"),
@@ -185,6 +189,20 @@ def test_equal_problems_are_grouped():
     assert lines[5:] == ["last: is odd too"]
     assert grouped(gone[:5]) == gone[:5]
     assert alike(gone[0]) != alike("a/0.xml: is empty")
+
+
+def test_names(tmp_path):
+    rng, problems = random.Random(5), 0
+    for number in range(ROUNDS // 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        raw = rng.choice([hostile(rng, "a_웨이퍼")[:80], rng.randbytes(20)])
+        name = raw.translate(None, b"\0/") + b".png"
+        Path(os.fsdecode(os.fsencode(folder) + b"/a" + name)).write_bytes(b"")
+        found = fails_well(name, lambda f=folder: list_images(f))
+        problems += found
+        assert found or [path.name.encode() for path in list_images(folder)] == [b"a" + name]
+    assert problems > ROUNDS / 8
 
 
 def test_names_that_are_not_utf8_are_named_at_once(tmp_path):
