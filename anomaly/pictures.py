@@ -116,6 +116,8 @@ def open_pictures(source: str | Path) -> Pictures:
             of them are named.
     """
     source = Path(source)
+    if source.is_dir():
+        list_images(source)  # refuses names that are not UTF-8, those of all folders at once
     notes: list[str] = []
     if source.suffix.lower() == ".csv":
         if names := name_problems([source]):
@@ -142,7 +144,6 @@ def _from_folders(root: Path, notes: list[str]) -> tuple[Picture, ...]:
             "pictures of good parts into it, and those of each defect, if any, into a folder of "
             "the defect's name"
         )
-    list_images(root)  # names that are not UTF-8 are refused all at once
     masks = find_masks(root)
     items = [Picture(_relative(root, path)) for path in list_images(root / normal)]
     for folder in class_folders(root, notes):
@@ -152,7 +153,6 @@ def _from_folders(root: Path, notes: list[str]) -> tuple[Picture, ...]:
 
 
 def _from_mvtec(root: Path, notes: list[str]) -> tuple[Picture, ...]:
-    list_images(root)
     masks = find_masks(root)
     items: list[Picture] = []
     for part, parts in (("train", _NOT_TESTED), ("test", _NOT_TRAINED)):

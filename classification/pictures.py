@@ -114,6 +114,8 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
             pictures, masks or lines cannot be used; all of them are named.
     """
     source = Path(source)
+    if source.is_dir():
+        list_images(source)  # refuses names that are not UTF-8, those of all folders at once
     problems: list[str] = []
     notes: list[str] = []
     if source.suffix.lower() == ".csv":
@@ -147,7 +149,6 @@ def open_pictures(source: str | Path, normal: str | None = None) -> Pictures:
 def _from_folders(
     root: Path, folder: Path, parts: frozenset[str], problems: list[str], notes: list[str]
 ) -> list[Picture]:
-    list_images(folder)  # names that are not UTF-8 are refused all at once
     masks = find_masks(folder)
     items: list[Picture] = []
     for kind in class_folders(folder, notes):

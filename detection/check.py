@@ -343,7 +343,7 @@ class _Survey:
                 )
 
 
-def grouped(problems: Sequence[Problem]) -> list[tuple[Problem, list[str]]]:
+def group_findings(problems: Sequence[Problem]) -> list[tuple[Problem, list[str]]]:
     """Problems that differ only in file, name or number, those to be fixed before the others.
 
     Args:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from inspection.console import console, counted, progress, reports_errors, say
-from inspection.errors import InputError, printable
+from inspection.errors import InputError, group_alike, printable
 
 Annotations = Annotated[Path, typer.Option(help="Folder of labelImg XML files.")]
 Images = Annotated[Path, typer.Option(help="Folder of the images.")]
@@ -141,7 +141,7 @@ def convert(
         # As training reads them: rows of the usual table that no XML stands behind are labels.
         read = labels_for if output is None and not one_based else read_annotations
         labels = read(annotations, images, one_based, unlabelled, notes)
-    for note in (*notes, *similar_classes(labels)):
+    for note in group_alike([*notes, *similar_classes(labels)]):
         say(note)
     boxes = sum(len(item.xyxy) for item in labels)
     if xml is not None:
@@ -164,14 +164,14 @@ def check(
 ) -> None:
     """Lists everything that is wrong with labels and images; exits 2 if anything is."""
     from detection.check import check as look
-    from detection.check import grouped
+    from detection.check import group_findings
 
     names = [name.strip() for name in classes.split(",")] if classes else None
     problems = look(annotations, images, names, one_based)
     table = Table(title=counted(len(problems), "finding"))
     for name in ("kind", "file", "where", "what, and the mend"):
         table.add_column(name, overflow="fold")
-    for item, places in grouped(problems):
+    for item, places in group_findings(problems):
         kind = f"{item.kind} (repaired)" if item.repaired else item.kind
         file, where = Path(item.file).name, item.where
         if len(places) > 1:

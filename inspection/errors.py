@@ -61,7 +61,7 @@ def shortened(text: str, most: int = MOST_ECHOED) -> str:
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
 
 
-def grouped(problems: Sequence[str]) -> list[str]:
+def group_alike(problems: Sequence[str]) -> list[str]:
     """Problems as lines to print, those that differ only in place, name or number in one group.
 
     Of a group of more than five the first three are listed, and the files of the others named.

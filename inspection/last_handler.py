@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any
 
-from inspection.errors import InputError, first_line, grouped, one_line
+from inspection.errors import InputError, first_line, group_alike, one_line
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells give it."""
@@ -89,7 +89,7 @@ def reported(error: BaseException) -> int:
 
 def _lines(error: BaseException) -> tuple[str, ...]:
     if isinstance(error, InputError):
-        return tuple(grouped(error.problems))
+        return tuple(group_alike(error.problems))
     if isinstance(error, OSError) and error.filename is not None:
         text = (
             f"{_printable(error.filename)}: cannot be read or written "

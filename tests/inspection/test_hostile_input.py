@@ -18,7 +18,7 @@ from detection.annotations import read_annotations
 from detection.settings import TrainSettings
 from detection.table import read_classes, read_table
 from inspection import grouping
-from inspection.errors import MOST_ECHOED, InputError, alike, grouped, one_line
+from inspection.errors import MOST_ECHOED, InputError, alike, group_alike, one_line
 from inspection.grouping import grouping_by
 from inspection.images import list_images
 from inspection.settings import read_settings
@@ -183,11 +183,11 @@ def test_messages_are_one_line_of_bounded_length():
 
 def test_equal_problems_are_grouped():
     gone = [f"a/{n}.xml: the image '{n}.png' is not in docs; add it" for n in range(96)]
-    lines = grouped(["first: is odd", *gone, "last: is odd too"])
+    lines = group_alike(["first: is odd", *gone, "last: is odd too"])
     assert lines[:4] == ["first: is odd", *gone[:3]]
     assert lines[4].startswith("... and 93 more like these: 3.xml, 4.xml,")
     assert lines[5:] == ["last: is odd too"]
-    assert grouped(gone[:5]) == gone[:5]
+    assert group_alike(gone[:5]) == gone[:5]
     assert alike(gone[0]) != alike("a/0.xml: is empty")
 
 
