@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,11 @@ def test_half_written_pictures_are_left_until_they_are_whole(tmp_path):
     assert all(watch.look() == [] for _ in range(40))
     assert len(watch.problems) == 1
     assert "never.png" in watch.problems[0]
+    bad = os.fsdecode(os.fsencode(watch.folder) + b"/\xb1\xdc.png")
+    Path(bad).write_bytes(content)
+    assert all(watch.look() == [] for _ in range(4))
+    assert len(watch.problems) == 2
+    assert "1 name is not UTF-8" in watch.problems[1]
 
 
 def test_the_page_watches_a_folder(run, shared_product, tmp_path):
