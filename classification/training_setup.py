@@ -257,13 +257,13 @@ def _take_weights(
             f"--weights {snapshot}: is a {source.card.architecture}, this run has --model "
             f"{settings.model}; give the same"
         )
-    theirs = {layer.name: layer for layer in source.model.layers}
+    theirs = {_name(layer): layer for layer in source.model.layers}
     taken = 0
     for layer in model.layers:
         # Another set of classes has another meaning, whatever their number.
         if layer.name == LOGITS and source.classes != classes:
             continue
-        values = theirs[layer.name].get_weights() if layer.name in theirs else []
+        values = theirs[_name(layer)].get_weights() if _name(layer) in theirs else []
         if [v.shape for v in values] == [tuple(v.shape) for v in layer.weights]:
             layer.set_weights(values)
             taken += len(values)
@@ -272,6 +272,11 @@ def _take_weights(
     if sum(isinstance(layer, keras.layers.Rescaling) for layer in source.model.layers) > 1:
         match_imagenet_inputs(model)
     say(f"{snapshot}: took {taken} of {len(model.weights)} weights.")
+
+
+def _name(layer: keras.layers.Layer) -> str:
+    # The one layer with weights that keras.applications leaves to Keras to name, by a count.
+    return "normalization" if isinstance(layer, keras.layers.Normalization) else layer.name
 
 
 def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callable) -> None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import efficientnet
+from keras.src.legacy.saving import legacy_h5_format
 
-from classification.architectures import ARCHITECTURES, build_model, resolve_weights
+from classification import training_setup
+from classification.architectures import (
+    ARCHITECTURES,
+    FEATURES,
+    build_model,
+    resolve_weights,
+)
+from classification.model import Classifier, ModelCard
+from classification.preparation import Preparation
+from classification.settings import ClassificationSettings
 from classification.swin import WindowAttention, swin
+from inspection import backbones
 from inspection.errors import InputError
 
 
@@ -46,6 +60,59 @@ def test_weights_of_a_file_go_into_the_backbone(tmp_path):
     )
     with pytest.raises(InputError, match="cannot be read as weights of efficientnet"):
         build_model("efficientnet", 64, 3, str(path))
+
+
+def published_file(path: Path) -> keras.Model:
+    """An EfficientNet-B0 file as keras.applications publishes them, with other weights."""
+    source = keras.applications.EfficientNetB0(include_top=False, weights=None)
+    (normalisation,) = (x for x in source.layers if isinstance(x, keras.layers.Normalization))
+    normalisation.adapt_mean.assign([0.485, 0.456, 0.406])
+    normalisation.adapt_variance.assign(np.square([0.229, 0.224, 0.225]))
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, source)
+    return source
+
+
+def test_efficientnet_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch):
+    """Keras scales its inputs once more for the name alone, not for the file behind it."""
+    keras.utils.set_random_seed(0)
+    path = tmp_path / "b0_notop.h5"
+    published_file(path)
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
+    by_name = build_model("efficientnet", 64, 3, "imagenet")
+    by_path = build_model("efficientnet", 64, 3, str(path))
+    views = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+
+    def inputs_and_features(model: keras.Model) -> list[np.ndarray]:
+        outputs = [model.get_layer(name).output for name in ("stem_conv", FEATURES)]
+        return [np.asarray(one) for one in keras.Model(model.input, outputs)(views)]
+
+    for found, wanted in zip(*map(inputs_and_features, (by_path, by_name)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+    # A snapshot of a run that began from the name hands on what its network saw, too.
+    card = ModelCard("efficientnet", ("a", "b", "c"), None, Preparation(64))
+    monkeypatch.setattr(Classifier, "load", classmethod(lambda *_: Classifier(by_name, card)))
+    model = build_model("efficientnet", 64, 3)
+    settings = ClassificationSettings(model="efficientnet", size=64)
+    told: list[str] = []
+    training_setup._take_weights(model, settings, "x.keras", card.classes, told.append)
+    assert told == [f"x.keras: took {len(model.weights)} of {len(model.weights)} weights."]
+    for found, wanted in zip(*map(inputs_and_features, (model, by_name)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_efficientnet_b5_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch):
+    keras.utils.set_random_seed(0)
+    path = tmp_path / "notop.h5"
+    published_file(path)
+    # B0 in its place: the same construction, a tenth of the time.
+    monkeypatch.setattr(keras.applications, "EfficientNetB5", keras.applications.EfficientNetB0)
+    monkeypatch.setattr(backbones, "EFFICIENTNET_STAGES", ("block3b_add",))
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
+    by_name, by_path = (backbones.efficientnet_b5(one) for one in ("imagenet", str(path)))
+    views = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    wanted = np.asarray(by_name(views))
+    np.testing.assert_allclose(by_path(views), wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_auto_starts_from_scratch_without_internet(no_network):

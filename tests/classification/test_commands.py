@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import classification
 from classification.cli import app
 from classification.model import Classifier, ModelCard
 from classification.predict_files import predict_files
@@ -81,6 +84,21 @@ def test_evaluate_writes_figures_and_a_page(run):
     assert page.count("taken for") == wrong
 
 
+def test_evaluate_counts_what_goes_to_review(run):
+    model = classification.load(run)
+    point = model.card.operating_point
+    model.card.operating_point = replace(point, review_threshold=0.0)
+    model.save(run / "best.keras")
+    code, text = call("evaluate", run)
+    assert code == 0, text
+    found = json.loads((run / "evaluation_test" / "evaluation.json").read_text(encoding="utf-8"))
+    decisions = [row["decision"] for row in rows_of(run / "evaluation_test" / "predictions.csv")]
+    # Whatever is not NG is looked at, so nothing is passed.
+    assert found["review"]["count"] == decisions.count("review") > 0
+    assert found["miss"]["count"] == 0
+    assert f"review {decisions.count('review')} of {len(decisions)}" in text
+
+
 def test_a_run_that_was_moved_keeps_its_split(run, tmp_path):
     """Else pictures that were learnt from would be tested on."""
     code, _ = call("evaluate", run, "--output", tmp_path / "before")
@@ -127,6 +145,28 @@ def test_maps_meet_masks(run, shared_set, tmp_path):
     assert found["energy"] > 0.1
 
 
+def test_one_broken_image_does_not_take_the_maps_summary(run, shared_set, tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "0 broken.png").write_bytes(b"no image")
+    for path in sorted((shared_set / "dot").glob("*.png"))[:2]:
+        shutil.copy(path, folder)
+    how = ("--method", "eigen-cam", "--randomise")
+    code, text = call("cam", run, folder, *how, "--output", tmp_path / "cams")
+    assert code == 2
+    assert "0 broken.png: is no PNG" in text
+    found = json.loads((tmp_path / "cams" / "summary.json").read_text(encoding="utf-8"))
+    assert -1 <= found["alike_with_shuffled_weights"] <= 1
+    assert found["pictures"] == 2
+
+
+def test_no_box_at_all_is_said_in_words(run, shared_set, tmp_path):
+    code, text = call("cam", run, shared_set, "--min-area", 5000, "--output", tmp_path / "cams")
+    assert code == 0, text
+    assert "recall 0.000, no box found" in text
+    assert "nan" not in text
+
+
 def test_boxes_become_proposals_for_labelling(run, shared_set, tmp_path):
     out = tmp_path / "proposals"
     code, text = call("boxes", run, shared_set, "--output", out, "--min-area", 4)
@@ -164,16 +204,18 @@ def test_a_submission_has_the_samples_names_order_and_rows(run, unlabelled, tmp_
     assert "1 is dot" in text
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))
     assert rows[0] == ["ImageId", "answer"]
-    assert [row[0] for row in rows[1:]] == names
-    assert {row[1] for row in rows[1:]} <= {"0", "1", "2"}
+    model = classification.load(run)
+    told = [model.predict(unlabelled / "images" / f"{name}.png").label for name in names]
+    assert len(set(told)) > 1, "else any order of the answers would do"
+    numbers = {"normal": "0", "dot": "1", "긁힘": "2"}
+    assert rows[1:] == [[name, numbers[label]] for name, label in zip(names, told, strict=True)]
     sample(unlabelled, [f"{name}.png" for name in names], "dot")
     code, text = call("submit", run, "--sample", path, "--output", out)
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
-    assert {row[1] for row in rows} <= {"normal", "dot", "긁힘"}
+    assert rows == [[f"{name}.png", label] for name, label in zip(names, told, strict=True)]
     code, _ = call("submit", run, "--sample", path, "--output", out, "--answers", "0,1,1")
-    assert {
-        row[1] for row in list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
-    } <= {"0", "1"}
+    rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
+    assert [row[1] for row in rows] == ["0" if label == "normal" else "1" for label in told]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,46 @@ def test_the_threshold_has_the_highest_macro_f1_of_all(seed, count):
     assert point.miss.count == ((truth > 0) & (score < point.threshold)).sum()
 
 
+def test_the_threshold_is_not_rounded_past_a_score():
+    """Sure networks give scores that lie closer together than float32 can tell."""
+    score = np.array([0.1, 1 - 3e-9, 1 - 2e-9, 1 - 1e-9])
+    truth = np.array([0, 0, 0, 1])
+    probability = np.stack([1 - score, score], axis=1)
+    point = choose_point(truth, probability, ("normal", "a"), "normal")
+    decision = decided(probability, ("normal", "a"), "normal", point.threshold)
+    np.testing.assert_array_equal(decision, truth)
+    assert (point.miss.count, point.overkill.count) == (0, 0)
+
+
+def test_a_stated_prevalence_is_as_if_defects_were_so_common():
+    rng = np.random.default_rng(2)
+    truth = np.array([0] * 90 + [1] * 6 + [2] * 4)
+    probability = softmax(rng.normal(size=(100, 3)) + 1.2 * np.eye(3)[truth])
+    repeated = np.concatenate([np.arange(90), np.repeat(np.arange(90, 100), 9)])
+    wanted = choose_point(truth[repeated], probability[repeated], NAMES, "normal")
+    found = choose_point(truth, probability, NAMES, "normal", prevalence=0.5)
+    assert found.threshold == wanted.threshold
+    assert found.threshold < choose_point(truth, probability, NAMES, "normal").threshold
+    assert found.rule == "highest macro F1 at 50.0 % defective"
+    own = choose_point(truth, probability, NAMES, "normal", prevalence=0.1)
+    assert own.threshold == choose_point(truth, probability, NAMES, "normal").threshold
+    cheap = choose_point(truth, probability, NAMES, "normal", "least-cost", prevalence=1e-6)
+    assert cheap.overkill.count == 0
+    with pytest.raises(InputError, match=r"--prevalence 1: must be over 0 and under 1"):
+        choose_point(truth, probability, NAMES, "normal", prevalence=1.0)
+
+
+def test_what_goes_to_review_is_neither_missed_nor_rejected():
+    truth = np.array([0, 0, 1, 1, 2])
+    decision = np.array([0, 0, 0, 0, 2])
+    in_review = np.array([False, True, True, False, False])
+    found = measure(truth, decision, np.eye(3)[decision], NAMES, "normal", in_review=in_review)
+    assert (found.miss.count, found.miss.total) == (1, 3)
+    assert found.overkill.count == 0
+    assert (found.review.count, found.review.total) == (2, 5)
+    assert measure(truth, decision, np.eye(3)[decision], NAMES, "normal").review is None
+
+
 def test_calibration_of_shares_that_are_frequencies():
     rng = np.random.default_rng(0)
     first = rng.uniform(0.5, 1, 40_000)
