@@ -136,13 +136,15 @@ def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeyp
     pictures = open_pictures(shared_set)
     labels = [pictures.classes.index(item.kind) for item in pictures.items]
     views = Views(pictures, pictures.items, Preparation(SIZE))
-    batches = Batches(
-        views, labels, 3, SAMPLERS["plain"](labels, 3, 0), 4, normal=labels[0], paste=1.0, seed=3
-    )
+    normal = pictures.classes.index("normal")
+    sampler = SAMPLERS["plain"](labels, 3, 0)
+    batches = Batches(views, labels, 3, sampler, 4, normal=normal, paste=1.0, seed=3)
     monkeypatch.setattr(Views, "mask", lambda self, index: np.zeros((SIZE, SIZE), bool))
-    image, label = batches.sample(0, 0)
-    assert label == labels[0]
-    np.testing.assert_array_equal(image, views[0])
+    index = labels.index(normal)
+    for position in range(6):
+        image, label = batches.sample(index, position)
+        assert label == normal
+        np.testing.assert_array_equal(image, views[index])
 
 
 def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared_set):
