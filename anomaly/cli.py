@@ -243,7 +243,7 @@ def simulate(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
     address: Annotated[
         str, typer.Option(help="Who may open it; 0.0.0.0 lets the whole network, and save.")
-    ] = "localhost",
+    ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import streamlit as st
 
 from classification.augment import RECIPES
-from classification.boxes import BoxRule, boxes_of, mask_boxes, write_proposals
+from classification.boxes import BoxRule, boxes_of, mask_boxes
 from classification.cam import SMOOTHINGS
 from classification.cam_measures import energy_inside, mask_iou, pointing_game
 from classification.cam_methods import METHODS
 from classification.dashboard_data import (
     Look,
     ModelFile,
+    Run,
     Shown,
     explain,
     layer_names,
@@ -25,26 +27,27 @@ from classification.dashboard_data import (
     runs_below,
     scored,
     snapshots,
-    with_preparation,
 )
-from classification.explain_files import ExplainRequest, explain_folder, propose
-from classification.folder import FoundPicture
+from classification.dashboard_export import export
 from classification.model import Classifier, decided
 from classification.pictures import Picture, Pictures
 from classification.preparation import Preparation
 from classification.scored import Scored
-from classification.settings import SETTINGS
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.fit import Image8
 from inspection.heat import heat_overlay
 from inspection.operating_point import percent
 from inspection.report import GREEN, RED, DrawnBox, draw_view, image_uri
-from inspection.streamlit_page import keep_networks
+from inspection.streamlit_page import keep_networks, stamp, style
 
 _LONGEST, _SMALL = 640, 360
 _SLOW = ("score-cam", "ablation-cam")
-_WIDTHS = "<style>.block-container{padding-top:3rem;max-width:1900px}</style>"
+# On a phone the image to choose and the images stand before everything that steers them.
+_STYLE = (
+    "@media(max-width:640px){div:has(>.st-key-shown),div:has(>.st-key-compared){order:-1}"
+    "div:has(>.st-key-picker){order:-2}}"
+)
 _BAR = (
     "<div style='display:flex;align-items:center;gap:.5rem;font-size:.8rem;opacity:.85'>0"
     "<img alt='colour scale' style='height:12px;flex:0 1 420px;min-width:0' src='{uri}'>{top}</div>"
@@ -59,7 +62,7 @@ def page(runs: Path) -> None:
     """
     st.set_page_config(page_title="CAM dashboard", layout="wide")
     keep_networks()
-    st.markdown(_WIDTHS, unsafe_allow_html=True)
+    style(_STYLE)
     names = runs_below(runs)
     if not names:
         st.error(
@@ -77,44 +80,47 @@ def page(runs: Path) -> None:
 
 def _page(runs: Path, names: list[str]) -> None:
     with st.sidebar:
-        run = runs / st.selectbox("Run", names, key="run")
-        files = snapshots(run)
-        chosen = st.selectbox("Epoch", files, format_func=lambda path: path.stem, key="epoch")
+        run = Run.of(runs / st.selectbox("Run", names, key="run"))
+        files = snapshots(run.path)
+        chosen = st.selectbox(
+            "Epoch", files, format_func=lambda path: path.stem, key=run.key("epoch")
+        )
         file = ModelFile.of(chosen)
         model = load_model(file)
         part = st.radio("Part", ["test", "val", "train"], horizontal=True, key="part")
-        look = _look(file, model)
-    split_changed = (run / SETTINGS).stat().st_mtime
-    pictures, items = part_of(run, part, split_changed)
+        look = _look(run, file, model)
+    pictures, items = part_of(run, part)
     if not items:
         st.info(f"The {part} part holds no picture.")
         return
     most = st.sidebar.number_input("Pictures at most", 1, 100_000, 500, key="most")
-    found = scored(file, run, part, split_changed, int(most))
-    number = _browser(model, pictures, found)
+    found = scored(file, run, part, int(most))
+    number = _browser(run, model, found)
     if number is None:
         return
     item = found.items[number]
-    rule = _rule()
-    # No tabs: what stands in them is computed whether it is looked at or not.
-    what = st.radio(
-        "What",
-        ["Explain", "Compare", "Export"],
-        horizontal=True,
-        label_visibility="collapsed",
-        key="what",
-    )
-    if what == "Explain":
-        _explained(look, model, pictures, found, number, rule)
-    elif what == "Compare":
-        _comparison(look, run, model, pictures, item, rule)
-    else:
-        _export(look, model, pictures, found, rule)
+    with st.container(key="steering"):
+        rule = _rule()
+        # No tabs: what stands in them is computed whether it is looked at or not.
+        what = st.radio(
+            "What",
+            ["Explain", "Compare", "Export"],
+            horizontal=True,
+            label_visibility="collapsed",
+            key="what",
+        )
+    with st.container(key="shown"):
+        if what == "Explain":
+            _explained(look, model, pictures, found, number, rule)
+        elif what == "Compare":
+            _comparison(look, run, model, pictures, item, rule)
+        else:
+            export(look, run, model, pictures, found, rule)
 
 
-def _look(file: ModelFile, model: Classifier) -> Look:
+def _look(run: Run, file: ModelFile, model: Classifier) -> Look:
     layers = layer_names(file)
-    layer = st.selectbox("Layer", layers, key="layer")
+    layer = st.selectbox("Layer", layers, key=run.key("layer"))
     method = st.selectbox("Method", METHODS, key="method")
     smooth = st.selectbox(
         "Smoothing",
@@ -128,15 +134,15 @@ def _look(file: ModelFile, model: Classifier) -> Look:
     if recipe != "none":
         seed = int(st.number_input("Augmentation's seed", 0, 10_000, 0, key="seed"))
     with st.expander("Preprocessing"):
-        preparation = _preparation(model.card.preparation)
+        preparation = _preparation(run, model.card.preparation)
     return Look(file, layer, method, smooth, preparation, recipe, seed)
 
 
-def _preparation(trained: Preparation) -> Preparation:
+def _preparation(run: Run, trained: Preparation) -> Preparation:
     text = st.text_input(
         "Region x1,y1,x2,y2",
         ",".join(map(str, trained.roi)) if trained.roi else "",
-        key="roi",
+        key=run.key("roi"),
         help="In pixels of the picture; empty is all of it.",
     )
     roi = None
@@ -146,25 +152,49 @@ def _preparation(trained: Preparation) -> Preparation:
         except ValueError:
             raise InputError(f"Region {text}: give four whole numbers x1,y1,x2,y2") from None
         roi = (x1, y1, x2, y2)
-    background = st.checkbox("Grey out the background", trained.background, key="background")
-    clahe = st.slider("CLAHE, clip limit", 0.0, 8.0, float(trained.clahe), 0.5, key="clahe")
-    flatten = st.checkbox("Flatten the light", trained.flatten, key="flatten")
+    background = st.checkbox(
+        "Grey out the background", trained.background, key=run.key("background")
+    )
+    clahe = st.slider(
+        "CLAHE, clip limit", 0.0, 8.0, float(trained.clahe), 0.5, key=run.key("clahe")
+    )
+    flatten = st.checkbox("Flatten the light", trained.flatten, key=run.key("flatten"))
     chosen = replace(trained, roi=roi, background=background, clahe=clahe, flatten=flatten)
     if chosen != trained:
         st.caption("Other than in training: shares here are not those of the list.")
     return chosen
 
 
-def _browser(model: Classifier, pictures: Pictures, found: Scored) -> int | None:
+def _browser(run: Run, model: Classifier, found: Scored) -> int | None:
     """The pictures by class and by error, the worst first; the one to look at."""
     point = model.card.operating_point
     names = model.classes
     decision = decided(found.probability, names, model.card.normal, point and point.threshold)
     truth = found.truth
+    with st.container(key="filters"):
+        order = _order(run, names, found, decision)
+    if not order:
+        st.info("No picture is like that.")
+        return None
+
+    def text(number: int) -> str:
+        mark = "✗" if decision[number] != truth[number] else "✓"
+        return (
+            f"{mark} {found.items[number].image} – is {names[truth[number]]}, told "
+            f"{names[decision[number]]} ({percent(found.probability[number, decision[number]])})"
+        )
+
+    with st.container(key="picker"):
+        return _picked(run.key("number"), order, text)
+
+
+def _order(run: Run, names: Sequence[str], found: Scored, decision: np.ndarray) -> list[int]:
+    """Numbers of the pictures that are asked for."""
+    truth = found.truth
     left, middle, right = st.columns([1, 1, 1])
     wrong = left.selectbox("Show", ["all", "wrong only", "right only"], key="wrong")
-    true = middle.selectbox("True class", ["any", *names], key="true")
-    told = right.selectbox("Predicted class", ["any", *names], key="told")
+    true = middle.selectbox("True class", ["any", *names], key=run.key("true"))
+    told = right.selectbox("Predicted class", ["any", *names], key=run.key("told"))
     keep = np.ones(len(truth), bool)
     if wrong != "all":
         keep &= (decision != truth) == (wrong == "wrong only")
@@ -180,28 +210,30 @@ def _browser(model: Classifier, pictures: Pictures, found: Scored) -> int | None
         f"{len(order)} of {counted(len(truth), 'picture')} shown, {errors} wrong in all; the worst "
         "come first."
     )
-    if not order:
-        st.info("No picture is like that.")
-        return None
+    return order
+
+
+def _picked(key: str, order: list[int], text: Callable[[int], str]) -> int:
+    """The picture that is chosen by name, or by a step from the one before."""
     state = st.session_state
-    if state.get("number") not in order:
-        state.number = order[0]
-    back, choice, forward = st.columns([1, 8, 1], vertical_alignment="bottom")
-    place = order.index(state.number)
-    if back.button("◀", key="back", disabled=place == 0, width="stretch"):
-        state.number = order[place - 1]
-    if forward.button("▶", key="forward", disabled=place == len(order) - 1, width="stretch"):
-        state.number = order[place + 1]
+    if state.get(key) not in order:
+        state[key] = order[0]
+    place = order.index(state[key])
+    # In one row on a phone too; columns would stand below each other or run off the screen.
+    with st.container(horizontal=True, wrap=False, vertical_alignment="bottom"):
+        _step("◀", "back", key, order[place - 1] if place else None)
+        st.selectbox("Picture", order, format_func=text, key=key, label_visibility="collapsed")
+        _step("▶", "forward", key, order[place + 1] if place + 1 < len(order) else None)
+    return state[key]
 
-    def text(number: int) -> str:
-        mark = "✗" if decision[number] != truth[number] else "✓"
-        return (
-            f"{mark} {found.items[number].image} – is {names[truth[number]]}, told "
-            f"{names[decision[number]]} ({percent(found.probability[number, decision[number]])})"
-        )
 
-    choice.selectbox("Picture", order, format_func=text, key="number")
-    return state.number
+def _step(sign: str, name: str, key: str, number: int | None) -> None:
+    """A button to a neighbour, before the widget of that key is drawn again."""
+
+    def go() -> None:
+        st.session_state[key] = number
+
+    st.button(sign, key=name, on_click=go, disabled=number is None)
 
 
 def _rule() -> BoxRule:
@@ -225,8 +257,8 @@ def _shown(look: Look, pictures: Pictures, item: Picture, target: int) -> Shown:
     path = pictures.path(item)
     if look.method in _SLOW:
         with st.spinner(f"{look.method} goes through every channel …"):
-            return explain(look, path, path.stat().st_mtime, target)
-    return explain(look, path, path.stat().st_mtime, target)
+            return explain(look, path, stamp(path), target)
+    return explain(look, path, stamp(path), target)
 
 
 def _mask(look: Look, pictures: Pictures, item: Picture) -> np.ndarray | None:
@@ -239,7 +271,7 @@ def _under(look: Look, pictures: Pictures, item: Picture, shown: Shown) -> Image
     path = pictures.path(item)
     if look.recipe != "none":
         return shown.view
-    return picture(path, path.stat().st_mtime, look.preparation.bits)
+    return picture(path, stamp(path), look.preparation.bits)
 
 
 def _drawn(
@@ -285,24 +317,27 @@ def _explained(
     truth = int(found.truth[number])
     first = _shown(look, pictures, item, truth)
     told = _told(model, first.shares)
+    shown = st.container()
     shared = st.toggle("One scale for both maps", True, key="shared")
     maps = {truth: first, told: _shown(look, pictures, item, told)}
     top = max(float(one.cam.max()) for one in maps.values())
-    columns = st.columns(3)
     under = _under(look, pictures, item, first)
-    with columns[0]:
-        st.image(_plain(under, mask), width="stretch")
-        st.caption(f"`{item.image}`" + ("" if mask is None else " – the mask's boxes green"))
-    titles = ("Predicted", told), ("True", truth)
-    for column, (title, target) in zip(columns[1:], titles, strict=True):
-        shown = maps[target]
-        scale = top if shared else float(shown.cam.max())
-        with column:
-            st.image(_drawn(under, shown.cam, mask, rule, scale, _LONGEST), width="stretch")
-            name = model.classes[target]
-            st.markdown(f"**{title}: {name}** – {percent(float(shown.shares[target]))}")
-            st.caption(f"strongest place {shown.cam.max():.3g}; {_figures(shown.cam, mask, rule)}")
-    _scale_bar(f"{top:.3g}" if shared else "each map's maximum")
+    with shown:
+        columns = st.columns(3)
+        with columns[0]:
+            st.image(_plain(under, mask), width="stretch")
+            st.caption(f"`{item.image}`" + ("" if mask is None else " – the mask's boxes green"))
+        titles = ("Predicted", told), ("True", truth)
+        for column, (title, target) in zip(columns[1:], titles, strict=True):
+            one = maps[target]
+            scale = top if shared else float(one.cam.max())
+            with column:
+                st.image(_drawn(under, one.cam, mask, rule, scale, _LONGEST), width="stretch")
+                name = model.classes[target]
+                st.markdown(f"**{title}: {name}** – {percent(float(one.shares[target]))}")
+                figures = _figures(one.cam, mask, rule)
+                st.caption(f"strongest place {one.cam.max():.3g}; {figures}")
+        _scale_bar(f"{top:.3g}" if shared else "each map's maximum")
     shares = sorted(zip(first.shares, model.classes, strict=True), reverse=True)
     text = "  ·  ".join(f"{name} {percent(float(share))}" for share, name in shares)
     st.caption(f"Shares: {text}")
@@ -322,7 +357,7 @@ def _told(model: Classifier, shares: np.ndarray) -> int:
 
 def _comparison(
     look: Look,
-    run: Path,
+    run: Run,
     model: Classifier,
     pictures: Pictures,
     item: Picture,
@@ -332,11 +367,11 @@ def _comparison(
     over, which = st.columns([1, 2])
     axis = over.selectbox("Over", ["epochs", "layers", "methods", "augmentations"], key="over")
     name = which.selectbox(
-        "Class", model.classes, index=model.classes.index(item.kind), key="explained"
+        "Class", model.classes, model.classes.index(item.kind), key=run.key("explained")
     )
     target = model.classes.index(name)
     if axis == "epochs":
-        files = snapshots(run)[1:]
+        files = snapshots(run.path)[1:]
         options = {path.stem: replace(look, model=ModelFile.of(path)) for path in files}
         usual = _spread(list(options), 4)
     elif axis == "layers":
@@ -348,19 +383,25 @@ def _comparison(
     else:
         options = {recipe: replace(look, recipe=recipe) for recipe in RECIPES}
         usual = list(RECIPES)
-    chosen = st.multiselect("Which", list(options), usual, key=f"which_{axis}")
+    chosen = st.multiselect("Which", list(options), usual, key=run.key(f"which_{axis}"))
+    with st.container(key="compared"):
+        _grid({key: options[key] for key in chosen}, pictures, item, target, rule)
+        _scale_bar("each map's maximum")
+
+
+def _grid(
+    looks: dict[str, Look], pictures: Pictures, item: Picture, target: int, rule: BoxRule
+) -> None:
     columns = st.columns(4)
-    for place, key in enumerate(chosen):
-        one = options[key]
+    for place, (key, look) in enumerate(looks.items()):
         with columns[place % 4]:
-            shown = _shown(one, pictures, item, target)
-            mask = _mask(one, pictures, item)
-            under = _under(one, pictures, item, shown)
+            shown = _shown(look, pictures, item, target)
+            mask = _mask(look, pictures, item)
+            under = _under(look, pictures, item, shown)
             top = float(shown.cam.max())
             st.image(_drawn(under, shown.cam, mask, rule, top, _SMALL), width="stretch")
             figures = _figures(shown.cam, mask, rule)
             st.caption(f"**{key}** – {percent(float(shown.shares[target]))}  \n{figures}")
-    _scale_bar("each map's maximum")
 
 
 def _spread(names: list[str], count: int) -> list[str]:
@@ -372,46 +413,3 @@ def _spread(names: list[str], count: int) -> list[str]:
 def _is_stage(layer: str) -> bool:
     """Ends of blocks, which is where a person would look."""
     return layer.rsplit("/", 1)[-1].endswith(("_out", "_add", "_add2", "_project_BN", "features"))
-
-
-def _export(
-    look: Look, model: Classifier, pictures: Pictures, found: Scored, rule: BoxRule
-) -> None:
-    """Boxes and figures of all pictures of the part, or of one class."""
-    st.caption(
-        "Boxes are proposals: a person corrects and saves them with `python -m detection label "
-        "IMAGES --proposals FOLDER` before a detector learns from them."
-    )
-    classes = [name for name in model.classes if name != model.card.normal]
-    chosen = st.multiselect("Classes", classes, classes, key="export_classes")
-    folder = Path(st.text_input("Folder of the boxes", "proposals", key="proposals"))
-    figures = Path(st.text_input("Folder of overlays and figures", "cams", key="cams"))
-    wanted = [
-        FoundPicture(
-            item.image,
-            pictures.path(item),
-            item.kind,
-            pictures.root / item.mask if item.mask else None,
-        )
-        for item in found.items
-        if item.kind in chosen
-    ]
-    if look.recipe != "none":
-        st.info("Written without augmentation: a changed picture's boxes fit no file.")
-    request = ExplainRequest(look.method, look.layer, look.smooth, "known", rule)
-    seen = with_preparation(model, look.preparation)
-    left, right, _ = st.columns([1, 1, 2])
-    if left.button(f"Write boxes of {counted(len(wanted), 'picture')}", key="write_boxes"):
-        with st.spinner("Proposing …"):
-            proposals, problems = propose(seen, wanted, request)
-            write_proposals(folder, proposals)
-        count = sum(len(one.boxes) for one in proposals)
-        st.success(f"{folder.resolve()}: {counted(count, 'box')}, as labelImg XML and a CSV.")
-        for problem in problems:
-            st.warning(problem)
-    if right.button("Write overlays and figures", key="write_figures"):
-        with st.spinner("Explaining …"):
-            _, problems = explain_folder(seen, wanted, figures, request)
-        st.success(f"{figures.resolve()}: overlays/, figures.csv, summary.json.")
-        for problem in problems:
-            st.warning(problem)

@@ -20,6 +20,7 @@ from classification.settings import SETTINGS
 from inspection.errors import InputError
 from inspection.fit import Image8
 from inspection.images import read_image
+from inspection.streamlit_page import Stamp, stamp
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
 
@@ -29,11 +30,32 @@ class ModelFile:
     """A snapshot as it is now: another training of the same name is another model."""
 
     path: Path
-    changed: float
+    written: Stamp
 
     @classmethod
     def of(cls, path: Path) -> ModelFile:
-        return cls(path, path.stat().st_mtime)
+        return cls(path, stamp(path))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it was trained last; what a page keeps of another training is not shown for it.
+
+    Args:
+        path: Its folder.
+        trained: When its settings and its split were written.
+    """
+
+    path: Path
+    trained: tuple[Stamp, Stamp]
+
+    @classmethod
+    def of(cls, path: Path) -> Run:
+        return cls(path, (stamp(path / SETTINGS), stamp(path / "split.csv")))
+
+    def key(self, what: str) -> str:
+        """Key of a widget whose choices are those of this run: its classes, layers, images."""
+        return f"{what} {self.path} {self.trained}"
 
 
 @dataclass(frozen=True)
@@ -114,29 +136,34 @@ def explainer(model: ModelFile, layer: str) -> Explainer:
     return Explainer(load_model(model), layer)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the pictures …")
-def part_of(run: Path, part: str, _changed: float) -> tuple[Pictures, list[Picture]]:
-    """The pictures of a part of a run's split."""
-    data = run_data(run, lambda line: None)
+@st.cache_resource(max_entries=4, show_spinner="Reading the images …")
+def part_of(run: Run, part: str) -> tuple[Pictures, list[Picture]]:
+    """The images of a part of a run's split."""
+    data = run_data(run.path, lambda line: None)
     return data.pictures, data.part(part)
 
 
+def scored(model: ModelFile, run: Run, part: str, most: int) -> Scored:
+    """What a model says of a part's images."""
+    pictures, items = part_of(run, part)
+    return _scored(model, run, part, tuple(stamp(pictures.path(one)) for one in items[:most]))
+
+
 @st.cache_resource(max_entries=32, show_spinner=False)
-def scored(model: ModelFile, run: Path, part: str, changed: float, most: int) -> Scored:
-    """What a model says of a part's pictures."""
-    pictures, items = part_of(run, part, changed)
-    with st.spinner(f"Looking at {min(most, len(items))} pictures …"):
-        return score_pictures(load_model(model), pictures, items[:most])
+def _scored(model: ModelFile, run: Run, part: str, written: tuple[Stamp, ...]) -> Scored:
+    pictures, items = part_of(run, part)
+    with st.spinner(f"Looking at {len(written)} images …"):
+        return score_pictures(load_model(model), pictures, items[: len(written)])
 
 
 @st.cache_data(max_entries=_KEPT_MAPS, show_spinner=False)
-def explain(look: Look, path: Path, changed: float, target: int) -> Shown:
+def explain(look: Look, path: Path, written: Stamp, target: int) -> Shown:
     """One picture's map of one class.
 
     Args:
         look: How.
         path: The picture.
-        changed: When its file was written.
+        written: Its file's stamp.
         target: Index of the class.
     """
     view = look.preparation(path)
@@ -152,7 +179,7 @@ def explain(look: Look, path: Path, changed: float, target: int) -> Shown:
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def picture(path: Path, changed: float, bits: int) -> Image8:
+def picture(path: Path, written: Stamp, bits: int) -> Image8:
     """A picture as the camera gave it."""
     return read_image(path, bits)
 

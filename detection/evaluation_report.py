@@ -25,6 +25,7 @@ from inspection.report import (
     draw_view,
     figure_png,
     image_uri,
+    lies_wide,
     png_uri,
     render_page,
     versions,
@@ -269,6 +270,7 @@ def _card(evaluation: Evaluation, fault: Fault, read_image: ReadImage) -> dict[s
         "truth": result.truth,
         "score": f"{result.score:.3f}",
         "crop": None,
+        "wide": False,
         "problem": "",
     }
     try:
@@ -290,7 +292,8 @@ def _card(evaluation: Evaluation, fault: Fault, read_image: ReadImage) -> dict[s
     plain = [DrawnBox(box.xyxy, box.colour, width=3) for box in boxes if not covered]
     # A card shows them at about half this size.
     card["crop"] = image_uri(draw_view(rgb, boxes, region, longest=400, font_size=23))
-    card["whole_picture"] = image_uri(draw_view(rgb, plain, longest=400))
+    card["wide"] = lies_wide(rgb)
+    card["whole_picture"] = image_uri(draw_view(rgb, plain, longest=800 if card["wide"] else 400))
     return card
 
 

@@ -61,7 +61,7 @@ def served(command: Sequence[str], port: int, folder: Path, home: Path) -> Itera
         yield place
     finally:
         os.killpg(server.pid, 15)
-        server.wait(20)
+        server.wait(90)  # a busy machine takes its time
 
 
 @contextlib.contextmanager

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
+import tomllib
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import streamlit
+import yaml
 from streamlit.testing.v1 import AppTest
 
+from inspection.images import write_image
 from inspection.voc import PROPOSAL, is_sealed
 from tests.browser import chromium, free_port, needs_browser, served, until
+from tests.classification.conftest import write_set
 
 ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("classification", "anomaly")
 
 
 def script(runs: str) -> None:
@@ -32,9 +43,14 @@ def captions(test: AppTest) -> str:
     return "\n".join(one.value for one in (*test.caption, *test.markdown))
 
 
+def widget(test: AppTest, key: str, kind: str = "selectbox"):
+    """A widget by its key, or by the key that it has for the run that is looked at."""
+    return next(one for one in getattr(test, kind) if (one.key or "").split(" ")[0] == key)
+
+
 def moved(test: AppTest, key: str, value, kind: str = "selectbox") -> str:
     """What the page says after a choice."""
-    getattr(test, kind)(key=key).set_value(value).run()
+    widget(test, key, kind).set_value(value).run()
     assert not test.exception, test.exception
     assert not test.error, [one.value for one in test.error]
     return captions(test)
@@ -69,17 +85,17 @@ def test_every_selector_changes_what_is_shown(page):
 
 def test_the_browser_goes_through_pictures_worst_first(page):
     moved(page, "part", "train", "radio")
-    first = page.selectbox(key="number").value
+    first = widget(page, "number").value
     page.button(key="forward").click().run()
-    assert page.selectbox(key="number").value != first
+    assert widget(page, "number").value != first
     page.button(key="back").click().run()
-    assert page.selectbox(key="number").value == first
+    assert widget(page, "number").value == first
     moved(page, "true", "dot")
-    options = page.selectbox(key="number").options
+    options = widget(page, "number").options
     assert options
     assert all("is dot" in one for one in options)
     text = moved(page, "wrong", "right only")
-    assert all(one.startswith("✓") for one in page.selectbox(key="number").options)
+    assert all(one.startswith("✓") for one in widget(page, "number").options)
     assert "shown" in text
 
 
@@ -102,25 +118,129 @@ def test_the_grid_compares(page, over):
     assert wanted[over] in text
 
 
-def test_boxes_and_figures_are_exported(page, tmp_path):
+def test_boxes_and_figures_are_downloads_and_nothing_is_written(page, monkeypatch, tmp_path):
+    given = {}
+    real = streamlit.download_button
+
+    def keep(label, data, name, *others, **more):
+        given[name] = zipfile.ZipFile(io.BytesIO(data))
+        return real(label, data, name, *others, **more)
+
+    monkeypatch.setattr(streamlit, "download_button", keep)
+    here = sorted(tmp_path.rglob("*"))
     moved(page, "what", "Export", "radio")
-    page.text_input(key="proposals").set_value(str(tmp_path / "제안")).run()
-    page.text_input(key="cams").set_value(str(tmp_path / "cams")).run()
+    assert not [one.label for one in page.text_input if "older" in one.label], "no path to type"
     page.button(key="write_boxes").click().run()
     assert not page.exception
     assert "labelImg XML" in page.success[0].value
+    assert given["proposals.zip"].testzip() is None
+    given["proposals.zip"].extractall(tmp_path / "제안")
     assert (tmp_path / "제안" / "proposals.csv").is_file()
-    assert all(is_sealed(path, PROPOSAL) for path in (tmp_path / "제안").glob("*.xml"))
+    found = list((tmp_path / "제안").glob("*.xml"))
+    assert found
+    assert all(is_sealed(path, PROPOSAL) for path in found)
     page.button(key="write_figures").click().run()
-    assert (tmp_path / "cams" / "summary.json").is_file()
+    assert "summary.json" in given["cams.zip"].namelist()
+    shutil.rmtree(tmp_path / "제안")
+    assert sorted(tmp_path.rglob("*")) == here
+    moved(page, "level_share", 0.9, "slider")
+    assert not page.download_button, "boxes of another threshold are not offered"
+
+
+def test_two_runs_of_different_classes_are_switched_between(run, tmp_path):
+    from classification.model import Classifier
+
+    # The same weights under other names and another preparation: a second run.
+    for path in sorted(run.glob("epoch_*.keras"))[1:]:
+        path.unlink()
+    other = shutil.copytree(run, run.parent / "other")
+    names = {"normal": "ok", "dot": "a", "긁힘": "z"}
+    for path in other.glob("*.keras"):
+        model = Classifier.load(path)
+        card = replace(
+            model.card,
+            classes=tuple(names[name] for name in model.classes),
+            normal="ok",
+            preparation=replace(model.card.preparation, clahe=3.0, roi=(0, 0, 40, 40)),
+        )
+        Classifier(model.model, card).save(path)
+    settings = (other / "settings.yaml").read_text(encoding="utf-8")
+    data = write_set(tmp_path / "other data")
+    for old, new in names.items():
+        (data / old).rename(data / new)
+        if (data / "masks" / old).is_dir():
+            (data / "masks" / old).rename(data / "masks" / new)
+    loaded = yaml.safe_load(settings) | {"data": str(data), "normal": "ok"}
+    (other / "settings.yaml").write_text(yaml.safe_dump(loaded, allow_unicode=True), "utf-8")
+    split = (other / "split.csv").read_text(encoding="utf-8")
+    for old, new in names.items():
+        split = split.replace(f"{old}/", f"{new}/")
+    (other / "split.csv").write_text(split, encoding="utf-8")
+
+    test = page_of(run.parent)
+    first = Path(widget(test, "epoch").value).parent
+    second = other if first == run else run
+    moved(test, "what", "Compare", "radio")
+    moved(test, "clahe", 1.0, "slider")
+    moved(test, "true", model_classes(first)[1])
+    for one in (second, first, second):
+        moved(test, "run", one.name)
+        assert Path(widget(test, "epoch").value).parent == one, "the weights are the run's own"
+        assert widget(test, "true").options == ["any", *model_classes(one)]
+        assert widget(test, "clahe", "slider").value == (3.0 if one == other else 0.0)
+        assert widget(test, "roi", "text_input").value == ("0,0,40,40" if one == other else "")
+        assert "Other than in training" not in captions(test)
+        moved(test, "true", model_classes(one)[1])
+        assert widget(test, "explained").value in model_classes(one)
+    moved(test, "what", "Export", "radio")
+    assert widget(test, "export_classes", "multiselect").value == [
+        name for name in model_classes(second) if name not in ("normal", "ok")
+    ]
+
+
+def model_classes(run: Path) -> list[str]:
+    from classification.model import ModelCard
+
+    return list(ModelCard.read(run / "best.keras").classes)
+
+
+def test_images_and_split_of_a_run_trained_again_are_fresh(run, labelled, monkeypatch):
+    from classification.dashboard_data import ModelFile, Run, part_of, scored
+
+    before = scored(ModelFile.of(run / "best.keras"), Run.of(run), "test", 500)
+    names = [item.image for item in before.items]
+    split = (run / "split.csv").read_text(encoding="utf-8")
+    (run / "split.csv").write_text(split.replace(",test", ",train", 1), encoding="utf-8")
+    _, items = part_of(Run.of(run), "test")
+    assert len(items) == len(names) - 1
+    settings = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))
+    settings["data"] = str(labelled)
+    (run / "settings.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), "utf-8")
+    pictures, items = part_of(Run.of(run), "test")
+    assert pictures.root == labelled
+    first = scored(ModelFile.of(run / "best.keras"), Run.of(run), "test", 500)
+    write_image(pictures.path(items[0]), np.full((48, 48, 3), 255, np.uint8))
+    again = scored(ModelFile.of(run / "best.keras"), Run.of(run), "test", 500)
+    assert (first.probability[0] != again.probability[0]).any()
 
 
 def test_what_is_wrong_is_said_on_the_page(page, tmp_path):
-    page.text_input(key="roi").set_value("1,2,3").run()
+    widget(page, "roi", "text_input").set_value("1,2,3").run()
     assert "give four whole numbers" in page.error[0].value
-    page.text_input(key="roi").set_value("0,0,4000,10").run()
+    widget(page, "roi", "text_input").set_value("0,0,4000,10").run()
     assert "correct --roi" in page.error[0].value
     assert "holds no run of a classifier" in page_of(tmp_path / "none").error[0].value
+
+
+def test_pages_are_for_this_pc_alone_and_report_nothing():
+    files = [ROOT / folder / ".streamlit/config.toml" for folder in ("", *ROOMS)]
+    for path in files:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        assert found == {
+            "server": {"address": "127.0.0.1"},
+            "browser": {"gatherUsageStats": False},
+            "client": {"toolbarMode": "viewer"},
+        }
 
 
 @needs_browser
@@ -130,9 +250,9 @@ def test_in_a_browser_a_phone_and_a_wide_screen_show_it_whole(run, tmp_path):
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run"]
     command += [str(ROOT / "classification" / "cam_dashboard.py"), "--server.port", str(port)]
-    command += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    command += ["--server.headless", "true"]
     with served(command, port, run.parent.parent, tmp_path) as address, chromium() as browser:
-        for width, height, mobile in ((1920, 1080, False), (400, 850, True)):
+        for width, height, mobile in ((1920, 1080, False), (412, 915, True)):
             browser.execute_cdp_cmd(
                 "Emulation.setDeviceMetricsOverride",
                 {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile},
@@ -149,3 +269,13 @@ def test_in_a_browser_a_phone_and_a_wide_screen_show_it_whole(run, tmp_path):
             assert wide[0] <= wide[1]
             sizes = [one.size["width"] for one in pictures()]
             assert min(sizes) > (300 if mobile else 350)
+            assert "stAppDeployButton" not in browser.page_source
+        # On the phone the images come before what steers them, the first one without scrolling.
+        tops = {
+            name: browser.find_element(By.CSS_SELECTOR, f".st-key-{name}").rect["y"]
+            for name in ("picker", "shown", "filters", "steering")
+        }
+        assert sorted(tops, key=tops.get)[:2] == ["picker", "shown"]
+        assert pictures()[0].rect["y"] < height / 2
+    assert "127.0.0.1" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert "External URL" not in (tmp_path / "log").read_text(encoding="utf-8")
