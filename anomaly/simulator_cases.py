@@ -18,12 +18,16 @@ from inspection.settings import read_settings
 from inspection.streamlit_page import Stamp, stamp
 
 _PICTURES = 8
-_ROWS, _ROW_HEIGHT = 100, 64  # of the wrong cases that are listed
+_ROWS, _ROW_HEIGHT = 50, 64  # of the wrong cases that are listed
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _root(run: Path, trained: Stamp) -> Path:
-    return root_of(read_settings(AnomalySettings, run / "settings.yaml", {}).data)
+def _kept_settings(run: Path, written: Stamp) -> AnomalySettings:
+    return read_settings(AnomalySettings, run / "settings.yaml", {})
+
+
+def _settings(run: Path) -> AnomalySettings:
+    return _kept_settings(run, stamp(run / "settings.yaml"))
 
 
 def show(run: Path, simulation: Simulation, number: int, left: Any, right: Any) -> None:
@@ -39,11 +43,13 @@ def show(run: Path, simulation: Simulation, number: int, left: Any, right: Any) 
 
 
 def _path(run: Path, simulation: Simulation, number: int) -> Path:
-    return _root(run, stamp(run / "settings.yaml")) / simulation.scored.images[int(number)]
+    return root_of(_settings(run).data) / simulation.scored.images[int(number)]
 
 
 def _previews(run: Path, simulation: Simulation, numbers: Iterable[int]) -> list[str]:
-    return [thumb(run, _path(run, simulation, number)) for number in numbers]
+    # The model is not needed for them, and takes seconds to load.
+    bits = _settings(run).bits
+    return [thumb(_path(run, simulation, number), bits) for number in numbers]
 
 
 def _cards(run: Path, simulation: Simulation, numbers: Iterable[int]) -> None:

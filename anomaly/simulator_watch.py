@@ -31,9 +31,9 @@ def pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     return _pictures(run, _training(run), path, stamp(path))
 
 
-def thumb(run: Path, path: Path) -> str:
+def thumb(path: Path, bits: int) -> str:
     """A small image as a data URI for a table; empty where it cannot be read."""
-    return _thumb(path, stamp(path), model_of(run).preparation.bits)
+    return _thumb(path, stamp(path), bits)
 
 
 def _training(run: Path) -> Stamp:
@@ -111,7 +111,7 @@ def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
         last = list(zip(state.found, decided, strict=True))[-10:][::-1]
         st.dataframe(
             {
-                "preview": [thumb(run, one) for (one, _), _ in last],
+                "preview": [thumb(one, model.preparation.bits) for (one, _), _ in last],
                 "image": [one.name for (one, _), _ in last],
                 "score": [value for (_, value), _ in last],
                 "decision": [DECISIONS[int(index)] for _, index in last],

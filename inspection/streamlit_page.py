@@ -12,8 +12,12 @@ from inspection.console import say
 from inspection.errors import InputError
 
 Stamp = tuple[int, int]
-# A tall image would push all else off the screen.
-_IMAGES = "[data-testid=stImage] img{max-height:70vh;object-fit:contain}"
+# A tall image would push all else off the screen; on a phone Streamlit's bar is over the page.
+_LOOK = (
+    ".block-container{padding-top:3rem;max-width:1900px}"
+    "[data-testid=stImage] img{max-height:70vh;object-fit:contain}"
+    "@media(max-width:640px){.block-container{padding-top:4.5rem}}"
+)
 
 
 def stamp(path: Path) -> Stamp:
@@ -37,8 +41,7 @@ def style(rules: str = "") -> None:
     """
     import streamlit as st
 
-    look = ".block-container{padding-top:3rem;max-width:1900px}" + _IMAGES + rules
-    st.markdown(f"<style>{look}</style>", unsafe_allow_html=True)
+    st.markdown(f"<style>{_LOOK}{rules}</style>", unsafe_allow_html=True)
 
 
 def keep_networks() -> None:

@@ -22,6 +22,7 @@ from inspection.report import (
     versions,
 )
 from inspection.tags import leader
+from tests.browser import chromium, needs_browser
 
 
 def grey(height=80, width=120):
@@ -125,6 +126,38 @@ def test_page_extends_the_base_and_escapes(tmp_path):
     assert 'name="viewport"' in page
     with pytest.raises(UndefinedError):
         render_page(template, title="t", subtitle="s")
+
+
+@needs_browser
+def test_images_keep_their_shape_and_fit_the_screen(tmp_path):
+    from selenium.webdriver.common.by import By
+
+    template = tmp_path / "room.html.jinja"
+    template.write_text(
+        '{% extends "report.html.jinja" %}{% block content %}'
+        '<div class="panel figures"><img src="{{ tall }}"></div><div class="cards">'
+        '{% for image in (tall, usual) %}<article class="card"><div class="pictures">'
+        '<img src="{{ image }}"><img src="{{ image }}"></div></article>{% endfor %}'
+        "</div>{% endblock %}",
+        encoding="utf-8",
+    )
+    tall, usual = image_uri(grey(3000, 500)), image_uri(grey(300, 420))
+    page = tmp_path / "page.html"
+    page.write_text(render_page(template, title="t", subtitle="s", tall=tall, usual=usual), "utf-8")
+    with chromium() as browser:
+        for width in (1920, 412):
+            browser.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+            )
+            browser.get(page.as_uri())
+            shapes = [one.size for one in browser.find_elements(By.TAG_NAME, "img")]
+            assert len(shapes) == 5
+            assert max(one["height"] for one in shapes) <= 0.7 * 900 + 1
+            usual = shapes[-1]["width"] / shapes[-1]["height"]
+            assert usual == pytest.approx(420 / 300, rel=0.03), "no bars beside it"
+            across = browser.execute_script("return document.documentElement.scrollWidth")
+            assert across <= width
 
 
 def test_versions_name_what_is_installed():
