@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,11 @@ def write_report(rows: Sequence[Row], targets: Targets, path: Path, command: str
             {
                 "name": product,
                 "rows": [_table_row(row, targets) for row in own],
-                "curves": png_uri(figure_png(partial(_curves, done), 11, 4.4)) if done else "",
+                "curves": [
+                    png_uri(figure_png(partial(draw, done), 5.2, 4.2))
+                    for draw in (_roc_curves, _precision_curves)
+                    if done
+                ],
                 "methods": [_method(row, scored) for row, scored in done],
             }
         )
@@ -146,28 +150,41 @@ def roc(scores: np.ndarray, is_defect: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return rejected / rejected[-1], found / found[-1], precision
 
 
-def _curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
-    left, right = figure.subplots(1, 2)
+def _roc_curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    for row, false, found, _, look in _curves(done):
+        axes.plot(false, found, label=f"{row.method}  {row.number('auroc'):.3f}", **look)
+    _frame(axes)
+    axes.set(xlabel="overkill rate", ylabel="share of defects found", title="ROC")
+    if axes.lines:
+        axes.legend(loc="lower right", fontsize=8)
+
+
+def _precision_curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    for _, _, found, precision, look in _curves(done):
+        axes.plot(found, precision, **look)
+    _frame(axes)
+    axes.set(xlabel="share of defects found", ylabel="precision", title="Precision and recall")
+
+
+def _curves(done: Sequence[tuple[Row, Scored]]) -> Iterator[tuple[Any, ...]]:
+    """Row, false rejects, finds, precision and look of each method with both kinds of images."""
     for index, (row, scored) in enumerate(done):
         truth = scored.is_defect
         if truth.all() or not truth.any():
             continue
-        false, found, precision = roc(scored.scores, truth)
-        style = {
+        look = {
             "color": _COLOURS[index % len(_COLOURS)],
             "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
             "linewidth": 1.5,
-            "label": f"{row.method}  {row.number('auroc'):.3f}",
         }
-        left.plot(false, found, **style)
-        right.plot(found, precision, **style)
-    left.set(xlabel="overkill rate", ylabel="share of defects found", title="ROC")
-    right.set(xlabel="share of defects found", ylabel="precision", title="Precision and recall")
-    for axes in (left, right):
-        axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-        axes.grid(color="#e6eaee", linewidth=0.8)
-    if left.lines:
-        left.legend(loc="lower right", fontsize=8)
+        yield row, *roc(scored.scores, truth), look
+
+
+def _frame(axes: Any) -> None:
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.grid(color="#e6eaee", linewidth=0.8)
 
 
 def _method(row: Row, scored: Scored) -> dict[str, Any]:

@@ -271,8 +271,10 @@ def _number(value: float) -> str:
 def _facts(
     found: Evaluation, run: Path, model: AnomalyModel, settings: AnomalySettings, root: Path
 ) -> dict[str, str]:
-    record = run / "record.json"
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    try:
+        known = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # what it says is left out
+        known = {}
     options = ", ".join(f"{name} {value}" for name, value in settings.options.items())
     facts = {
         "run": str(run.resolve()),
