@@ -47,28 +47,33 @@ class Augmentation:
         Returns:
             (H', W', 3).
         """
-        if not 1 <= copy <= self.copies:
-            raise ValueError(f"copy {copy} of {self.copies}")
-        number = copy - 1
-        turned = 3 * self.rotations
-        if number < turned:
-            rgb = np.rot90(rgb, number + 1)
-        elif number < turned + self.crops:
-            rgb = self._cut(rgb, *rng.random(2))
-        elif self.grid:
-            row, column = divmod(number - turned - self.crops, self.grid)
-            steps = max(1, self.grid - 1)
-            rgb = self._cut(rgb, row / steps, column / steps)
+        rgb = self.moved(rgb, copy, rng)
         if self.noise:
             # In float, and clipped: in uint8 dark pixels would turn white.
             rgb = np.clip(rgb + rng.normal(0, self.noise, rgb.shape), 0, 255).round()
         return np.ascontiguousarray(rgb, np.uint8)
 
-    def _cut(self, rgb: Image8, down: float, right: float) -> Image8:
-        height, width = (max(1, round(self.share * side)) for side in rgb.shape[:2])
-        top = round(down * (rgb.shape[0] - height))
-        left = round(right * (rgb.shape[1] - width))
-        return rgb[top : top + height, left : left + width]
+    def moved(self, image: np.ndarray, copy: int, rng: np.random.Generator) -> np.ndarray:
+        """As `apply` without noise, for anything of (H, W) or (H, W, C): a mask moves alike."""
+        if not 1 <= copy <= self.copies:
+            raise ValueError(f"copy {copy} of {self.copies}")
+        number = copy - 1
+        turned = 3 * self.rotations
+        if number < turned:
+            return np.rot90(image, number + 1)
+        if number < turned + self.crops:
+            return self._cut(image, *rng.random(2))
+        if self.grid:
+            row, column = divmod(number - turned - self.crops, self.grid)
+            steps = max(1, self.grid - 1)
+            return self._cut(image, row / steps, column / steps)
+        return image
+
+    def _cut(self, image: np.ndarray, down: float, right: float) -> np.ndarray:
+        height, width = (max(1, round(self.share * side)) for side in image.shape[:2])
+        top = round(down * (image.shape[0] - height))
+        left = round(right * (image.shape[1] - width))
+        return image[top : top + height, left : left + width]
 
 
 PLAIN = Augmentation()

@@ -86,7 +86,7 @@ def console_table(rows: Sequence[Row], targets: Targets) -> Table:
             row.method,
             verdict,
             *(f"{rate.count}/{rate.total}" for rate in rates),
-            *(f"{row.number(name):.3f}" for name in ("auroc", "pixel_auroc", "aupro")),
+            *(_figure(row.number(name), 3) for name in ("auroc", "pixel_auroc", "aupro")),
             f"{row.number('model_mb'):.1f}",
             f"{row.number('ms_p50'):.0f}/{row.number('ms_p95'):.0f}",
             f"{row.number('peak_mb'):.0f}",
@@ -125,9 +125,13 @@ def _table_row(row: Row, targets: Targets) -> dict[str, Any]:
         *(("ms_p95", 0), ("peak_mb", 0)),
     ):
         value = row.number(name)
-        cells.append(("–" if np.isnan(value) else f"{value:.{digits}f}", ""))
+        cells.append((_figure(value, digits), ""))
     cells.append((f"{row.minutes:.1f}", ""))
     return found | {"cells": cells}
+
+
+def _figure(value: float, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def roc(scores: np.ndarray, is_defect: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -112,15 +112,20 @@ class CrossScaleFlow(layers.Layer):
 
     def call(self, maps: list[Any]) -> tuple[list[Any], Any]:
         """Latent maps of the same shapes, and the (B,) logarithm of |det J|."""
+        maps, changes = self.cells(maps)
+        return maps, sum(ops.sum(one, axis=(1, 2)) for one in changes)
+
+    def cells(self, maps: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Latent maps, and (B, h, w) of each scale whose sums add up to log |det J|."""
         maps = list(maps)
-        total = 0.0
+        total = [0.0] * SCALES
         for order, first, second in zip(self._orders, self.first, self.second, strict=True):
             maps = [ops.take(one, order, axis=-1) for one in maps]
             left, right = self._halves(maps)
             left, change = _affine(left, first(right))
             right, other = _affine(right, second(left))
             maps = [ops.concatenate(pair, axis=-1) for pair in zip(left, right, strict=True)]
-            total = total + change + other
+            total = [sum(parts) for parts in zip(total, change, other, strict=True)]
         return maps, total
 
     def inverse(self, maps: list[Any]) -> list[Any]:
@@ -155,13 +160,13 @@ def _scale_and_shift(told: Any) -> tuple[Any, Any]:
     return _CLAMP * 0.636 * ops.arctan(scale / _CLAMP), shift
 
 
-def _affine(maps: list[Any], told: list[Any]) -> tuple[list[Any], Any]:
-    found, total = [], 0.0
+def _affine(maps: list[Any], told: list[Any]) -> tuple[list[Any], list[Any]]:
+    found, changes = [], []
     for one, pair in zip(maps, told, strict=True):
         scale, shift = _scale_and_shift(pair)
         found.append(one * ops.exp(scale) + shift)
-        total = total + ops.sum(scale, axis=(1, 2, 3))
-    return found, total
+        changes.append(ops.sum(scale, axis=-1))
+    return found, changes
 
 
 def _affine_back(maps: list[Any], told: list[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from anomaly.maps import smooth
 from anomaly.preparation import Preparation, Prepared
-from anomaly.scores import AGGREGATIONS
+from anomaly.scores import AGGREGATIONS, Reference, aggregate, peak
 from inspection.finite import check_finite, names_file
 from inspection.images import as_rgb
 from inspection.operating_point import OperatingPoint
@@ -32,6 +33,23 @@ class Finding:
     score_map: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredCells:
+    """What a model found in one image, before that is one number.
+
+    Args:
+        prepared: The image.
+        shown: The region's map, smoothed, for display; see `Prepared.merge`.
+        cells: (N,) the scores that count.
+        weights: (N,) the factor of the image's score where that cell is the highest; None is 1.
+    """
+
+    prepared: Prepared
+    shown: np.ndarray
+    cells: np.ndarray
+    weights: np.ndarray | None
+
+
 class Decider(ABC):
     """A model, trained or exported.
 
@@ -39,23 +57,25 @@ class Decider(ABC):
         preparation: How pictures are cut and scaled.
         aggregation: A name of `anomaly.scores.AGGREGATIONS`.
         normal: Median and upper end (`anomaly.scores.LEVEL_QUANTILE`) of the cells of normal
-            pictures.
+            pictures, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
+        reference: What scores are measured by; None scores as models did before there was one.
     """
 
     preparation: Preparation
     aggregation: str
     normal: tuple[float, float]
     operating_point: OperatingPoint | None
+    reference: Reference | None
 
     @abstractmethod
-    def score_views(self, views: np.ndarray) -> np.ndarray:
-        """Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores."""
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores and weights, see `ScoredCells`."""
 
     @property
     def level(self) -> float:
         """What the aggregation `area` counts cells over."""
-        return self.normal[1]
+        return self.reference.level if self.reference else self.normal[1]
 
     def predict(self, picture: str | Path | np.ndarray) -> Finding:
         """Looks at one picture.
@@ -71,17 +91,41 @@ class Decider(ABC):
             prepared = self.preparation.apply(as_rgb(picture, self.preparation.bits))
         else:
             prepared = self.preparation.read(picture)
+        maps, weights = self.weighted_views(prepared.views)
         with names_file(picture):
-            merged = self.merged_map(prepared, self.score_views(prepared.views))
-        score = self.score_of(prepared.cells(merged))
-        decision = self.operating_point.decide(score) if self.operating_point else ""
-        return Finding(score, decision, prepared.on_picture(merged, float(merged.min())))
+            scored = self.scored(prepared, maps, weights, self.reference and self.reference.raw)
+            score = self.image_scores(scored, (self.aggregation,))[self.aggregation]
+            decision = self.operating_point.decide(score) if self.operating_point else ""
+        shown = scored.shown
+        return Finding(score, decision, prepared.on_picture(shown, float(shown.min())))
 
-    def merged_map(self, prepared: Prepared, maps: np.ndarray) -> np.ndarray:
-        """Smoothed maps of the views as one map of the region, float32; NotFinite as `predict`."""
+    def scored(
+        self, prepared: Prepared, maps: np.ndarray, weights: np.ndarray | None, raw: bool | None
+    ) -> ScoredCells:
+        """The cells that count and the map that is shown; NotFinite as `predict`.
+
+        Args:
+            prepared: The image.
+            maps: (V, h, w) of its views.
+            weights: (V, h, w), or None.
+            raw: Count the cells of the maps as they are; else those of the smoothed one. None is
+                as models without a reference do: the smoothed one, masked cells smoothed in.
+        """
         check_finite(scores=maps)
-        return prepared.merge(smooth(maps, self.preparation.size))
+        if weights is not None:
+            check_finite(weights=weights)
+        counted = None if raw is None else prepared.counted(maps.shape[1:])
+        shown = prepared.merge(smooth(maps, self.preparation.size, counted))
+        if not raw:
+            return ScoredCells(prepared, shown, prepared.cells(shown), None)
+        return ScoredCells(
+            prepared, shown, maps[counted], None if weights is None else weights[counted]
+        )
 
-    def score_of(self, cells: np.ndarray) -> float:
-        """The picture's score, from the cells of its merged map that count."""
-        return AGGREGATIONS[self.aggregation](np.asarray(cells, np.float64), self.level)
+    def image_scores(
+        self, scored: ScoredCells, names: Iterable[str] = tuple(AGGREGATIONS)
+    ) -> dict[str, float]:
+        """The image's score by aggregation."""
+        cells = scored.cells
+        highest = peak(cells, scored.weights, self.reference) if self.reference else None
+        return aggregate(cells, self.level, names, highest)

@@ -18,7 +18,7 @@ from anomaly.model import AnomalyModel
 from anomaly.pictures import Picture, open_pictures
 from anomaly.pixel_metrics import PixelMetrics
 from anomaly.run import MODEL, run_data, run_settings
-from anomaly.scores import aggregate, auroc
+from anomaly.scores import auroc
 from anomaly.settings import AnomalySettings
 from anomaly.training import Say, ScoreTable, write_scores
 from inspection.errors import InputError
@@ -46,8 +46,8 @@ class Evaluation:
         overkill_by_group: The same of overkill.
         auroc: Over pictures.
         auroc_by_kind: Of each defect against all normal pictures.
-        pixel_auroc: NaN without masks.
-        aupro: NaN without masks.
+        pixel_auroc: NaN without masks, and of a method whose map does not say where.
+        aupro: As `pixel_auroc`.
         model_mb: Size of the model's file in 10^6 bytes.
         ms: p50 and p95 from file to decision, in milliseconds.
         peak_mb: Most memory that the process has held, in 10^6 bytes.
@@ -171,13 +171,14 @@ def measure(
     places = PixelMetrics(centre, max(level - centre, 1e-12))
     for index, item in enumerate(items):
         began = time.perf_counter()
-        prepared, merged = model.score_map(source, index)
-        row = aggregate(prepared.cells(merged), model.level)
+        scored = model.scored_of(source, index)
+        row = model.image_scores(scored)
         seconds.append(time.perf_counter() - began)
         rows.append(row)
         mask = data.pictures.mask(item)
-        if mask is not None:
-            places.update(*_compared(prepared.on_picture(merged, float(merged.min())), mask))
+        if mask is not None and model.method.places:
+            shown = scored.prepared.on_picture(scored.shown, float(scored.shown.min()))
+            places.update(*_compared(shown, mask))
         on_progress("scoring", index + 1, len(items))
     scores = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     table = ScoreTable(tuple(items), scores, np.array(seconds))
@@ -245,12 +246,14 @@ def _by_kind(
 def lines(found: Evaluation) -> list[str]:
     """The evaluation in words."""
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in found.auroc_by_kind.items())
+    pixels = f"pixels {found.pixel_auroc:.4f}, AUPRO {found.aupro:.4f}"
+    if np.isnan(found.pixel_auroc):
+        pixels = "no pixel figures"
     return [
         f"{found.part}: miss {found.miss}{_in_groups(found.miss_by_group)}",
         f"{found.part}: overkill {found.overkill}{_in_groups(found.overkill_by_group)}",
         f"{found.part}: accuracy {found.accuracy}",
-        f"AUROC {found.auroc:.4f} ({kinds or 'no defects'}); pixels {found.pixel_auroc:.4f}, "
-        f"AUPRO {found.aupro:.4f}",
+        f"AUROC {found.auroc:.4f} ({kinds or 'no defects'}); {pixels}",
         f"{found.model_mb:.1f} MB; file to decision p50 {found.ms[0]:.0f} ms, p95 "
         f"{found.ms[1]:.0f} ms; peak memory {found.peak_mb:.0f} MB",
     ]

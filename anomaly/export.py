@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,7 @@ def _write(model: AnomalyModel, folder: Path, format: str) -> None:
         "aggregation": model.aggregation,
         "normal": model.normal,
         "operating_point": model.operating_point and model.operating_point.to_dict(),
+        "reference": model.reference and asdict(model.reference),
     }
     text = json.dumps(header, ensure_ascii=False, indent=2)
     (folder / HEADER).write_text(text, encoding="utf-8")
@@ -102,6 +103,8 @@ def _write(model: AnomalyModel, folder: Path, format: str) -> None:
 
 def onnx_graph(model: AnomalyModel) -> bytes:
     """ONNX from `views` (V, S, S, 3) uint8 to `scores` (V, h, w) float32.
+
+    Where the method weights its cells, a second output `weights` is like it.
 
     Raises:
         InputError: The method has no such form, or the backend is not TensorFlow.
@@ -116,12 +119,16 @@ def onnx_graph(model: AnomalyModel) -> bytes:
     side = model.preparation.size
     spec = tf.TensorSpec((None, side, side, 3), tf.uint8, name="views")
     # Outside of a graph first: there a refusal arrives as it is.
-    model.method.graph(keras.ops.zeros((1, side, side, 3)))
-    scores = tf.function(
-        lambda views: {"scores": model.method.graph(tf.cast(views, tf.float32))}, [spec]
-    )
+    model.method.weighted_graph(keras.ops.zeros((1, side, side, 3)))
+
+    def outputs(views):
+        scores, weights = model.method.weighted_graph(tf.cast(views, tf.float32))
+        return {"scores": scores} if weights is None else {"scores": scores, "weights": weights}
+
     try:
-        proto, _ = tf2onnx.convert.from_function(scores, input_signature=[spec], opset=_OPSET)
+        proto, _ = tf2onnx.convert.from_function(
+            tf.function(outputs, [spec]), input_signature=[spec], opset=_OPSET
+        )
     except Exception as error:  # the converter raises many kinds
         raise InputError(
             f"{model.method.name}: cannot be written as ONNX ({first_line(error)})"

@@ -11,12 +11,14 @@ import numpy as np
 
 from anomaly.decision import Decider
 from anomaly.preparation import Preparation
+from anomaly.scores import Reference
 from inspection.errors import InputError, first_line
 from inspection.operating_point import OperatingPoint
 
 HEADER = "model.json"
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
 VERSION = 1
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,23 +26,26 @@ class ExportedModel(Decider):
     """A folder that `python -m anomaly export` wrote.
 
     Args:
-        run: Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores.
+        run: Maps (V, S, S, 3) uint8 to (V, h, w) float32 `scores` and, if any, `weights`.
         preparation: As for `Decider`.
         aggregation: As for `Decider`.
         normal: As for `Decider`.
         operating_point: As for `Decider`.
         method: Name of the method.
+        reference: As for `Decider`.
     """
 
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Run
     preparation: Preparation
     aggregation: str
     normal: tuple[float, float]
     operating_point: OperatingPoint | None
     method: str = ""
+    reference: Reference | None = None
 
-    def score_views(self, views: np.ndarray) -> np.ndarray:
-        return self.run(views)
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        found = self.run(views)
+        return found["scores"], found.get("weights")
 
     @classmethod
     def load(cls, folder: str | Path) -> ExportedModel:
@@ -65,6 +70,7 @@ class ExportedModel(Decider):
                 tuple(float(value) for value in header["normal"]),
                 OperatingPoint.from_dict(point) if point else None,
                 header["method"],
+                Reference(**header["reference"]) if header.get("reference") else None,
             )
         except InputError:
             raise
@@ -77,14 +83,15 @@ class ExportedModel(Decider):
             ) from error
 
 
-def _onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx(path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return lambda views: session.run(None, {"views": views})[0]
+    names = [output.name for output in session.get_outputs()]
+    return lambda views: dict(zip(names, session.run(names, {"views": views}), strict=True))
 
 
-def _openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _openvino(path: Path) -> Run:
     import openvino
 
     core = openvino.Core()
@@ -94,7 +101,13 @@ def _openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     weights = path.with_suffix(".bin").read_bytes()
     model = core.read_model(path.read_bytes(), weights)
     compiled = core.compile_model(model, "CPU", settings)
-    return lambda views: compiled(views)[0]
+    names = [output.any_name for output in compiled.outputs]
+
+    def run(views: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled(views)
+        return {name: found[index] for index, name in enumerate(names)}
+
+    return run
 
 
 _RUNTIMES = {"onnx": _onnx, "openvino": _openvino}

@@ -22,6 +22,8 @@ from inspection.images import read_image
 from inspection.runs import atomic_path, file_hash
 
 _BATCH = 8
+_VERSION = 2
+"""Of what the cache holds: raise it with every change of what a view or its features are."""
 
 
 class FeatureExtractor:
@@ -168,28 +170,52 @@ class Source:
         path = self.paths[place]
         if not copy:
             return self.preparation.read(path)
-        rgb, _ = self.preparation.region(read_image(path, self.preparation.bits), str(path))
+        rgb, inside = self.preparation.region(read_image(path, self.preparation.bits), str(path))
         rng = np.random.default_rng([self.seed, copy, place])
         changed = self.augmentation.apply(rgb, copy, rng)
-        return self.preparation.everywhere().apply(changed, str(path))
+        prepared = self.preparation.everywhere().apply(changed, str(path))
+        if inside is None:
+            return prepared
+        rng = np.random.default_rng([self.seed, copy, place])
+        return replace(prepared, inside=self.augmentation.moved(inside, copy, rng))
 
-    def features(self, index: int, extractor: FeatureExtractor) -> list[np.ndarray]:
+    def counted(self, index: int, cells: tuple[int, int]) -> np.ndarray | None:
+        """Which cells of the maps of the picture at a place may be learnt.
+
+        Args:
+            index: Which picture.
+            cells: (h, w) of the maps.
+
+        Returns:
+            (V, h, w) bool, see `Prepared.counted`; None for all, known without reading a file.
+        """
+        whole = self.preparation.tile is not None or self.preparation.fit == "stretch"
+        if self.preparation.roi_mask is None and whole:
+            return None
+        return self.prepared(index).counted(cells)
+
+    def features(
+        self, index: int, extractor: FeatureExtractor, prepared: Prepared | None = None
+    ) -> list[np.ndarray]:
         """Feature maps of the picture at a place, from the cache where they are there.
 
         Args:
             index: Which picture.
             extractor: Whose features.
+            prepared: The picture where it has been prepared already; None reads it if need be.
 
         Returns:
             As `FeatureExtractor.__call__`.
         """
         if self.cache is None:
-            return extractor(self.prepared(index).views)
-        folder, name = self.cache / extractor.key, self._name(index)
+            return extractor((prepared or self.prepared(index)).views)
+        folder = self.cache / f"{extractor.key}-{_VERSION}"
+        name = self._name(index)
         files = {tap: folder / tap.replace("/", "@") / f"{name}.npy" for tap in extractor.together}
         if not all(files[tap].is_file() for tap in extractor.taps):
             missing = [tap for tap, file in files.items() if not file.is_file()]
-            for tap, one in extractor.maps(self.prepared(index).views, missing).items():
+            views = (prepared or self.prepared(index)).views
+            for tap, one in extractor.maps(views, missing).items():
                 with atomic_path(files[tap]) as temporary, temporary.open("wb") as file:
                     np.save(file, one)
         return [np.load(files[tap]) for tap in extractor.taps]

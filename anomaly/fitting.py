@@ -29,6 +29,8 @@ class MapSet:
         count: Number of pictures.
         read: From a picture's number to (V, h, w, c) arrays, one for each kind of map.
         on_progress: Called after each picture.
+        counted: From a picture's number and (h, w) to the (V, h, w) bool cells that are learnt, or
+            None for all; None counts all everywhere. A view without any is left out.
         most_bytes: Held in memory at the most.
     """
 
@@ -37,15 +39,22 @@ class MapSet:
         count: int,
         read: Callable[[int], list[np.ndarray]],
         on_progress: Progress,
+        counted: Callable[[int, tuple[int, int]], np.ndarray | None] | None = None,
         most_bytes: float = 1e9,
     ) -> None:
         self._count, self._read, self._left = count, read, most_bytes
         self._held: dict[int, list[np.ndarray]] = {}
+        self._cells: dict[int, list[np.ndarray]] = {}
         self._places: list[tuple[int, int]] = []
         for index in range(count):
             maps = self._maps(index)
             self.shapes = [one.shape[1:] for one in maps]
-            self._places += [(index, view) for view in range(len(maps[0]))]
+            cells = [counted(index, one.shape[1:3]) if counted else None for one in maps]
+            views = range(len(maps[0]))
+            if cells[0] is not None:
+                self._cells[index] = cells
+                views = [view for view in views if cells[0][view].any()]
+            self._places += [(index, view) for view in views]
             on_progress("taking in pictures", index + 1, count)
 
     def __len__(self) -> int:
@@ -59,6 +68,24 @@ class MapSet:
             index, view = self._places[int(number)]
             views.append([one[view] for one in self._maps(index)])
         return [np.stack(parts).astype(np.float32) for parts in zip(*views, strict=True)]
+
+    def counted(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """(B, h, w) float32 for each kind of map, 1 where a cell is learnt, else 0."""
+        found = []
+        for kind, shape in enumerate(self.shapes):
+            one = np.ones((len(numbers), *shape[:2]), np.float32)
+            for row, number in enumerate(numbers):
+                index, view = self._places[int(number)]
+                if index in self._cells:
+                    one[row] = self._cells[index][kind][view]
+            found.append(one)
+        return found
+
+    def ever_counted(self, kind: int) -> np.ndarray:
+        """(h, w) bool, the cells of a kind of map that are learnt in some view."""
+        if len(self._cells) < self._count:
+            return np.ones(self.shapes[kind][:2], bool)
+        return np.any([cells[kind].any(axis=0) for cells in self._cells.values()], axis=0)
 
     def _maps(self, index: int) -> list[np.ndarray]:
         if index in self._held:
@@ -83,13 +110,15 @@ class MapSet:
         """Mean and standard deviation of each channel, (c,) float32, for each kind of map."""
         sums = [np.zeros((3, shape[-1])) for shape in self.shapes]
         for index in range(self._count):
-            for total, one in zip(sums, self._maps(index), strict=True):
+            for kind, (total, one) in enumerate(zip(sums, self._maps(index), strict=True)):
+                if index in self._cells:
+                    one = one[self._cells[index][kind]]
                 cells = one.astype(np.float64).reshape(-1, one.shape[-1])
                 total += [np.full(len(cells.T), len(cells)), cells.sum(0), np.square(cells).sum(0)]
         found = []
         for count, first, second in sums:
-            mean = first / count
-            deviation = np.sqrt(np.maximum(second / count - mean**2, 0)) + 1e-3
+            mean = first / np.maximum(count, 1)
+            deviation = np.sqrt(np.maximum(second / np.maximum(count, 1) - mean**2, 0))
             found.append((mean.astype(np.float32), deviation.astype(np.float32)))
         return found
 

@@ -13,7 +13,9 @@ def shrunk(views: Any, factor: int) -> Any:
     """Views (V, S, S, 3) at 1 / factor of their side, whole grey levels as OpenCV's area mean."""
     if factor == 1:
         return views
-    return ops.floor(ops.average_pool(views, factor, factor) + 0.5)
+    mean = ops.average_pool(views, factor, factor)
+    # OpenCV rounds halves up where it halves, else to even.
+    return ops.floor(mean + 0.5) if factor == 2 else ops.round(mean)
 
 
 def at_half_precision(maps: Any) -> Any:

@@ -42,18 +42,25 @@ def _pooled(view: np.ndarray, pool: int, size: tuple[int, int]) -> np.ndarray:
     return np.concatenate(done, axis=-1)
 
 
-def smooth(maps: np.ndarray, side: int) -> np.ndarray:
+def smooth(maps: np.ndarray, side: int, counted: np.ndarray | None = None) -> np.ndarray:
     """Score maps with a Gaussian of `SMOOTHING` pixels of a view over them, on their own grid.
 
     Args:
         maps: (V, h, w) float32.
         side: Side of a view in pixels.
+        counted: (V, h, w) bool, the cells that count: others lend nothing to those beside them,
+            and far from any get the lowest score. None is all.
 
     Returns:
         (V, h, w) float32.
     """
-    sigma = SMOOTHING * maps.shape[1] / side
-    return np.stack([cv2.GaussianBlur(one, (0, 0), max(sigma, 0.3)) for one in maps])
+    sigma = max(SMOOTHING * maps.shape[1] / side, 0.3)
+    if counted is None or counted.all():
+        return np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in maps])
+    share = np.stack([cv2.GaussianBlur(one.astype(np.float32), (0, 0), sigma) for one in counted])
+    total = np.where(counted, maps, np.float32(0))
+    total = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in total])
+    return np.where(share > 1e-3, total / np.maximum(share, 1e-3), maps[counted].min())
 
 
 def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -7,18 +7,19 @@ import io
 import json
 import tempfile
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from anomaly.decision import Decider
+from anomaly.decision import Decider, ScoredCells
 from anomaly.features import Source
 from anomaly.methods.base import Method, State
-from anomaly.preparation import Preparation, Prepared
+from anomaly.preparation import Preparation
 from anomaly.run import SUFFIX
+from anomaly.scores import Reference
 from inspection.errors import InputError, first_line
 from inspection.finite import NotFinite, check_weights
 from inspection.operating_point import OperatingPoint
@@ -51,8 +52,9 @@ class AnomalyModel(Decider):
         preparation: How pictures are cut and scaled.
         aggregation: A name of `anomaly.scores.AGGREGATIONS`.
         normal: Median and upper end (`anomaly.scores.LEVEL_QUANTILE`) of the cells of normal
-            pictures.
+            pictures, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
+        reference: As for `Decider`.
     """
 
     method: Method
@@ -60,14 +62,27 @@ class AnomalyModel(Decider):
     aggregation: str = "max"
     normal: tuple[float, float] = (0.0, 1.0)
     operating_point: OperatingPoint | None = None
+    reference: Reference | None = None
 
     def score_views(self, views: np.ndarray) -> np.ndarray:
+        """Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores."""
         return self.method.score_views(views)
 
-    def score_map(self, source: Source, index: int) -> tuple[Prepared, np.ndarray]:
-        """A picture of a source and its merged map; its features come from the cache."""
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.method.weighted_views(views)
+
+    def scored_of(self, source: Source, index: int, raw: bool | None = None) -> ScoredCells:
+        """What it finds in a picture of a source, whose features come from the cache.
+
+        Args:
+            source: Pictures.
+            index: Which.
+            raw: As for `scored`, while the model has no reference.
+        """
+        if self.reference:
+            raw = self.reference.raw
         prepared = source.prepared(index)
-        return prepared, self.merged_map(prepared, self.method.score(source, index))
+        return self.scored(prepared, *self.method.weighted(source, index, prepared), raw)
 
     def with_operating_point(self, point: OperatingPoint | None) -> AnomalyModel:
         """The same model with another threshold."""
@@ -85,6 +100,7 @@ class AnomalyModel(Decider):
             "aggregation": self.aggregation,
             "normal": self.normal,
             "operating_point": self.operating_point and self.operating_point.to_dict(),
+            "reference": self.reference and asdict(self.reference),
         }
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
             file.writestr("model.json", json.dumps(header, ensure_ascii=False, indent=2))
@@ -121,6 +137,7 @@ class AnomalyModel(Decider):
                 header["aggregation"],
                 tuple(float(value) for value in header["normal"]),
                 OperatingPoint.from_dict(point) if point else None,
+                Reference(**header["reference"]) if header.get("reference") else None,
             )
         except NotFinite as error:
             raise NotFinite(f"{path}: {error}") from error

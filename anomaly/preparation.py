@@ -198,6 +198,32 @@ class Prepared:
         share = cv2.resize(self.inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         return score_map[share >= min(0.5, float(share.max()))]
 
+    def counted(self, cells: tuple[int, int]) -> np.ndarray:
+        """Which cells of the views' own maps count: on the region and inside the mask.
+
+        Args:
+            cells: (h, w) of the maps.
+
+        Returns:
+            (V, h, w) bool; not all False.
+        """
+        height, width = cells
+        if self.inside is None and (self.fit is None or self.fit.mode == "stretch"):
+            return np.ones((len(self.views), height, width), bool)
+        x1, y1, x2, y2 = self.region
+        inside = np.ones((y2 - y1, x2 - x1), bool) if self.inside is None else self.inside
+        inside = inside.astype(np.float32)
+        if self.fit is not None:
+            fitted = self.fit.apply(inside)
+            views = [np.where(fitted > 1, np.float32(0), fitted)]  # over 1 is its border
+        else:
+            side = self.tile
+            views = [inside[top : top + side, left : left + side] for left, top in self.windows]
+        share = np.stack(
+            [cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in views]
+        )
+        return share >= min(0.5, float(share.max()))
+
     def on_picture(self, score_map: np.ndarray, outside: float = 0.0) -> np.ndarray:
         """A merged map in the picture's own pixels: (H, W) float32, `outside` off the region."""
         x1, y1, x2, y2 = self.region

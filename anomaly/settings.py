@@ -26,6 +26,8 @@ class AnomalySettings(BaseModel):
     data: Path
     runs: Path = Path("runs")
     run: RunName | None = None
+    kept: Path | None = None
+    """Where features and backbones are kept for the next run; in `runs` where left out."""
 
     method: str = "patchcore"
     options: dict[str, Any] = {}
@@ -60,6 +62,11 @@ class AnomalySettings(BaseModel):
     rule: str | None = None
     target_miss: Share = 0.005
     target_overkill: Share = 0.02
+
+    @property
+    def kept_in(self) -> Path:
+        """Where features and backbones are kept."""
+        return self.kept or self.runs
 
     @property
     def preparation(self) -> Preparation:

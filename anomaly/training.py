@@ -24,8 +24,9 @@ from anomaly.run import MODEL
 from anomaly.scores import (
     AGGREGATIONS,
     LEVEL_QUANTILE,
+    SCORING,
     Choice,
-    aggregate,
+    Reference,
     choose_aggregation,
 )
 from anomaly.settings import AnomalySettings
@@ -117,12 +118,14 @@ def train(
         ) from error
     preparation = replace(preparation, channels=_channels(data))
     model = AnomalyModel(method, preparation)
-    model = replace(model, normal=normal_cells(model, normals.unchanged, settings.seed))
+    unseen = [item for item in data.part(CALIBRATION) if not item.is_defect]
+    held_out = source_of(data, unseen, settings) if unseen else normals.unchanged
+    model = with_reference(model, held_out, settings.seed)
     table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
     model, choice = _decided(model, table, settings, data.hash)
     minutes = (time.perf_counter() - began) / 60
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, settings, data, model, table, choice, minutes, len(normals), alike)
+    _write(folder, settings, data, model, table, choice, minutes, normals, alike)
     point = model.operating_point
     say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
     say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
@@ -234,9 +237,9 @@ def data_of(settings: AnomalySettings, say: Say) -> Data:
 
 
 def source_of(data: Data, items: Sequence[Picture], settings: AnomalySettings) -> Source:
-    """Pictures as the methods read them, features cached below the runs' folder."""
+    """Pictures as the methods read them, with their cache of features."""
     paths = tuple(data.pictures.path(item) for item in items)
-    return Source(paths, settings.preparation, settings.runs / CACHE)
+    return Source(paths, settings.preparation, settings.kept_in / CACHE)
 
 
 def score_pictures(
@@ -260,25 +263,36 @@ def score_pictures(
     seconds = []
     for index in range(len(source)):
         began = time.perf_counter()
-        prepared, merged = model.score_map(source, index)
-        found.append(aggregate(prepared.cells(merged), model.level))
+        found.append(model.image_scores(model.scored_of(source, index)))
         seconds.append(time.perf_counter() - began)
         on_progress("scoring", index + 1, len(source))
     scores = {name: np.array([row[name] for row in found]) for name in AGGREGATIONS}
     return ScoreTable(tuple(items), scores, np.array(seconds))
 
 
-def normal_cells(
+def with_reference(
     model: AnomalyModel, normals: Source, seed: int, most: int = 100
-) -> tuple[float, float]:
-    """Median and the quantile `LEVEL_QUANTILE` of the cells of up to `most` normal pictures."""
+) -> AnomalyModel:
+    """The model with what the cells of up to `most` normal pictures are like.
+
+    Args:
+        model: Fitted, without a reference.
+        normals: Pictures that were not learnt: on those that were, its cells lie lower.
+        seed: Decides which are taken.
+        most: How many at the most.
+    """
     order = np.random.default_rng(seed).permutation(len(normals))[:most]
-    cells = []
+    shown, counted = [], []
     for index in order:
-        prepared, merged = model.score_map(normals, int(index))
-        cells.append(prepared.cells(merged))
-    median, level = np.quantile(np.concatenate(cells), [0.5, LEVEL_QUANTILE])
-    return float(median), float(level)
+        scored = model.scored_of(normals, int(index), model.method.raw)
+        shown.append(scored.prepared.cells(scored.shown))
+        counted.append(scored.cells)
+    median, level = np.quantile(np.concatenate(shown), [0.5, LEVEL_QUANTILE])
+    return replace(
+        model,
+        normal=(float(median), float(level)),
+        reference=Reference.of(counted, model.method.raw),
+    )
 
 
 def _decided(
@@ -287,9 +301,11 @@ def _decided(
     """The model with its aggregation and threshold."""
     is_defect = table.is_defect
     if settings.aggregation == "auto":
-        choice = choose_aggregation(table.scores, is_defect, settings.seed)
+        usual = model.method.aggregation
+        choice = choose_aggregation(table.scores, is_defect, settings.seed, usual)
     else:
         choice = Choice(settings.aggregation, {}, {})
+    check_telling(table.scores[choice.name], settings.method, choice.name)
     rule = settings.rule or ("least-overkill" if is_defect.any() else "normal-quantile")
     target = settings.target_miss if rule != "normal-quantile" else settings.target_overkill
     target = settings.target_overkill if rule == "least-miss" else target
@@ -302,6 +318,19 @@ def _decided(
         data_hash=data_hash,
     )
     return replace(model, aggregation=choice.name, operating_point=point), choice
+
+
+def check_telling(scores: np.ndarray, method: str, aggregation: str) -> None:
+    """Refuses scores that are all equal: no threshold tells anything by them.
+
+    Raises:
+        InputError: Names method and aggregation.
+    """
+    if len(scores) > 1 and not np.ptp(scores) > 0:
+        raise InputError(
+            f"{method}: failed: all {len(scores)} images score {scores[0]:g} by its aggregation "
+            f"{aggregation}, normal or not; give another --aggregation, --weights or --method"
+        )
 
 
 def _new_folder(settings: AnomalySettings) -> Path:
@@ -323,11 +352,39 @@ def _new_method(
     options = dict(settings.options)
     stages = options.pop("stages", None)
     if issubclass(kind, FeatureMethod):
-        stages = kind.stages if stages is None else stages
         backbone, names = backbone_for(settings, normals, say, on_progress)
-        extractor = FeatureExtractor(backbone, kind.taps_of(names[-stages:]), also)
+        names = stages_for(kind, backbone, names, stages)
+        extractor = FeatureExtractor(backbone, kind.taps_of(names), also)
         options["extractor"] = extractor
     return kind(**options)
+
+
+def stages_for(
+    kind: type[FeatureMethod],
+    backbone: keras.Model,
+    names: Sequence[str],
+    wanted: int | None = None,
+) -> tuple[str, ...]:
+    """The stages that a method looks at, finest first.
+
+    Args:
+        kind: The method.
+        backbone: As `backbone_for` made it.
+        names: Its middle stages, finest first.
+        wanted: How many the user asked for; None is the method's own choice.
+    """
+    if names == (EMBEDDING,):
+        return names
+    if names == backbones.EFFICIENTNET_STAGES:
+        strides = dict(zip(names, backbones.EFFICIENTNET_STRIDES, strict=True))
+    else:
+        levels = backbone.pyramid_level_inputs
+        strides = {name: 2 ** int(level.removeprefix("P")) for level, name in levels.items()}
+    coarsest = kind.coarsest or strides[names[-1]]
+    found = sorted((one for one in strides if strides[one] <= coarsest), key=strides.get)
+    if wanted and wanted > len(found):
+        found = list(names)
+    return tuple(found[-(wanted or kind.stages) :])
 
 
 def backbone_for(
@@ -383,7 +440,7 @@ def _own_backbone(
     settings: AnomalySettings, normals: Source, say: Say, on_progress: Progress
 ) -> keras.Model:
     steps, seed = settings.pretrain_steps, settings.seed
-    path = settings.runs / "backbones" / f"{normals.hash[:16]}-{steps}-{seed}.keras"
+    path = settings.kept_in / "backbones" / f"{normals.hash[:16]}-{steps}-{seed}.keras"
     if path.is_file():
         say(f"Backbone trained before on these pictures: {path}.")
         return keras.saving.load_model(path, compile=False)
@@ -402,7 +459,7 @@ def _write(
     table: ScoreTable,
     choice: Choice,
     minutes: float,
-    learnt: int,
+    normals: Source,
     alike: Sequence[tuple[str, str]],
 ) -> None:
     model.save(folder / MODEL)
@@ -413,10 +470,9 @@ def _write(
         "settings": settings.model_dump(mode="json"),
         "versions": versions("tensorflow", "keras", "numpy", "scikit-learn"),
         "backend": keras.backend.backend(),
-        "data_hash": data.hash,
-        "split_hash": data.split.hash,
+        **contents(data, normals),
         "pictures": {part: len(data.part(part)) for part in ("train", CALIBRATION, "test")},
-        "learnt": learnt,
+        "learnt": len(normals),
         "near_duplicates": [list(pair) for pair in alike],
         "minutes": minutes,
         "aggregation": {
@@ -428,6 +484,16 @@ def _write(
         "seed": settings.seed,
     }
     write_json_atomic(folder / "record.json", record)
+
+
+def contents(data: Data, normals: Source) -> dict[str, Any]:
+    """What a run stands on besides its settings: where it differs, the run is another."""
+    return {
+        "data_hash": data.hash,
+        "split_hash": data.split.hash,
+        "learnt_hash": normals.hash,
+        "scoring": SCORING,
+    }
 
 
 def write_scores(path: Path, table: ScoreTable, model: AnomalyModel) -> None:

@@ -81,9 +81,10 @@ def picture_file(folder: Path) -> Path:
 
 def our_patchcore(path: str, channels: int) -> Callable[[], Any]:
     from anomaly.features import FeatureExtractor
-    from anomaly.methods.patchcore import PatchCore
+    from anomaly.methods.patchcore import PatchCore, nearest_in_bank
     from anomaly.model import AnomalyModel
     from anomaly.preparation import Preparation
+    from anomaly.scores import Reference
     from inspection import backbones
     from inspection.operating_point import fixed_threshold
 
@@ -91,7 +92,10 @@ def our_patchcore(path: str, channels: int) -> Callable[[], Any]:
     taps = [backbone.pyramid_level_inputs[level] for level in ("P3", "P4")]
     method = PatchCore(FeatureExtractor(backbone, taps))
     method.bank = vectors(BANK, channels)
-    model = AnomalyModel(method, Preparation(SIZE), operating_point=fixed_threshold(1.0))
+    method.near = nearest_in_bank(method.bank)
+    reference = Reference(1.0, (SIZE // 8) ** 2, 0.0, raw=True)
+    point = fixed_threshold(1.0)
+    model = AnomalyModel(method, Preparation(SIZE), operating_point=point, reference=reference)
     return lambda: {"decision": model.predict(path).decision}
 
 

@@ -29,6 +29,7 @@ _DEPTHS: dict[str, tuple[tuple[int, int, int, int], bool]] = {
 NAMES = tuple(_DEPTHS)
 EFFICIENTNET = "efficientnet-b5"
 EFFICIENTNET_STAGES = ("block3e_add", "block5g_add", "block6i_add")
+EFFICIENTNET_STRIDES = (8, 16, 32)
 IMAGENET_NAMES = tuple(name for name, (_, bottleneck) in _DEPTHS.items() if bottleneck)
 
 # keras.applications' ResNet weights were trained in Caffe: BGR, mean removed, no scaling.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from anomaly import graphs
 from anomaly.features import FeatureExtractor, Source, compiled
@@ -20,7 +21,10 @@ from anomaly.fitting import (
     run_epochs,
     train_step,
 )
+from anomaly.preparation import Prepared
 from inspection.errors import InputError
+
+_DEAD = 1e-2  # of the most varying channel's deviation: what varies less never fires
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -48,6 +52,13 @@ class Method(ABC):
     name: ClassVar[str]
     OPTIONS: ClassVar[tuple[str, ...]]
     """Names of the plain values that its constructor takes, kept under the same names."""
+    raw: ClassVar[bool] = False
+    """An image's score comes from the maps as they are; else, as its source has it, from the
+    smoothed one."""
+    aggregation: ClassVar[str] = "max"
+    """How its source makes an image's score of the map; a name of `AGGREGATIONS`."""
+    places: ClassVar[bool] = True
+    """Its map says where, and not only that."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -71,9 +82,33 @@ class Method(ABC):
     def score_views(self, views: np.ndarray) -> np.ndarray:
         """Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores."""
 
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """`score_views`, and the factor of the image's score where a cell is the highest.
+
+        Returns:
+            (V, h, w) float32 scores, and weights of that shape or None, which is 1.
+        """
+        return self.score_views(views), None
+
+    def weighted(
+        self, source: Source, index: int, prepared: Prepared | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """`weighted_views` of a picture; the same numbers.
+
+        Args:
+            source: Pictures.
+            index: Which.
+            prepared: The picture where it has been prepared already.
+        """
+        return self.weighted_views((prepared or source.prepared(index)).views)
+
     def score(self, source: Source, index: int) -> np.ndarray:
         """Score maps of the views of a picture; the same numbers as `score_views`."""
-        return self.score_views(source.prepared(index).views)
+        return self.weighted(source, index)[0]
+
+    def weighted_graph(self, views: Any) -> tuple[Any, Any]:
+        """The same as `weighted_views` in `keras.ops`, for export."""
+        return self.graph(views), None
 
     def graph(self, views: Any) -> Any:
         """The same as `score_views` in `keras.ops`, for export.
@@ -110,7 +145,9 @@ class FeatureMethod(Method):
     """
 
     stages: ClassVar[int] = 3
-    """How many of a backbone's middle stages it looks at, counted from the last."""
+    """How many of a backbone's stages it looks at, counted back from the coarsest."""
+    coarsest: ClassVar[int | None] = None
+    """Stride of the coarsest stage that it looks at; None is that of the backbone's third."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
         self.extractor = extractor
@@ -123,12 +160,21 @@ class FeatureMethod(Method):
     def score_views(self, views: np.ndarray) -> np.ndarray:
         return self.score_features(self.extractor(views))
 
-    def score(self, source: Source, index: int) -> np.ndarray:
-        return self.score_features(source.features(index, self.extractor))
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.weighted_features(self.extractor(views))
+
+    def weighted(
+        self, source: Source, index: int, prepared: Prepared | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.weighted_features(source.features(index, self.extractor, prepared))
 
     @abstractmethod
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
         """Maps one (V, h, w, c) array per tap to (V, h, w) float32 scores."""
+
+    def weighted_features(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """`score_features` with the weights of `weighted_views`."""
+        return self.score_features(features), None
 
     def graph(self, views: Any) -> Any:
         return self.feature_graph(self.extractor.graph(views))
@@ -181,6 +227,7 @@ class TrainedMethod(FeatureMethod):
         self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self.network: keras.Model | None = None
         self.moments: list[tuple[np.ndarray, np.ndarray]] = []
+        self.live: list[np.ndarray] = []
         self._run: Callable | None = None
         if min(epochs, batch_size) < 1 or not lr > 0:
             raise InputError(
@@ -193,26 +240,41 @@ class TrainedMethod(FeatureMethod):
         return features
 
     def scaled(self, maps: list[np.ndarray]) -> list[np.ndarray]:
-        """Maps with mean 0 and deviation 1 in each channel over normal pictures.
+        """The live channels with mean 0 and deviation 1 over normal pictures.
 
         Without that a network first learns the units.
         """
         return [
-            (one.astype(np.float32) - mean) / deviation
-            for one, (mean, deviation) in zip(maps, self.moments, strict=True)
+            (one[..., live].astype(np.float32) - mean) / deviation
+            for one, live, (mean, deviation) in zip(maps, self.live, self.moments, strict=True)
         ]
+
+    def live_channels(self, deviations: list[np.ndarray]) -> list[np.ndarray]:
+        """Numbers of the channels that vary over normal pictures, for each kind of map.
+
+        One that never fires says nothing there, and divided by next to nothing it says anything.
+        """
+        return [np.flatnonzero(_varies(one)) for one in deviations]
 
     @abstractmethod
     def build(self, shapes: Sequence[tuple[int, ...]], seed: int) -> keras.Model:
         """The network for maps of these shapes (h, w, c)."""
 
     @abstractmethod
-    def loss(self, network: keras.Model) -> keras.Model:
-        """The same weights; from the maps to each view's loss, (B,)."""
+    def loss(self, network: keras.Model, counted: list[Any]) -> keras.Model:
+        """The same weights; from the maps and `counted` to each view's loss, (B,).
+
+        Args:
+            network: Made by `build`.
+            counted: An input of (B, h, w) for each kind of map: 1 where a cell is learnt, else 0.
+        """
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Made anew for each training."""
         return keras.optimizers.Adam(self.lr)
+
+    def check(self, maps: MapSet) -> None:
+        """Refuses maps that it cannot learn, and notes what `build` needs of them."""
 
     def prepare(self, network: keras.Model, maps: MapSet) -> None:
         """Whatever must be known of the normal pictures before training."""
@@ -224,16 +286,35 @@ class TrainedMethod(FeatureMethod):
         def read(index: int) -> list[np.ndarray]:
             return self.inputs(source.features(index, self.extractor))
 
-        maps = MapSet(len(source), read, on_progress)
-        self.moments = maps.moments()
+        maps = MapSet(len(source), read, on_progress, source.counted)
+        self.check(maps)
+        moments = maps.moments()
+        self.live = self.live_channels([deviation for _, deviation in moments])
+        if min(len(live) for live in self.live) < 2:
+            raise InputError(
+                f"{self.name}: the backbone's features hardly vary over the normal images; give "
+                "other --weights or images that differ"
+            )
+        self.moments = [
+            (mean[live], deviation[live])
+            for live, (mean, deviation) in zip(self.live, moments, strict=True)
+        ]
+        shapes = [
+            (*shape[:2], len(live)) for shape, live in zip(maps.shapes, self.live, strict=True)
+        ]
         keras.utils.set_random_seed(seed)
-        self.network, self._run = self.build(maps.shapes, seed), None
+        self.network, self._run = self.build(shapes, seed), None
         self.prepare(self.network, maps)
-        trained = compile_loss(self.loss(self.network), self.optimizer())
+        counted = [keras.Input(shape[:2], name=f"counted_{i}") for i, shape in enumerate(shapes)]
+        trained = compile_loss(self.loss(self.network, counted), self.optimizer())
 
         def epoch(rng: np.random.Generator) -> float:
             losses = [
-                train_step(trained, _alone(self.scaled(maps[numbers])), len(numbers))
+                train_step(
+                    trained,
+                    [*self.scaled(maps[numbers]), *maps.counted(numbers)],
+                    len(numbers),
+                )
                 for numbers in maps.batches(self.batch_size, rng)
             ]
             return float(np.mean(losses))
@@ -245,8 +326,8 @@ class TrainedMethod(FeatureMethod):
     def network_graph(self, maps: list[Any]) -> list[Any]:
         """The network's outputs in `keras.ops`, for maps that have not been scaled."""
         scaled = [
-            (one - graphs.constant(mean)) / graphs.constant(deviation)
-            for one, (mean, deviation) in zip(maps, self.moments, strict=True)
+            (ops.take(one, live, axis=-1) - graphs.constant(mean)) / graphs.constant(deviation)
+            for one, live, (mean, deviation) in zip(maps, self.live, self.moments, strict=True)
         ]
         return graphs.outputs(self.network, scaled)
 
@@ -261,6 +342,7 @@ class TrainedMethod(FeatureMethod):
         found = {}
         for index, (mean, deviation) in enumerate(self.moments):
             found |= {f"mean_{index}": mean, f"deviation_{index}": deviation}
+            found[f"live_{index}"] = self.live[index]
         return found
 
     def networks(self) -> dict[str, keras.Model]:
@@ -273,6 +355,21 @@ class TrainedMethod(FeatureMethod):
             (state.arrays[f"mean_{index}"], state.arrays[f"deviation_{index}"])
             for index in range(count)
         ]
+        # Without them it was stored when all channels were used.
+        self.live = [
+            state.arrays.get(f"live_{index}", np.arange(len(mean)))
+            for index, (mean, _) in enumerate(self.moments)
+        ]
+
+
+def mean_counted(values: Any, counted: Any) -> Any:
+    """Mean over the cells that count, (B, h, w) both, to (B,)."""
+    total = ops.sum(values * counted, axis=(1, 2))
+    return total / ops.maximum(ops.sum(counted, axis=(1, 2)), 1.0)
+
+
+def _varies(deviation: np.ndarray) -> np.ndarray:
+    return deviation > _DEAD * deviation.max(initial=0)
 
 
 def _alone(maps: list[np.ndarray]) -> list[np.ndarray] | np.ndarray:

@@ -16,7 +16,7 @@ from anomaly import graphs
 from anomaly.features import FeatureExtractor
 from anomaly.fitting import MapSet
 from anomaly.maps import patches
-from anomaly.methods.base import TrainedMethod
+from anomaly.methods.base import TrainedMethod, mean_counted
 from inspection.errors import InputError
 
 _NEAREST, _NEXT = 3, 3  # spheres that attract, and those after them that repel
@@ -49,36 +49,40 @@ class CFA(TrainedMethod):
         if width < 0:
             raise InputError(f"cfa: width {width}: must be at least 0")
         self.width = width
+        self._spheres = 0
 
     def inputs(self, features: list[np.ndarray]) -> list[np.ndarray]:
         return [patches(features).astype(np.float16)]
 
+    def check(self, maps: MapSet) -> None:
+        self._spheres = int(maps.ever_counted(0).sum())
+        if self._spheres < _NEAREST + _NEXT:
+            raise InputError(
+                f"cfa: a feature map of {self._spheres} cells is too small; give a larger --size"
+            )
+
     def build(self, shapes: Sequence[tuple[int, ...]], seed: int) -> keras.Model:
         (shape,) = shapes
-        if shape[0] * shape[1] < _NEAREST + _NEXT:
-            raise InputError(
-                f"cfa: a feature map of {shape[0]} x {shape[1]} cells is too small; give a larger "
-                "--size"
-            )
         inputs = keras.Input(tuple(shape), name="patches")
         placed = WithPosition(name="position")(inputs)
         descriptor = layers.Conv2D(self.width or shape[-1], 1, name="descriptor")(placed)
-        distances = Hyperspheres(name="spheres")(descriptor)
-        return keras.Model(inputs, distances)
+        return keras.Model(inputs, Hyperspheres(self._spheres, name="spheres")(descriptor))
 
     def prepare(self, network: keras.Model, maps: MapSet) -> None:
         """Centres: the mean initial descriptor at each position; they stay where they are."""
         initial = keras.Model(network.input, network.get_layer("descriptor").output)
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         for start in range(0, len(maps), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(maps)))
             found = np.asarray(initial(self.scaled(maps[numbers])[0], training=False), np.float64)
-            total, count = total + found.sum(axis=0), count + len(found)
-        centres = (total / count).reshape(-1, found.shape[-1])
+            cells = maps.counted(numbers)[0][..., None]
+            total, count = total + (found * cells).sum(axis=0), count + cells.sum(axis=0)
+        centres = (total / np.maximum(count, 1))[maps.ever_counted(0)]
         network.get_layer("spheres").centres.assign(centres.astype(np.float32))
 
-    def loss(self, network: keras.Model) -> keras.Model:
-        return keras.Model(network.input, SphereLoss(name="loss")(network.output))
+    def loss(self, network: keras.Model, counted: list[Any]) -> keras.Model:
+        loss = SphereLoss(name="loss")(network.output, counted[0])
+        return keras.Model([*network.inputs, *counted], loss)
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.AdamW(self.lr, weight_decay=5e-4)
@@ -119,10 +123,21 @@ class WithPosition(layers.Layer):
 
 @keras.saving.register_keras_serializable("anomaly")
 class Hyperspheres(layers.Layer):
-    """Squared distances of every descriptor to its nearest centres, nearest first."""
+    """Squared distances of every descriptor to its nearest centres, nearest first.
+
+    Args:
+        count: How many centres there are; None is one for each position.
+    """
+
+    def __init__(self, count: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"count": self.count}
 
     def build(self, input_shape: tuple) -> None:
-        cells = int(input_shape[1]) * int(input_shape[2])
+        cells = self.count or int(input_shape[1]) * int(input_shape[2])
         self.centres = self.add_weight(
             shape=(cells, int(input_shape[-1])),
             trainable=False,
@@ -149,19 +164,19 @@ class SphereLoss(layers.Layer):
     Source: arXiv:2206.04325, equations 2 to 4.
     """
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, squared_shape: tuple, counted_shape: tuple) -> None:
         self.radius = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(1e-5), name="radius"
         )
         self.built = True
 
-    def call(self, squared: Any) -> Any:
-        """Squared distances (B, h, w, 6), nearest first, to (B,)."""
+    def call(self, squared: Any, counted: Any) -> Any:
+        """Squared distances (B, h, w, 6), nearest first, and cells (B, h, w) of 1 or 0 to (B,)."""
         sphere = ops.square(self.radius)
         attraction = ops.relu(squared[..., :_NEAREST] - sphere)
         repulsion = ops.relu(sphere - squared[..., _NEAREST:] - _MARGIN)
-        mean = ops.mean(attraction, axis=(1, 2, 3)) + ops.mean(repulsion, axis=(1, 2, 3))
-        return mean / _NU
+        mean = ops.mean(attraction, axis=-1) + ops.mean(repulsion, axis=-1)
+        return mean_counted(mean, counted) / _NU
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (input_shape[0],)
+    def compute_output_shape(self, squared_shape: tuple, counted_shape: tuple) -> tuple:
+        return (squared_shape[0],)

@@ -17,7 +17,7 @@ from anomaly.coupling_flow import CouplingFlow, PositionCode
 from anomaly.features import FeatureExtractor
 from anomaly.fitting import MapSet, Progress
 from anomaly.maps import enlarged
-from anomaly.methods.base import State, TrainedMethod
+from anomaly.methods.base import State, TrainedMethod, mean_counted
 from inspection.errors import InputError
 
 
@@ -34,6 +34,8 @@ class CFlow(TrainedMethod):
     """
 
     name = "cflow"
+    raw = True
+    coarsest = 32  # as its authors and anomalib: stages 2 to 4 of a ResNet
     OPTIONS = ("steps", "ratio", *TrainedMethod.OPTIONS)
     _CODE = 128  # channels that say where a position is
     _CLAMP = 1.9
@@ -75,9 +77,12 @@ class CFlow(TrainedMethod):
             outputs.append((change - 0.5 * squares - normal) / shape[-1])
         return keras.Model(inputs, outputs)
 
-    def loss(self, network: keras.Model) -> keras.Model:
-        means = [ops.mean(ops.softplus(-one), axis=(1, 2)) for one in network.outputs]
-        return keras.Model(network.inputs, sum(means) / len(means))
+    def loss(self, network: keras.Model, counted: list[Any]) -> keras.Model:
+        means = [
+            mean_counted(ops.softplus(-one), cells)
+            for one, cells in zip(network.outputs, counted, strict=True)
+        ]
+        return keras.Model([*network.inputs, *counted], sum(means) / len(means))
 
     def finish(self, maps: MapSet, on_progress: Progress) -> None:
         """The highest likelihood on normal pictures, which scores are told from for good."""
@@ -85,7 +90,11 @@ class CFlow(TrainedMethod):
         for start in range(0, len(maps), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(maps)))
             found = self.run(self.scaled(maps[numbers]))
-            highest = np.maximum(highest, [one.max() for one in found])
+            tops = [
+                one.max(where=cells > 0, initial=-np.inf)
+                for one, cells in zip(found, maps.counted(numbers), strict=True)
+            ]
+            highest = np.maximum(highest, tops)
             on_progress("measuring what is most normal", numbers[-1] + 1, len(maps))
         self.highest = highest
 

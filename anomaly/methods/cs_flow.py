@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from anomaly import graphs
 from anomaly.cross_scale_flow import CrossScaleFlow
 from anomaly.features import FeatureExtractor
-from anomaly.methods.base import TrainedMethod
+from anomaly.maps import enlarged
+from anomaly.methods.base import State, TrainedMethod
 from inspection.errors import InputError
 
 SIZES = {
     "full": {"hidden": 1024, "kernels": (3, 3, 3, 5)},
     "reduced": {"hidden": 512, "kernels": (5,)},
-    "small": {"hidden": 64, "kernels": (3, 3)},
+    "small": {"hidden": 128, "kernels": (3, 3, 3, 3)},
 }
-"""The paper's model, one of a quarter of its parameters, and one for a CPU."""
+"""The paper's model, one of a quarter of its parameters, and one for a CPU: as deep as the paper's
+and, on the 64 channels of a backbone of one's own, of nearly its width for each channel."""
+_SCALES = 3
 
 
 class CSFlow(TrainedMethod):
@@ -39,6 +44,8 @@ class CSFlow(TrainedMethod):
 
     name = "cs-flow"
     stages = 1
+    raw = True
+    aggregation = "mean"
     OPTIONS = ("model", *TrainedMethod.OPTIONS)
 
     def __init__(
@@ -53,6 +60,7 @@ class CSFlow(TrainedMethod):
             raise InputError(f"cs-flow: model {model}: must be {', '.join(SIZES)}")
         super().__init__(extractor, epochs, batch_size, lr)
         self.model = model
+        self._scales = _SCALES
 
     @classmethod
     def taps_of(cls, stages: Sequence[str]) -> tuple[str, ...]:
@@ -71,17 +79,47 @@ class CSFlow(TrainedMethod):
             )
         return flow_network(shapes, SIZES[self.model], seed)
 
-    def loss(self, network: keras.Model) -> keras.Model:
-        return likelihood_network(network)
+    def live_channels(self, deviations: list[np.ndarray]) -> list[np.ndarray]:
+        # The same of all scales: what varies on one alone cannot be told from the others.
+        alive = super().live_channels(deviations)
+        return [reduce(np.intersect1d, alive)] * len(alive)
+
+    def loss(self, network: keras.Model, counted: list[Any]) -> keras.Model:
+        return likelihood_network(network, counted)
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(self.lr, epsilon=1e-4, weight_decay=1e-5, global_clipnorm=1.0)
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
-        return np.square(self.run(self.scaled(features))[0]).mean(axis=-1)
+        """The mean of z^2 / 2 over all numbers of all scales is the mean of the map."""
+        latent = self.run(self.scaled(features))[:_SCALES]
+        if self._scales == 1:
+            return np.square(latent[0]).mean(axis=-1)
+        size = latent[0].shape[1:3]
+        halves = [0.5 * np.square(one).mean(axis=-1) for one in latent]
+        shares = [one[0].size for one in halves]
+        total = sum(share * enlarged(one, size) for share, one in zip(shares, halves, strict=True))
+        return (total / sum(shares)).astype(np.float32)
 
     def feature_graph(self, features: list[Any]) -> Any:
-        return ops.mean(ops.square(self.network_graph(features)[0]), axis=-1)
+        latent = self.network_graph(features)[:_SCALES]
+        if self._scales == 1:
+            return ops.mean(ops.square(latent[0]), axis=-1)
+        size = latent[0].shape[1:3]
+        halves = [0.5 * ops.mean(ops.square(one), axis=-1, keepdims=True) for one in latent]
+        shares = [one.shape[1] * one.shape[2] for one in halves]
+        total = sum(
+            share * graphs.enlarged(one, size) for share, one in zip(shares, halves, strict=True)
+        )
+        return total[..., 0] / sum(shares)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return super().arrays() | {"scales": np.array(self._scales)}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        # Without it, it was stored when scores came from the finest scale alone.
+        self._scales = int(state.arrays.get("scales", 1))
 
 
 def flow_network(shapes: Sequence[tuple[int, ...]], size: dict, seed: int = 0) -> keras.Model:
@@ -91,9 +129,37 @@ def flow_network(shapes: Sequence[tuple[int, ...]], size: dict, seed: int = 0) -
     return keras.Model(inputs, [*latent, change])
 
 
-def likelihood_network(flow: keras.Model) -> keras.Model:
-    """The same weights; from the maps to the negative log-likelihood per dimension, (B,)."""
-    *latent, change = flow.outputs
-    dimensions = sum(int(np.prod(one.shape[1:])) for one in latent)
-    squares = sum(ops.sum(ops.square(one), axis=(1, 2, 3)) for one in latent)
-    return keras.Model(flow.inputs, (0.5 * squares - change) / dimensions)
+def likelihood_network(network: keras.Model, counted: list[Any]) -> keras.Model:
+    """The same weights; from the maps to the negative log-likelihood per dimension, (B,).
+
+    Args:
+        network: Made by `flow_network`.
+        counted: As for `TrainedMethod.loss`.
+    """
+    inputs = [*network.inputs, *counted]
+    return keras.Model(inputs, CellLikelihood(network.get_layer("flow"))(inputs))
+
+
+class CellLikelihood(keras.layers.Layer):
+    """Negative log-likelihood per dimension over the cells that count; only for training."""
+
+    def __init__(self, flow: CrossScaleFlow) -> None:
+        super().__init__(name="likelihood")
+        self.flow = flow
+
+    def build(self, input_shape: list[tuple]) -> None:
+        self.built = True
+
+    def call(self, given: list[Any]) -> Any:
+        """Maps (B, h, w, c) of each scale, then cells (B, h, w) of 1 or 0, to (B,)."""
+        maps, counted = given[:_SCALES], given[_SCALES:]
+        latent, changes = self.flow.cells(maps)
+        total = dimensions = 0.0
+        for one, change, cells in zip(latent, changes, counted, strict=True):
+            told = 0.5 * ops.sum(ops.square(one), axis=-1) - change
+            total = total + ops.sum(told * cells, axis=(1, 2))
+            dimensions = dimensions + one.shape[-1] * ops.sum(cells, axis=(1, 2))
+        return total / ops.maximum(dimensions, 1.0)
+
+    def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
+        return (input_shape[0][0],)

@@ -16,7 +16,7 @@ from anomaly import graphs
 from anomaly.coupling_flow import CouplingFlow
 from anomaly.features import FeatureExtractor
 from anomaly.maps import enlarged
-from anomaly.methods.base import TrainedMethod
+from anomaly.methods.base import TrainedMethod, mean_counted
 from inspection.errors import InputError
 
 
@@ -35,6 +35,7 @@ class FastFlow(TrainedMethod):
     """
 
     name = "fastflow"
+    raw = True
     OPTIONS = ("steps", "ratio", "layer_norm", *TrainedMethod.OPTIONS)
 
     def __init__(
@@ -72,14 +73,14 @@ class FastFlow(TrainedMethod):
             outputs += flow(even)
         return keras.Model(inputs, outputs)
 
-    def loss(self, network: keras.Model) -> keras.Model:
+    def loss(self, network: keras.Model, counted: list[Any]) -> keras.Model:
         total = 0.0
-        for latent, change in zip(network.outputs[::2], network.outputs[1::2], strict=True):
-            squares = ops.sum(ops.square(latent), axis=(1, 2, 3))
-            change = ops.sum(change, axis=(1, 2))
+        stages = zip(network.outputs[::2], network.outputs[1::2], counted, strict=True)
+        for latent, change, cells in stages:
+            squares = ops.sum(ops.square(latent), axis=-1)
             # Per dimension; Adam does not see the factor, and the numbers can be read.
-            total = total + (0.5 * squares - change) / int(np.prod(latent.shape[1:]))
-        return keras.Model(network.inputs, total)
+            total = total + mean_counted(0.5 * squares - change, cells) / latent.shape[-1]
+        return keras.Model([*network.inputs, *counted], total)
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(self.lr, weight_decay=1e-5)

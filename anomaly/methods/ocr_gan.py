@@ -37,6 +37,7 @@ class OCRGAN(PictureMethod):
     """
 
     name = "ocr-gan"
+    aggregation = "mean"
     OPTIONS = ("side", "width", "epochs", "batch_size", "lr")
 
     def __init__(

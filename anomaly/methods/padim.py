@@ -40,29 +40,36 @@ class PaDiM(FeatureMethod):
         self.mean = self.whitening = np.zeros(0, np.float32)
 
     def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
-        first = self._vectors(source, 0, None)
-        width = first.shape[-1]
+        first = patches(source.features(0, self.extractor), pool=1)
+        grid, width = first.shape[1:3], first.shape[-1]
         rng = np.random.default_rng(seed)
         self.chosen = np.sort(rng.permutation(width)[: self.dimensions])
-        total, count = np.zeros(first[0][..., self.chosen].shape), 0
+        # Of every position, in how many views it counts.
+        total, count, views = 0.0, 0.0, 0
         for index in range(len(source)):
-            found = self._vectors(source, index, self.chosen)
-            total, count = total + found.sum(axis=0), count + len(found)
+            found = self._vectors(source, index)
+            cells = _counted(source, index, grid)
+            total = total + (found * cells).sum(axis=0, dtype=np.float64)
+            # Where none is masked, one row stands for all views.
+            count = count + cells.sum(axis=0) * (len(found) / len(cells))
+            views += len(found)
             on_progress("means", index + 1, len(source))
-        if count < 2:
+        if views < 2:
             raise InputError("padim: needs at least two normal pictures or tiles; add some")
-        self.mean = (total / count).astype(np.float32)
+        self.mean = (total / np.maximum(count, 1)).astype(np.float32)
         # A second pass over small differences loses no digits in float32.
         spread = np.zeros((*self.mean.shape, len(self.chosen)), np.float32)
         for index in range(len(source)):
-            for vectors in self._vectors(source, index, self.chosen) - self.mean:
+            found = self._vectors(source, index) - self.mean
+            for vectors in found * _counted(source, index, grid):
                 spread += vectors[:, :, None] * vectors[:, None, :]
             on_progress("covariances", index + 1, len(source))
-        self.whitening = _whitening(spread / (count - 1))
+        self.whitening = _whitening(spread / np.maximum(count - 1, 1)[:, :, None])
+        # Of a position that counts nowhere nothing is known, and nothing is odd.
+        self.whitening[count[:, 0] < 2] = 0
 
-    def _vectors(self, source: Source, index: int, chosen: np.ndarray | None) -> np.ndarray:
-        found = patches(source.features(index, self.extractor), pool=1)
-        found = found if chosen is None else found[..., chosen]
+    def _vectors(self, source: Source, index: int) -> np.ndarray:
+        found = patches(source.features(index, self.extractor), pool=1)[..., self.chosen]
         return found.reshape(len(found), -1, found.shape[-1])
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
@@ -90,6 +97,13 @@ class PaDiM(FeatureMethod):
         self.chosen, self.mean, self.whitening = (
             arrays[name] for name in ("chosen", "mean", "whitening")
         )
+
+
+def _counted(source: Source, index: int, grid: tuple[int, int]) -> np.ndarray:
+    """(V or 1, positions, 1) float32, 1 where a position is learnt, else 0."""
+    cells = source.counted(index, grid)
+    cells = np.ones((1, *grid), bool) if cells is None else cells
+    return cells.reshape(len(cells), -1, 1).astype(np.float32)
 
 
 def _whitening(covariance: np.ndarray) -> np.ndarray:

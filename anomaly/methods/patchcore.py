@@ -18,10 +18,15 @@ from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
 
 _ROWS = 4096
+_NEIGHBOURS = 9
+_STEEP = 80.0  # beyond it exp overflows in float32, and the weight is 1 long before
 
 
 class PatchCore(FeatureMethod):
     """PatchCore with bounded memory: pictures are taken in by blocks, each merged and reduced.
+
+    An image's score is its largest distance, times a weight that falls where the nearest patch has
+    near neighbours in the bank itself (section 3.3, equation 7, b = 9).
 
     Args:
         extractor: Two middle stages of a backbone, finer first.
@@ -33,6 +38,8 @@ class PatchCore(FeatureMethod):
 
     name = "patchcore"
     stages = 2
+    coarsest = 16
+    raw = True
     OPTIONS = ("ratio", "most", "block", "dimensions")
 
     def __init__(
@@ -53,6 +60,7 @@ class PatchCore(FeatureMethod):
             )
         self.ratio, self.most, self.block, self.dimensions = ratio, most, block, dimensions
         self.bank = np.zeros((0, 0), np.float32)
+        self.near: np.ndarray | None = None
         self.seen = 0
 
     def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
@@ -72,7 +80,8 @@ class PatchCore(FeatureMethod):
         count = len(self.bank)
         for index in range(len(source)):
             found = patches(source.features(index, self.extractor))
-            found = found.reshape(-1, found.shape[-1])
+            inside = source.counted(index, found.shape[1:3])
+            found = found.reshape(-1, found.shape[-1]) if inside is None else found[inside]
             if count and count + len(found) > self.block:
                 held = [self._reduced(np.concatenate(held), rng)]
                 count = len(held[0])
@@ -81,6 +90,7 @@ class PatchCore(FeatureMethod):
             count += len(found)
             on_progress("taking in pictures", index + 1, len(source))
         self.bank = self._reduced(np.concatenate(held), rng)
+        self.near = nearest_in_bank(self.bank)
 
     def _reduced(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         count = min(self.most, max(1, round(self.ratio * self.seen)), len(vectors))
@@ -88,46 +98,105 @@ class PatchCore(FeatureMethod):
         return vectors[greedy_k_center(projected, count, int(rng.integers(len(vectors))))]
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
+        return self.weighted_features(features)[0]
+
+    def weighted_features(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
         found = patches(features)
-        distance = nearest_distance(found.reshape(-1, found.shape[-1]), self.bank)
-        return distance.reshape(found.shape[:3])
+        distance, weight = weighted_distance(
+            found.reshape(-1, found.shape[-1]), self.bank, self.near
+        )
+        shape = found.shape[:3]
+        return distance.reshape(shape), None if weight is None else weight.reshape(shape)
 
     def feature_graph(self, features: list[Any]) -> Any:
+        return self._weighted_graph(features)[0]
+
+    def weighted_graph(self, views: Any) -> tuple[Any, Any]:
+        return self._weighted_graph(self.extractor.graph(views))
+
+    def _weighted_graph(self, features: list[Any]) -> tuple[Any, Any]:
         found = graphs.patches(features)
         centre = self.bank.mean(axis=0)
         bank = self.bank - centre
         found = found - graphs.constant(centre)
-        squared = ops.min(
-            graphs.constant(np.square(bank).sum(axis=1))
-            - 2 * ops.matmul(found, graphs.constant(bank.T)),
-            axis=-1,
+        squared = graphs.constant(np.square(bank).sum(axis=1)) - 2 * ops.matmul(
+            found, graphs.constant(bank.T)
         )
-        return ops.sqrt(ops.maximum(squared + ops.sum(ops.square(found), axis=-1), 0))
+        lengths = ops.sum(ops.square(found), axis=-1)
+        lowest, place = ops.top_k(-squared, 1)  # ONNX has no form of Keras' argmin
+        distance = ops.sqrt(ops.maximum(lengths - lowest[..., 0], 0))
+        if self.near is None or len(bank) == 1:
+            return distance, None
+        near = ops.take(self.near, place[..., 0], axis=0)
+        others = ops.take_along_axis(squared, near, axis=-1) + lengths[..., None]
+        further = ops.sqrt(ops.maximum(others, 0)) - distance[..., None]
+        return distance, 1 - 1 / ops.sum(ops.exp(ops.minimum(further, _STEEP)), axis=-1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"bank": self.bank, "seen": np.array(self.seen)}
+        found = {"bank": self.bank, "seen": np.array(self.seen)}
+        return found if self.near is None else found | {"near": self.near}
 
     def restore(self, state: State) -> None:
         self.bank, self.seen = state.arrays["bank"], int(state.arrays["seen"])
+        self.near = state.arrays.get("near")
 
 
-def nearest_distance(vectors: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each vector to the nearest in a bank.
+def nearest_in_bank(bank: np.ndarray) -> np.ndarray:
+    """The `_NEIGHBOURS` nearest vectors of each one in a bank, itself among them.
+
+    Args:
+        bank: (M, D) float32.
+
+    Returns:
+        (M, at most M of them) int32, nearest first.
+    """
+    count = min(_NEIGHBOURS, len(bank))
+    bank = bank - bank.mean(axis=0)
+    squares = np.einsum("md,md->m", bank, bank)
+    found = np.empty((len(bank), count), np.int32)
+    for start in range(0, len(bank), _ROWS):
+        rows = slice(start, start + _ROWS)
+        block = squares - 2 * (bank[rows] @ bank.T)
+        # Itself first, also where duplicates or rounding put another as near.
+        block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+        some = np.argpartition(block, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(block, some, axis=1), axis=1)
+        found[rows] = np.take_along_axis(some, order, axis=1)
+    return found
+
+
+def weighted_distance(
+    vectors: np.ndarray, bank: np.ndarray, near: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Euclidean distance of each vector to the nearest in a bank, and its weight.
 
     Args:
         vectors: (N, D) float32.
         bank: (M, D) float32.
+        near: From `nearest_in_bank`; None gives no weights.
 
     Returns:
-        (N,) float32.
+        (N,) float32 each. The weight is 1 - exp(d) / (sum of exp(distance) over the neighbours of
+        the nearest), None without `near` and for a bank of one, which has no neighbours.
     """
     # Around the bank's mean, the difference of squares loses fewer digits.
     centre = bank.mean(axis=0)
     bank, vectors = bank - centre, vectors - centre
     squares = np.einsum("md,md->m", bank, bank)
+    weighted = near is not None and len(bank) > 1
     found = np.empty(len(vectors), np.float32)
+    weights = np.empty(len(vectors), np.float32) if weighted else None
     for start in range(0, len(vectors), _ROWS):
         rows = vectors[start : start + _ROWS]
         block = squares - 2 * (rows @ bank.T)
-        found[start : start + _ROWS] = block.min(axis=1) + np.einsum("nd,nd->n", rows, rows)
-    return np.sqrt(np.maximum(found, 0))
+        lengths = np.einsum("nd,nd->n", rows, rows)
+        place = block.argmin(axis=1)
+        lowest = np.take_along_axis(block, place[:, None], axis=1)[:, 0] + lengths
+        distance = np.sqrt(np.maximum(lowest, 0))
+        found[start : start + _ROWS] = distance
+        if weighted:
+            others = np.take_along_axis(block, near[place], axis=1) + lengths[:, None]
+            further = np.sqrt(np.maximum(others, 0)) - distance[:, None]
+            total = np.exp(np.minimum(further, _STEEP)).sum(axis=1)
+            weights[start : start + _ROWS] = 1 - 1 / total
+    return found, weights

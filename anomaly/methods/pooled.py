@@ -7,6 +7,7 @@ Source: Schölkopf et al. 2001; Liu et al. 2008. What scikit-learn fitted is kep
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,25 @@ class PooledMethod(FeatureMethod):
     Its score map is one cell: it says that a view is unusual, not where.
     """
 
+    raw = True
+    places = False
+
     def __init__(self, extractor: FeatureExtractor) -> None:
         super().__init__(extractor)
         self.fitted: dict[str, np.ndarray] = {}
 
     def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
         rows = []
+        cells = _masked_alike(source, self.extractor)
         for index in range(len(source)):
-            rows.append(pooled(source.features(index, self.extractor)))
+            rows.append(pooled(source.features(index, self.extractor), cells))
             on_progress("taking in pictures", index + 1, len(source))
         vectors = np.concatenate(rows)
         if len(vectors) < 2:
             raise InputError(f"{self.name}: needs at least two normal pictures or tiles; add some")
         mean, deviation = vectors.mean(axis=0), vectors.std(axis=0) + 1e-6
         self.fitted = {"mean": mean, "deviation": deviation}
+        self.fitted |= {f"cells_{index}": one for index, one in enumerate(cells)}
         self.fitted |= self.learn((vectors - mean) / deviation, seed)
 
     @abstractmethod
@@ -49,15 +55,24 @@ class PooledMethod(FeatureMethod):
         """(N, d) to (N,) scores, higher for what is less normal."""
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
-        vectors = (pooled(features) - self.fitted["mean"]) / self.fitted["deviation"]
+        vectors = pooled(features, self._cells(features)) - self.fitted["mean"]
+        vectors = vectors / self.fitted["deviation"]
         return self.rate(vectors).astype(np.float32)[:, None, None]
+
+    def _cells(self, features: list[Any]) -> list[np.ndarray]:
+        names = [f"cells_{index}" for index in range(len(features))]
+        return [self.fitted[name] for name in names if name in self.fitted]
 
     def feature_graph(self, features: list[Any]) -> Any:
         found = []
-        for one in features:
-            mean = ops.mean(one, axis=(1, 2), keepdims=True)
-            spread = ops.sqrt(ops.mean(ops.square(one - mean), axis=(1, 2)))
-            found += [mean[:, 0, 0], spread]
+        cells = self._cells(features)
+        for index, one in enumerate(features):
+            flat = ops.reshape(one, (-1, one.shape[1] * one.shape[2], one.shape[3]))
+            if cells:
+                flat = ops.take(flat, np.flatnonzero(cells[index]), axis=1)
+            mean = ops.mean(flat, axis=1, keepdims=True)
+            spread = ops.sqrt(ops.mean(ops.square(flat - mean), axis=1))
+            found += [mean[:, 0], spread]
         vectors = ops.concatenate(found, axis=-1) - graphs.constant(self.fitted["mean"])
         rated = self.rate_graph(vectors / graphs.constant(self.fitted["deviation"]))
         return rated[:, None, None]
@@ -183,10 +198,26 @@ def _mean_path(samples: np.ndarray) -> np.ndarray:
     return np.where(samples <= 1, 0.0, np.where(samples == 2, 1.0, path))
 
 
-def pooled(features: list[np.ndarray]) -> np.ndarray:
-    """Maps of all taps, (V, h, w, c) each, to (V, twice the sum of c) float64."""
+def pooled(features: list[np.ndarray], cells: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Maps of all taps, (V, h, w, c) each, to (V, twice the sum of c) float64.
+
+    Args:
+        features: The maps.
+        cells: (h, w) bool for each, what is pooled over; empty pools over all.
+    """
     found = []
-    for one in features:
-        one = one.astype(np.float64)
-        found += [one.mean(axis=(1, 2)), one.std(axis=(1, 2))]
+    for index, one in enumerate(features):
+        one = one.astype(np.float64).reshape(len(one), -1, one.shape[-1])
+        if cells:
+            one = one[:, cells[index].ravel()]
+        found += [one.mean(axis=1), one.std(axis=1)]
     return np.concatenate(found, axis=-1)
+
+
+def _masked_alike(source: Source, extractor: FeatureExtractor) -> list[np.ndarray]:
+    """What a mask leaves of each tap's map, where that is the same in every view; else all."""
+    preparation = source.preparation
+    if preparation.roi_mask is None or preparation.tile or preparation.fit != "stretch":
+        return []
+    shapes = [one.shape[1:3] for one in source.features(0, extractor)]
+    return [source.counted(0, shape)[0] for shape in shapes]

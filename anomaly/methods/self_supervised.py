@@ -14,6 +14,7 @@ from keras import ops
 
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.preparation import Prepared
 from anomaly.pretraining import EMBEDDING, LOGIT
 from inspection.errors import InputError
 
@@ -56,9 +57,14 @@ class SelfSupervised(FeatureMethod):
             found.append(np.flip(logit[..., 0].astype(np.float32), axes))
         return np.mean(found, axis=0)
 
-    def score(self, source: Source, index: int) -> np.ndarray:
+    def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.score_views(views), None
+
+    def weighted(
+        self, source: Source, index: int, prepared: Prepared | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         # Of the mirrored views nothing is kept on disk.
-        return self.score_views(source.prepared(index).views)
+        return self.weighted_views((prepared or source.prepared(index)).views)
 
     def score_features(self, features: list[np.ndarray]) -> np.ndarray:
         return features[0][..., 0].astype(np.float32)

@@ -37,6 +37,7 @@ class VAE(PictureMethod):
     """
 
     name = "vae"
+    aggregation = "mean"
     OPTIONS = ("side", "latent", "width", "sigma", "noise", "epochs", "batch_size", "lr")
 
     def __init__(

@@ -126,8 +126,13 @@ def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, fo
 def test_an_export_that_scores_otherwise_is_refused(runs, tmp_path, monkeypatch):
     from anomaly.methods.patchcore import PatchCore
 
-    right = PatchCore.feature_graph
-    monkeypatch.setattr(PatchCore, "feature_graph", lambda *given: right(*given) * 1.01)
+    right = PatchCore.weighted_graph
+
+    def wrong(*given):
+        scores, weights = right(*given)
+        return scores * 1.01, weights
+
+    monkeypatch.setattr(PatchCore, "weighted_graph", wrong)
     status, text = typed("export", runs / "patchcore", "--output", tmp_path / "x")
     assert status == 2
     assert "Nothing was exported" in text

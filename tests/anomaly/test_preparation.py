@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly.preparation import Preparation, tile_windows
+from anomaly.maps import smooth
+from anomaly.preparation import Preparation, encode_mask, tile_windows
 from inspection.errors import InputError
+from inspection.images import write_image
 
 RNG = np.random.default_rng(0)
 
@@ -73,3 +75,33 @@ def test_bad_regions_and_tiles_are_named():
 def test_it_travels_as_plain_values():
     wanted = Preparation(128, "letterbox", 12, (1, 2, 30, 40), 20, 0.5)
     assert Preparation.from_dict(wanted.to_dict()) == wanted
+
+
+@pytest.fixture
+def left_half(tmp_path) -> str:
+    mask = np.zeros((64, 96, 3), np.uint8)
+    mask[:, :48] = 255
+    write_image(tmp_path / "mask.png", mask)
+    return encode_mask(tmp_path / "mask.png")
+
+
+def test_cells_that_count_lie_on_the_region_and_in_the_mask(left_half):
+    rgb = RNG.integers(0, 256, (64, 96, 3), np.uint8)
+    whole = Preparation(size=32, roi_mask=left_half).apply(rgb).counted((8, 8))
+    np.testing.assert_array_equal(whole[0], np.arange(8)[None, :].repeat(8, 0) < 4)
+    boxed = Preparation(size=48, fit="letterbox", roi_mask=left_half).apply(rgb).counted((12, 12))
+    wanted = np.zeros((12, 12), bool)
+    wanted[2:10, :6] = True  # 8 pixels of border above and below
+    np.testing.assert_array_equal(boxed[0], wanted)
+    tiles = Preparation(size=32, tile=32, overlap=0, roi_mask=left_half).apply(rgb)
+    assert [one.mean() for one in tiles.counted((8, 8))] == [1, 0.5, 0, 1, 0.5, 0]
+    assert Preparation(size=32).apply(rgb).counted((8, 8)).all()
+
+
+def test_a_masked_cell_lends_nothing_to_its_neighbours():
+    counted = np.ones((1, 16, 16), bool)
+    counted[:, :, 8:] = False
+    maps = np.where(counted, np.float32(1), np.float32(1000))
+    found = smooth(maps, 64, counted)
+    np.testing.assert_allclose(found[counted], 1, rtol=1e-5)
+    assert found.max() == pytest.approx(1)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import anomaly
 from anomaly.data import open_data
+from anomaly.features import Source
+from anomaly.methods.cflow import CFlow
+from anomaly.methods.cs_flow import CSFlow
+from anomaly.methods.padim import PaDiM
+from anomaly.methods.patchcore import PatchCore
+from anomaly.preparation import Preparation
+from anomaly.training import stages_for
+from inspection import backbones
 from inspection.errors import InputError
 from inspection.images import read_image
 from tests.anomaly.conftest import SMALL, make_product, typed
@@ -51,6 +60,69 @@ def test_what_is_learnt_is_normal_and_no_side_is_shared(runs, shared_product):
     data = open_data(shared_product, runs, say=lambda text: None)
     assert not any(item.is_defect for item in data.part("train"))
     assert {item.is_defect for item in data.part("val")} == {True, False}
+
+
+@pytest.mark.parametrize("method", ["patchcore", "cs-flow"])
+def test_the_level_of_normal_cells_is_that_of_images_never_learnt(runs, shared_product, method):
+    model = anomaly.load(runs / method / "model.anomaly")
+    data = open_data(shared_product, runs, say=lambda text: None)
+    unseen = [data.pictures.path(item) for item in data.part("val") if not item.is_defect]
+    source = Source(tuple(unseen), model.preparation)
+    scored = [model.scored_of(source, index) for index in range(len(source))]
+    cells = np.concatenate([one.cells for one in scored])
+    assert len(unseen) > 1
+    assert model.reference.level == pytest.approx(np.quantile(cells, 0.995), rel=1e-4)
+    shown = np.concatenate([one.shown.ravel() for one in scored])
+    assert model.normal[1] == pytest.approx(np.quantile(shown, 0.995), rel=1e-4)
+
+
+def test_an_image_is_read_and_prepared_once_for_its_score(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs / "patchcore", tmp_path / "run")
+    read, times = Preparation.read, []
+
+    def counting(preparation, path):
+        times.append(path)
+        return read(preparation, path)
+
+    monkeypatch.setattr(Preparation, "read", counting)
+    status, text = typed("evaluate", tmp_path / "run", "--split", "val")
+    assert status == 0, text
+    with (tmp_path / "run/val.csv").open(encoding="utf-8") as file:
+        assert len(times) == len(list(csv.DictReader(file)))
+
+
+def test_scores_that_are_all_equal_are_a_failure(runs, shared_product, tmp_path):
+    """A map of one cell has no deviation."""
+    again = tmp_path / "again"
+    shutil.copytree(runs, again)
+    command = ("train", shared_product, "--method", "oc-svm", "--runs", again, *SMALL)
+    status, text = typed(*command, "--run", "std", "--aggregation", "std")
+    assert status == 2
+    assert "oc-svm: failed: all" in text
+    assert "score 0 by its aggregation std" in " ".join(text.split())
+    assert not (again / "std").exists()
+    status, text = typed(*command, "--run", "own")
+    assert status == 0, text
+    assert "Aggregation: std" not in text
+    status, text = typed("evaluate", again / "own")
+    assert status == 0, text
+    assert "no pixel figures" in text, "its map does not say where"
+    figures = json.loads((again / "own/test.json").read_text(encoding="utf-8"))
+    assert figures["pixel_auroc"] is figures["aupro"] is None
+
+
+def test_the_stages_of_a_backbone_are_those_of_a_methods_source():
+    names = backbones.EFFICIENTNET_STAGES
+    assert stages_for(PatchCore, None, names) == names[:2], "strides 8 and 16"
+    assert stages_for(CFlow, None, names) == names
+    assert stages_for(CSFlow, None, names) == names[2:]
+    backbone = backbones.resnet("resnet18", "frozen")
+    levels = backbone.pyramid_level_inputs
+    usual = tuple(levels[level] for level in ("P2", "P3", "P4"))
+    assert stages_for(PatchCore, backbone, usual) == usual[1:]
+    assert stages_for(CFlow, backbone, usual) == (*usual[1:], levels["P5"]), "stages 2 to 4"
+    assert stages_for(PaDiM, backbone, usual) == usual
+    assert stages_for(PatchCore, backbone, usual, 3) == usual, "what the user asks for"
 
 
 def test_no_defects_at_all(tmp_path):

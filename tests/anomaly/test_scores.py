@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly.pixel_metrics import PixelMetrics
 from anomaly.scored import read_scores
-from anomaly.scores import AGGREGATIONS, aggregate, auroc, choose_aggregation
+from anomaly.scores import AGGREGATIONS, Reference, aggregate, auroc, choose_aggregation, peak
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 
@@ -60,6 +60,40 @@ def test_the_best_aggregation_is_chosen_and_told_how_far_it_is_ahead():
 def test_without_defects_nothing_is_compared():
     choice = choose_aggregation({name: np.arange(5.0) for name in AGGREGATIONS}, np.zeros(5, bool))
     assert (choice.name, choice.auroc) == ("max", {})
+
+
+def test_an_aggregation_by_which_all_score_alike_is_not_chosen():
+    truth = np.arange(20) < 10
+    worse = np.where(truth, 0.0, 1.0) + RNG.normal(0, 0.1, 20)
+    scores = {name: np.zeros(20) for name in AGGREGATIONS} | {"mean": worse}
+    assert choose_aggregation(scores, truth).name == "mean", "an AUROC of .5 by ties is no lead"
+
+
+def test_without_defects_a_methods_own_aggregation_is_taken():
+    scores = {name: np.arange(5.0) for name in AGGREGATIONS}
+    assert choose_aggregation(scores, np.zeros(5, bool), usual="mean").name == "mean"
+
+
+@pytest.mark.parametrize("tail", ["chi-squared", "chi", "log-normal"])
+def test_a_threshold_for_the_maximum_holds_over_image_sizes(tail):
+    rng = np.random.default_rng(0)
+
+    def normal_image(cells: int) -> np.ndarray:
+        if tail == "log-normal":
+            return np.exp(0.4 * rng.normal(size=cells))
+        squares = rng.chisquare(10, cells)
+        return squares if tail == "chi-squared" else np.sqrt(squares)
+
+    reference = Reference.of([normal_image(1000) for _ in range(60)], raw=True)
+    same = normal_image(1000)
+    assert peak(same, None, reference) == same.max(), "of the usual size, it is the maximum"
+    scores = [peak(normal_image(1000), None, reference) for _ in range(1000)]
+    threshold = np.quantile(scores, 0.95)
+    for cells in (250, 4000, 16000):
+        images = [normal_image(cells) for _ in range(300)]
+        rejected = np.mean([peak(one, None, reference) >= threshold for one in images])
+        assert rejected < 0.13, f"overkill of 5 % becomes {rejected:.0%} at {cells} cells"
+    assert np.mean([one.max() >= threshold for one in images]) > 0.4, "as it is, it grows"
 
 
 def test_pixel_auroc_is_scikit_learns():
