@@ -16,7 +16,7 @@ from anomaly.methods.base import FeatureMethod, Progress, silent
 from anomaly.model import METHODS, method_class
 from anomaly.profiles import PROFILES
 from anomaly.settings import AnomalySettings
-from anomaly.training import MODEL, Say, train
+from anomaly.training import MODEL, Say, contents, data_of, normals_of, train
 from inspection.errors import InputError
 from inspection.rates import Rate, more_needed, percent
 from inspection.runs import write_text_atomic
@@ -152,6 +152,7 @@ def compare(
                 "options": options,
                 "run": f"{product}-{method}",
                 "runs": settings.runs / name,
+                "kept": settings.kept_in,
             }
             one = AnomalySettings.model_validate(values)
             say(f"{product}, {method} ({number + 1} of {len(methods)})")
@@ -194,10 +195,11 @@ def _row(
 ) -> Row:
     run = settings.runs / settings.run
     try:
-        if _finished(run, settings):
-            say(f"{run}: trained before with these settings.")
+        if _finished(run, settings, say):
+            say(f"{run}: trained before with these settings on these images.")
         else:
-            (run / MODEL).unlink(missing_ok=True)
+            for name in (MODEL, "test.json", "test.csv"):
+                (run / name).unlink(missing_ok=True)
             train(settings, say, on_progress, _taps_of_all(settings, methods))
         if not (run / "test.json").is_file():
             if own_process:
@@ -213,13 +215,17 @@ def _row(
     return Row(product, settings.method, run, figures, _words(settings), record["minutes"])
 
 
-def _finished(run: Path, settings: AnomalySettings) -> bool:
-    """Whether the run was trained with these settings on pictures that are still the same."""
+def _finished(run: Path, settings: AnomalySettings, say: Say) -> bool:
+    """Whether the run was trained with these settings on images that are still the same."""
     record = run / "record.json"
     if not (run / MODEL).is_file() or not record.is_file():
         return False
     stored = json.loads(record.read_text(encoding="utf-8"))
-    return stored["settings"] == settings.model_dump(mode="json")
+    if stored.get("settings") != settings.model_dump(mode="json"):
+        return False
+    data = data_of(settings, say)
+    wanted = contents(data, normals_of(data, settings, say))
+    return all(stored.get(name) == value for name, value in wanted.items())
 
 
 def _taps_of_all(settings: AnomalySettings, methods: Sequence[str]) -> list[str]:

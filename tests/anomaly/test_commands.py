@@ -22,7 +22,7 @@ from anomaly.predict_files import predict_files
 from anomaly.report import trade_off
 from inspection.errors import InputError
 from inspection.finite import NotFinite
-from inspection.images import read_image
+from inspection.images import read_image, write_image
 from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
 from inspection.sheets import sheet_text
@@ -176,6 +176,30 @@ def test_compare_writes_table_and_page_and_goes_on_past_a_method_that_fails(
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")}
     typed(*command)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")} == times
+
+
+def test_compare_takes_the_backbone_that_stands_there_and_new_images_as_such(
+    runs, shared_product, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("anomaly.compare._evaluate_apart", lambda run: typed("evaluate", run))
+    again, data = tmp_path / "again", tmp_path / shared_product.name
+    shutil.copytree(runs, again)
+    shutil.copytree(shared_product, data)
+    command = ("compare", data, "--methods", "isolation-forest", "--runs", again, *SMALL)
+    status, text = typed(*command)
+    assert status == 0, text
+    assert "Backbone trained before on these pictures" in text
+    assert not list((again / "compare").rglob("*.keras"))
+    run = again / f"compare/{data.name}-isolation-forest"
+    first = [(run / name).stat().st_mtime_ns for name in ("model.anomaly", "test.json")]
+    with (run / "test.csv").open(encoding="utf-8") as file:
+        image = data / next(csv.DictReader(file))["image"]
+    write_image(image, 255 - read_image(image))  # under the same name
+    status, text = typed(*command)
+    assert status == 0, text
+    assert "trained before with these settings" not in text
+    second = [(run / name).stat().st_mtime_ns for name in ("model.anomaly", "test.json")]
+    assert all(old < new for old, new in zip(first, second, strict=True))
 
 
 def row(miss: tuple[int, int], overkill: tuple[int, int], mb: float = 10) -> Row:
