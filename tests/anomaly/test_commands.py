@@ -72,7 +72,7 @@ def test_what_is_no_finite_number_is_a_reject(
     views = model.preparation.read(paths[0]).views
     nan = model.score_views(views).copy()
     nan[0, 0, 0] = np.nan
-    monkeypatch.setattr(type(model.method), "score_features", lambda *_: nan)
+    monkeypatch.setattr(type(model.method), "weighted_features", lambda *_: (nan, None))
     with pytest.raises(NotFinite, match=r"00\.png: .* not finite"):
         model.predict(paths[0])
     result = predict_files(model, paths, tmp_path, heat_maps=False)
