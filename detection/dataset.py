@@ -186,11 +186,8 @@ def fitted_boxes(
 
 def _problem(annotations: Path, labels: Sequence[ImageLabels], split: Split) -> str:
     """Why nothing can be trained with a split, empty where it can."""
-    parts = {part: set(split.images(part)) for part in ("train", "val")}
-    if all(
-        any(not item.difficult.all() for item in labels if item.image in images)
-        for images in parts.values()
-    ):
+    there = {split.assignments.get(item.image) for item in labels if not item.difficult.all()}
+    if there >= {"train", "val"}:
         return ""
     return (
         f"{annotations}: the train and val parts need at least one box each that is not marked "
