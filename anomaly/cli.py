@@ -165,16 +165,31 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     heat_maps: Annotated[bool, typer.Option(help="Write pictures with heat maps.")] = True,
+    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Decides on new pictures: a CSV and heat maps."""
     from anomaly.evaluation import open_run
-    from anomaly.predict_files import NOT_DECIDED, predict_files
+    from anomaly.predict_files import NOT_DECIDED, ROOM, predict_files
+    from anomaly.run import MODEL
+    from inspection.prediction_folder import Owner
+    from inspection.runs import file_hash
 
+    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(run / MODEL))
     model, _ = open_run(run)
     with _stages() as on_progress:
-        found = predict_files(model, paths, output, heat_maps=heat_maps, on_progress=on_progress)
+        found = predict_files(
+            model,
+            paths,
+            output,
+            heat_maps=heat_maps,
+            restart=restart,
+            owner=owner,
+            on_progress=on_progress,
+        )
     names = ("OK", "review", "NG", NOT_DECIDED)
     say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
+    if found.skipped:
+        say(f"{counted(found.skipped, 'image')} of these had been done before.")
     if found.problems:
         raise InputError(found.problems)
 

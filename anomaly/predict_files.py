@@ -15,10 +15,11 @@ from inspection.finite import NotFinite
 from inspection.heat import thumbnail
 from inspection.images import list_images, read_image, write_image
 from inspection.listing import name_problems
+from inspection.prediction_folder import HEAT_MAPS, TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
-HEAT_MAPS = "heat_maps"
+ROOM = "anomaly"
 NOT_DECIDED = "not decided"
 _LONGEST = 1024
 
@@ -30,11 +31,13 @@ class PredictResult:
     Args:
         table: `predictions.csv`.
         decisions: How many pictures are OK, review, NG and not decided.
+        skipped: How many an earlier call had done.
         problems: One sentence for each file that could not be looked at.
     """
 
     table: Path
     decisions: Counter[str]
+    skipped: int
     problems: tuple[str, ...]
 
 
@@ -44,54 +47,75 @@ def predict_files(
     output: str | Path,
     *,
     heat_maps: bool = True,
+    restart: bool = False,
+    owner: Owner | None = None,
     on_progress: Progress = silent,
 ) -> PredictResult:
     """Scores pictures and writes `predictions.csv` and, if wanted, heat maps beside them.
+
+    Killed at any point and called again with the same owner, it goes on where it was; pictures
+    that changed since are done again.
 
     Args:
         model: With its operating point.
         paths: Picture files, and folders that are searched recursively.
         output: Folder of the results.
         heat_maps: Write a picture with its score map over it for each.
+        restart: Do everything in `output` again, which another model asks for.
+        owner: Whose results these are; where left out nothing can be gone on with.
         on_progress: Called after each picture.
 
     Raises:
-        InputError: There is no picture at all, names are not UTF-8, results stand there, or the
-            model has no threshold; then nothing is scored.
+        InputError: There is no picture at all, names are not UTF-8, `output` holds another
+            model's results, or the model has no threshold; then nothing is scored.
     """
     if model.operating_point is None:
         raise InputError("the model holds no threshold; train it again, or set one in `simulate`")
     output, problems = Path(output), []
-    table = output / "predictions.csv"
-    if table.exists():
-        raise InputError(f"{table}: is there already; give another --output, or remove that folder")
     listed = _listed(paths, output, problems)
     if not listed:
         raise InputError(problems or "no picture was given; name image files or folders")
-    rows: list[tuple[str, str, str]] = []
+    with claimed(output, owner or Owner(room=ROOM), restart) as results:
+        return _predict(model, listed, results, heat_maps, problems, on_progress)
+
+
+def _predict(
+    model: AnomalyModel,
+    listed: Sequence[Path],
+    results: Results,
+    heat_maps: bool,
+    problems: list[str],
+    on_progress: Progress,
+) -> PredictResult:
     decisions: Counter[str] = Counter()
-    taken: set[str] = set()
+    taken = {name.removeprefix(f"{HEAT_MAPS}/").casefold() for name in results.pictures}
+    skipped = 0
     for index, path in enumerate(listed):
-        try:
-            found = model.predict(path)
-            if heat_maps:
-                rgb = read_image(path, model.preparation.bits)
-                picture = thumbnail(overlay(rgb, found.score_map, model.normal), _LONGEST)
-                write_image(output / HEAT_MAPS / _free_name(path, taken), picture)
-        except NotFinite as error:  # the image is good, the answer is not: a reject
-            problems += error.problems
-            decisions["NG"] += 1
-            rows.append((str(path), "NG", ""))
-        except InputError as error:
-            problems += error.problems
-            decisions[NOT_DECIDED] += 1
-            rows.append((str(path), NOT_DECIDED, ""))
+        if known := results.known(path, drawn=heat_maps):
+            skipped += 1
+            decision = known.row[0]
         else:
-            decisions[found.decision] += 1
-            rows.append((str(path), found.decision, f"{found.score:.9g}"))
+            try:
+                found = model.predict(path)
+                shown = results.picture(path)
+                if heat_maps:
+                    rgb = read_image(path, model.preparation.bits)
+                    picture = thumbnail(overlay(rgb, found.score_map, model.normal), _LONGEST)
+                    shown = shown or f"{HEAT_MAPS}/{_free_name(path, taken)}"
+                    write_image(results.folder / shown, picture)
+            except InputError as error:
+                problems += error.problems
+                # Of a good image without a finite answer the part is a reject.
+                decision = "NG" if isinstance(error, NotFinite) else NOT_DECIDED
+                results.add(path, (decision, ""), done=False)
+            else:
+                decision = found.decision
+                results.add(path, (decision, f"{found.score:.9g}"), shown)
+        decisions[decision] += 1
         on_progress("looking at pictures", index + 1, len(listed))
-    write_text_atomic(table, sheet_text([("image", "decision", "score"), *rows]))
-    return PredictResult(table, decisions, tuple(problems))
+    table = results.folder / TABLE
+    write_text_atomic(table, sheet_text([("image", "decision", "score"), *results.rows]))
+    return PredictResult(table, decisions, skipped, tuple(problems))
 
 
 def _listed(paths: Sequence[str | Path], output: Path, problems: list[str]) -> list[Path]:

@@ -263,20 +263,26 @@ def predict(
     model: Model,
     paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
     output: Output = Path("predictions"),
+    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Decides on new pictures: a CSV."""
     from collections import Counter
 
     from classification.model import Classifier
-    from classification.predict_files import NOT_DECIDED, TABLE, predict_files
+    from classification.predict_files import NOT_DECIDED, ROOM, TABLE, predict_files
+    from inspection.prediction_folder import Owner
+    from inspection.runs import file_hash
 
     loaded = Classifier.load(model)
+    owner = Owner(room=ROOM, run=loaded.card.run, model_hash=file_hash(loaded.path))
     with progress("deciding") as on_progress:
-        found = predict_files(loaded, paths, output, on_progress)
+        found = predict_files(loaded, paths, output, on_progress, restart=restart, owner=owner)
     counts = Counter(one.label for one in found.predictions)
     names = [*loaded.classes, *([NOT_DECIDED] if counts[NOT_DECIDED] else [])]
     text = ", ".join(f"{counts[name]} {name}" for name in names)
     say(f"{output / TABLE}: {text}.")
+    if found.skipped:
+        say(f"{counted(found.skipped, 'image')} of these had been done before.")
     if found.problems:
         raise InputError(found.problems)
 

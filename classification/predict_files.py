@@ -14,10 +14,11 @@ from classification.preparation import View
 from classification.scored import Progress
 from inspection.errors import InputError
 from inspection.finite import NotFinite
+from inspection.prediction_folder import TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
-TABLE = "predictions.csv"
+ROOM = "classification"
 NOT_DECIDED = "not decided"
 _BATCH = 16
 
@@ -31,11 +32,13 @@ class Decided:
         predictions: Of each of them; of one that could not be read the label and the decision are
             `NOT_DECIDED`, of one without finite numbers the label is, and the decision NG.
         problems: A sentence for each that could not be read or decided.
+        skipped: How many of them an earlier call had decided.
     """
 
     pictures: tuple[FoundPicture, ...]
     predictions: tuple[Prediction, ...]
     problems: tuple[str, ...]
+    skipped: int = 0
 
 
 def decide_all(
@@ -89,25 +92,72 @@ def predict_files(
     paths: Sequence[Path],
     output: Path,
     on_progress: Progress = lambda done, total: None,
+    *,
+    restart: bool = False,
+    owner: Owner | None = None,
 ) -> Decided:
     """Decides on files and folders, and writes `predictions.csv`, with a row for each picture.
+
+    Killed at any point and called again with the same owner, it goes on where it was; pictures
+    that changed since are done again.
 
     Args:
         model: The classifier.
         paths: Pictures and folders.
         output: Folder of the table.
         on_progress: Called with pictures done and in all.
+        restart: Do everything in `output` again, which another model asks for.
+        owner: Whose results these are; where left out nothing can be gone on with.
 
     Raises:
-        InputError: A path does not exist, or there is no picture.
+        InputError: A path does not exist, there is no picture, or `output` holds another model's
+            results.
     """
     pictures = [one for path in paths for one in find_pictures(path, model.classes)]
-    result = decide_all(model, pictures, on_progress)
-    rows: list[list[str]] = [["file", "label", "decision", "score", *model.classes]]
-    for one, told in zip(result.pictures, result.predictions, strict=True):
-        score = "" if told.score != told.score else f"{told.score:.6f}"
-        shares = [told.probability[name] for name in model.classes]
-        shares = ["" if share != share else f"{share:.6f}" for share in shares]
-        rows.append([str(one.path), told.label, told.decision, score, *shares])
-    write_text_atomic(output / TABLE, sheet_text(rows))
+    with claimed(output, owner or Owner(room=ROOM), restart) as results:
+        result = _decide_rest(model, pictures, results, on_progress)
+        header = ("file", "label", "decision", "score", *model.classes)
+        write_text_atomic(output / TABLE, sheet_text([header, *results.rows]))
     return result
+
+
+def _decide_rest(
+    model: Classifier, pictures: Sequence[FoundPicture], results: Results, on_progress: Progress
+) -> Decided:
+    """What an earlier call found, and what this one finds of the others."""
+    found: dict[int, Prediction] = {}
+    problems: list[str] = []
+    for number, one in enumerate(pictures):
+        if line := results.known(one.path):
+            found[number] = _prediction(line.row, model.classes)
+    rest = [number for number in range(len(pictures)) if number not in found]
+    skipped = len(found)
+    for start in range(0, len(rest), _BATCH):
+        numbers = {id(pictures[number]): number for number in rest[start : start + _BATCH]}
+        some = decide_all(model, [pictures[number] for number in numbers.values()])
+        for one, told in zip(some.pictures, some.predictions, strict=True):
+            found[numbers[id(one)]] = told
+            done = told.label != NOT_DECIDED
+            results.add(one.path, _cells(told, model.classes), done=done)
+        problems += some.problems
+        on_progress(skipped + min(start + _BATCH, len(rest)), len(pictures))
+    order = sorted(found)
+    return Decided(
+        tuple(pictures[number] for number in order),
+        tuple(found[number] for number in order),
+        tuple(problems),
+        skipped,
+    )
+
+
+def _cells(told: Prediction, classes: Sequence[str]) -> list[str]:
+    numbers = [told.score, *(told.probability[name] for name in classes)]
+    shown = ["" if number != number else f"{number:.6f}" for number in numbers]
+    return [told.label, told.decision, *shown]
+
+
+def _prediction(row: Sequence[str], classes: Sequence[str]) -> Prediction:
+    """From a row that `_cells` made."""
+    label, decision, score, *shares = row
+    probability = dict(zip(classes, map(float, shares), strict=True))
+    return Prediction(label, probability, float(score or "nan"), decision)

@@ -213,6 +213,7 @@ def predict(
     _must_exist(model)
     from detection.export import load_any
     from detection.predict_files import predict_files
+    from detection.snapshots import snapshot_run
     from inspection.runs import file_hash
 
     detector = load_any(model)
@@ -226,6 +227,7 @@ def predict(
             resume=not restart,
             on_progress=on_progress,
             model_hash=file_hash(model),
+            run=snapshot_run(model) or "",
         )
     done, before = counted(result.done, "image"), result.skipped
     say(f"{done} done, {before} were done before; results in {output}.")

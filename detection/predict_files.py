@@ -18,6 +18,7 @@ from detection.prediction_folder import (
     FORMATS,
     MADE_BY,
     OVERLAYS,
+    OWN,
     OutputFolder,
     Record,
     refuse_annotations,
@@ -29,6 +30,7 @@ from inspection.finite import NotFinite
 from inspection.images import Image8, list_images, read_image
 from inspection.listing import name_problems
 from inspection.operating_point import OperatingPoint
+from inspection.prediction_folder import Owner, claimed
 
 _DEFAULT_THRESHOLD = 0.5
 Progress = Callable[[int, int], None]
@@ -76,6 +78,7 @@ def predict_files(
     resume: bool = True,
     on_progress: Progress | None = None,
     model_hash: str = "",
+    run: str = "",
 ) -> PredictResult:
     """Predicts files and folders of raw camera pictures; boxes are in each file's own pixels.
 
@@ -94,6 +97,7 @@ def predict_files(
         resume: False does everything in `output` again, which a changed model or threshold needs.
         on_progress: Called with the number of pictures handled and of all.
         model_hash: Hash of the model's file, by which a changed model is noticed.
+        run: Name of the model's run, for whoever finds the folder taken.
 
     Returns:
         Counts and problems; `problems.txt` in `output` lists the latter too.
@@ -112,9 +116,12 @@ def predict_files(
     refuse_annotations(folder)
     try:
         output_folder = OutputFolder(folder, formats, detector.classes)
-        output_folder.open({**rule.settings(detector), "model_hash": model_hash}, resume)
-        run = _Run(detector, rule, output_folder, problems, on_progress)
-        return run.predict(listed, batch_size)
+        settings = {**rule.settings(detector), "model_hash": model_hash}
+        owner = Owner(room="detection", model_hash=model_hash, run=run)
+        hold = claimed(folder, owner, own=OWN, check=lambda: output_folder.open(settings, resume))
+        with hold:
+            call = _Run(detector, rule, output_folder, problems, on_progress)
+            return call.predict(listed, batch_size)
     except OSError as error:
         # Whatever cannot be read became a problem, so this is the output.
         raise InputError(

@@ -24,6 +24,7 @@ from inspection.voc import PREDICTION, is_sealed, read_voc
 FORMATS = ("csv", "jsonl", "xml", "overlay")
 CSV_HEADER = ("image", *EDGES, "label", "score")
 CSV_NAME, JOURNAL, SETTINGS = "detections.csv", "detections.jsonl", "settings.json"
+OWN = (CSV_NAME, JOURNAL)
 PROBLEMS, XML, OVERLAYS = "problems.txt", "xml", "overlays"
 MADE_BY = "python -m detection predict"
 

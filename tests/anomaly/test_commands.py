@@ -57,9 +57,19 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     pictures = sorted((output / "heat_maps").iterdir())
     assert len(pictures) == 30, "two pictures of one name share no heat map"
     assert read_image(pictures[0]).shape == (64, 64, 3)
+    # The same model goes on: only what was not decided is asked again.
+    times = {path: path.stat().st_mtime_ns for path in pictures}
+    table = (output / "predictions.csv").read_bytes()
     status, text = typed("predict", runs / "patchcore", folder, "--output", output)
     assert status == 2
-    assert "is there already" in text
+    assert "30 images of these had been done before" in text
+    assert text.count("Error:") == 2
+    assert (output / "predictions.csv").read_bytes() == table
+    assert {path: path.stat().st_mtime_ns for path in pictures} == times
+    status, text = typed("predict", runs / "cs-flow", folder, "--output", output)
+    assert status == 2
+    assert "holds results of anomaly (run patchcore" in text
+    assert (output / "predictions.csv").read_bytes() == table
 
 
 @pytest.mark.parametrize("aggregation", ["max", "top-2%", "area"])

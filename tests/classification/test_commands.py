@@ -249,6 +249,23 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     assert broken["label"] == broken["decision"] == "not decided"
     assert {broken[name] for name in ("score", "normal", "dot", "긁힘")} == {""}
     assert all(row["score"] for row in rows if row is not broken)
+    table = (out / "predictions.csv").read_text(encoding="utf-8")
+    # The same model goes on, another one and another room do not write here.
+    code, text = call("predict", run, unlabelled / "images", "--output", out)
+    assert code == 2
+    assert "4 images of these had been done before" in text
+    assert (out / "predictions.csv").read_text(encoding="utf-8") == table
+    record = out / "prediction.json"
+    ours = record.read_text(encoding="utf-8")
+    for old, new, words in (
+        ('"classification"', '"anomaly"', "holds results of anomaly"),
+        ('"model_hash": "', '"model_hash": "0', "--restart"),
+    ):
+        record.write_text(ours.replace(old, new), encoding="utf-8")
+        code, text = call("predict", run, unlabelled / "images", "--output", out)
+        assert code == 2
+        assert words in text
+        assert (out / "predictions.csv").read_text(encoding="utf-8") == table
 
 
 def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):

@@ -163,6 +163,7 @@ def test_only_the_wanted_formats_are_written(place):
     assert {path.name for path in place.out.iterdir()} == {
         "detections.csv",
         "detections.jsonl",
+        "prediction.json",
         "settings.json",
     }
 
@@ -358,6 +359,19 @@ def test_refuses_results_that_are_not_its_own(place):
     write_image(place.out / "overlays" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="overlays that predict did not write"):
         place.predict()
+
+
+def test_refuses_what_another_room_wrote_and_says_whose_its_own_are(place):
+    place.picture("a.png")
+    place.out.mkdir()
+    (place.out / "predictions.csv").write_text("image,decision,score\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"predictions\.csv"):
+        place.predict()
+    assert [path.name for path in place.out.iterdir()] == ["predictions.csv"]
+    (place.out / "predictions.csv").unlink()
+    place.predict(model_hash="ab12", run="밤")
+    record = json.loads((place.out / "prediction.json").read_text(encoding="utf-8"))
+    assert record == {"room": "detection", "model_hash": "ab12", "run": "밤"}
 
 
 def test_overlays_below_the_pictures_are_no_pictures(place):
