@@ -9,23 +9,34 @@ import tempfile
 import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from anomaly.decision import Decider, ScoredCells
 from anomaly.features import Source
 from anomaly.methods.base import Method, State
-from anomaly.preparation import Preparation
+from anomaly.preparation import Preparation, PreparationValues
 from anomaly.run import SUFFIX
 from anomaly.scores import Reference
-from inspection.errors import InputError, first_line
-from inspection.finite import NotFinite, check_weights
+from inspection.archives import (
+    check_network,
+    open_archive,
+    read_arrays,
+    read_json,
+    read_member,
+    read_safely,
+)
+from inspection.errors import InputError
+from inspection.finite import check_weights, names_file
 from inspection.operating_point import OperatingPoint
 from inspection.runs import atomic_path
 
 VERSION = 1
+HEADER = "model.json"
+_INSTEAD = f"give a {SUFFIX} file that `python -m anomaly train` wrote, or train it again"
 _METHODS = {
     "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
     "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),
@@ -41,6 +52,28 @@ _METHODS = {
     "isolation-forest": ("anomaly.methods.pooled", "IsolationForest"),
 }
 METHODS = tuple(_METHODS)
+
+_Setting = (
+    bool
+    | Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
+    | Annotated[str, Field(max_length=1000)]
+    | None
+)
+_Network = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
+
+
+class _HeaderValues(BaseModel):
+    """What the header of a model may hold; whatever is not named here is taken as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: Literal[METHODS]
+    settings: dict[str, _Setting | Annotated[list[_Setting], Field(max_length=100)]]
+    networks: Annotated[list[_Network], Field(max_length=20)]
+    preparation: PreparationValues
+    aggregation: Annotated[str, Field(max_length=40)]
+    normal: tuple[FiniteFloat, FiniteFloat]
+    operating_point: dict[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +136,7 @@ class AnomalyModel(Decider):
             "reference": self.reference and asdict(self.reference),
         }
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-            file.writestr("model.json", json.dumps(header, ensure_ascii=False, indent=2))
+            file.writestr(HEADER, json.dumps(header, ensure_ascii=False, indent=2))
             arrays = io.BytesIO()
             np.savez(arrays, **state.arrays)
             file.writestr("arrays.npz", arrays.getvalue())
@@ -120,15 +153,14 @@ class AnomalyModel(Decider):
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: there is no such model; train one, or correct the path")
-        try:
-            with zipfile.ZipFile(path) as file:
-                header = json.loads(file.read("model.json"))
-                _check_version(header, path)
+        with names_file(path), read_safely(path, "model that can be read", _INSTEAD):
+            with open_archive(path) as file:
+                header = _header(file, path)
                 kind = method_class(header["method"])  # also registers its layers
-                with np.load(io.BytesIO(file.read("arrays.npz")), allow_pickle=False) as stored:
-                    arrays = {name: stored[name] for name in stored.files}
+                arrays = read_arrays(read_member(file, "arrays.npz"))
                 networks = {
-                    name: _network_from(file.read(f"{name}.keras")) for name in header["networks"]
+                    name: _network_from(read_member(file, f"{name}.keras"))
+                    for name in header["networks"]
                 }
             point = header["operating_point"]
             return cls(
@@ -139,15 +171,6 @@ class AnomalyModel(Decider):
                 OperatingPoint.from_dict(point) if point else None,
                 Reference(**header["reference"]) if header.get("reference") else None,
             )
-        except NotFinite as error:
-            raise NotFinite(f"{path}: {error}") from error
-        except InputError:
-            raise
-        except Exception as error:  # zip, JSON, NumPy and Keras each raise their own
-            raise InputError(
-                f"{path}: cannot be read as a model ({first_line(error)}); give a {SUFFIX} file "
-                "that `python -m anomaly train` wrote"
-            ) from error
 
 
 def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> None:
@@ -157,17 +180,11 @@ def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> N
         InputError: The file is missing, damaged, no model, or of another version.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as file:
-            contents = {name: file.read(name) for name in file.namelist()}
-        header = json.loads(contents["model.json"])
-        _check_version(header, path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: cannot be read as a model ({first_line(error)}); train it again"
-        ) from error
+    with read_safely(path, "model that can be read", _INSTEAD), open_archive(path) as file:
+        contents = {name: read_member(file, name) for name in file.namelist()}
+        header = _header(file, path)
     header["operating_point"] = point and point.to_dict()
-    contents["model.json"] = json.dumps(header, ensure_ascii=False, indent=2).encode()
+    contents[HEADER] = json.dumps(header, ensure_ascii=False, indent=2).encode()
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, content in contents.items():
             file.writestr(name, content)
@@ -180,16 +197,28 @@ def stored_operating_point(path: str | Path) -> OperatingPoint | None:
         InputError: As `replace_operating_point`.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as file:
-            header = json.loads(file.read("model.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: cannot be read as a model ({first_line(error)}); train it again"
-        ) from error
-    _check_version(header, path)
+    header = model_header(path)
     point = header["operating_point"]
     return OperatingPoint.from_dict(point) if point else None
+
+
+def model_header(path: str | Path) -> dict[str, Any]:
+    """What a model's file says of itself, checked, without its networks.
+
+    Raises:
+        InputError: The file is missing, damaged, no model, or of another version.
+    """
+    with read_safely(path, "model that can be read", _INSTEAD), open_archive(path) as file:
+        return _header(file, Path(path))
+
+
+def _header(file: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    header = read_json(file, HEADER)
+    _check_version(header, path)
+    _HeaderValues.model_validate(header)
+    if header["operating_point"]:
+        OperatingPoint.from_dict(header["operating_point"])
+    return header
 
 
 def method_class(name: str) -> type[Method]:
@@ -220,6 +249,7 @@ def _network_bytes(network: keras.Model) -> bytes:
 
 
 def _network_from(content: bytes) -> keras.Model:
+    check_network(io.BytesIO(content))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.keras"
         path.write_bytes(content)

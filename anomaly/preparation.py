@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inspection.errors import InputError
 from inspection.fit import Fit, FitMode, Image8, fit_for
 from inspection.images import colour_channels, encode_image, read_image
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST_MASK = 1 << 28  # pixels
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,35 @@ class Preparation:
     def from_dict(cls, values: dict[str, Any]) -> Preparation:
         roi = values.get("roi")
         return cls(**(values | {"roi": None if roi is None else tuple(roi)}))
+
+
+class PreparationValues(BaseModel):
+    """What a stored preparation may hold; a file may come from anywhere.
+
+    Raises:
+        pydantic.ValidationError: No training of ours writes this.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Annotated[int, Field(ge=8, le=8192)]
+    fit: Literal["letterbox", "stretch"]
+    bits: Annotated[int, Field(ge=8, le=16)]
+    roi: tuple[int, int, int, int] | None = None
+    tile: Annotated[int, Field(ge=8, le=65536)] | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    roi_mask: str | None = None
+    channels: Literal[1, 3] | None = None
+
+    @field_validator("roi_mask")
+    @classmethod
+    def _is_a_small_png(cls, mask: str | None) -> str | None:
+        if mask is not None:
+            content = base64.b64decode(mask, validate=True)
+            width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+            if not content.startswith(_PNG) or not 0 < width * height <= _LARGEST_MASK:
+                raise ValueError("must be a PNG of a picture's size")
+        return mask
 
 
 @dataclass(frozen=True, eq=False)

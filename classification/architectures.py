@@ -14,6 +14,7 @@ from keras import layers
 
 from classification.swin import TINY, swin
 from inspection import backbones
+from inspection.archives import check_weights
 from inspection.backbones import Normalise
 from inspection.errors import InputError, first_line
 
@@ -130,8 +131,10 @@ def _load(backbone: keras.Model, name: str, weights: str) -> None:
         with warnings.catch_warnings():
             # Keras warns, and goes on with random weights, where a file holds other layers.
             warnings.filterwarnings("error", category=UserWarning)
+            if Path(weights).suffix == ".h5":
+                check_weights(weights, Path(weights).stat().st_size)
             backbone.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
+    except Exception as error:  # HDF5 and Keras raise nearly every exception on damaged files
         raise InputError(
             f"--weights {weights}: cannot be read as weights of {name} ({first_line(error)}); give "
             "the keras.applications file without its top, or a snapshot of the same --model"

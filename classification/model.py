@@ -7,13 +7,15 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from classification.preparation import Preparation, View
-from inspection.errors import InputError, first_line
+from inspection.archives import check_network, open_archive, read_json, read_safely
+from inspection.errors import InputError
 from inspection.finite import check_finite, check_weights, names_file
 from inspection.operating_point import OperatingPoint
 from inspection.quiet import without_notices
@@ -23,6 +25,40 @@ MEMBER = "classification.json"
 """What of a `.keras` file is ours; Keras passes it over."""
 
 VERSION = 1
+_INSTEAD = "give a .keras file that `python -m classification train` wrote, or its run's folder"
+_Name = Annotated[str, Field(max_length=1000)]
+
+
+class _PreparationValues(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    size: Annotated[int, Field(ge=8, le=8192)]
+    fit: Literal["letterbox", "stretch"]
+    bits: Annotated[int, Field(ge=8, le=16)]
+    roi: tuple[int, int, int, int] | None
+    clahe: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+
+
+class _CardValues(BaseModel):
+    """What a card may hold; whatever is not named here is taken as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    architecture: _Name
+    classes: Annotated[list[_Name], Field(min_length=2, max_length=1000)]
+    normal: _Name | None
+    preparation: _PreparationValues
+    operating_point: dict[str, Any] | None
+    run: _Name
+    epoch: Annotated[int, Field(ge=0)]
+    data: str
+    extra: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _normal_is_a_class(self) -> _CardValues:
+        if self.normal is not None and self.normal not in self.classes:
+            raise ValueError("the class of good parts is none of its classes")
+        return self
 
 
 @dataclass(frozen=True)
@@ -93,29 +129,25 @@ class ModelCard:
             InputError: The file is missing, no classifier of ours, or of a newer version.
         """
         path = Path(path)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                values = json.loads(archive.read(MEMBER))
+        if not path.exists():
+            raise InputError(
+                f"{path}: there is no such model; train one with `python -m classification train`"
+            )
+        with read_safely(path, "classifier of this tool", _INSTEAD):
+            with open_archive(path) as archive:
+                values = read_json(archive, MEMBER)
             version = values.pop("version")
             if version > VERSION:
                 raise InputError(
                     f"{path}: was written by a newer version of this tool (format {version}, this "
                     f"one reads up to {VERSION}); update the tool"
                 )
+            _CardValues.model_validate(values)
             point = values["operating_point"]
             values["operating_point"] = OperatingPoint.from_dict(point) if point else None
             values["preparation"] = Preparation.from_dict(values["preparation"])
             values["classes"] = tuple(values["classes"])
             return cls(**values)
-        except FileNotFoundError:
-            raise InputError(
-                f"{path}: there is no such model; train one with `python -m classification train`"
-            ) from None
-        except (OSError, EOFError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: is no classifier of this tool ({type(error).__name__}); give a .keras "
-                "file that `python -m classification train` wrote, or its run's folder"
-            ) from error
 
     def write_into(self, path: Path) -> None:
         """Adds this to a `.keras` file that Keras has just written."""
@@ -144,13 +176,10 @@ class Classifier:
         """
         path = model_file(path)
         card = ModelCard.read(path)
-        try:
+        with read_safely(path, "classifier that can be loaded", "copy or train it again"):
+            check_network(path)
             with without_notices():
                 model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # Keras raises nearly every exception on damaged files
-            raise InputError(
-                f"{path}: cannot be loaded ({first_line(error)}); copy or train it again"
-            ) from error
         with names_file(path):
             check_weights(model)
         return cls(model, card, path)

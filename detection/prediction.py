@@ -13,8 +13,10 @@ from detection.anchors import anchor_boxes, level_lengths
 from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.model import RetinaNet
+from detection.snapshots import snapshot_settings
+from inspection.archives import check_network, read_safely
 from inspection.boxes import Detections
-from inspection.errors import InputError, first_line
+from inspection.errors import InputError
 from inspection.finite import check_weights, names_file
 from inspection.images import Fit, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
@@ -54,13 +56,10 @@ class Detector:
                 f"{path}: there is no such snapshot; train one with train_retinanet.py, or give "
                 "the path of a .keras file."
             )
-        try:
+        snapshot_settings(path)
+        with read_safely(path, "snapshot of this tool", "copy it again, or train anew."):
+            check_network(path)
             model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
-            raise InputError(
-                f"{path}: cannot be loaded as a snapshot ({first_line(error)}). Give a .keras "
-                "file that train_retinanet.py wrote."
-            ) from error
         if not isinstance(model, RetinaNet):
             raise InputError(f"{path}: holds a {type(model).__name__}, not a detection model.")
         with names_file(path):

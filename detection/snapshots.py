@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from inspection.archives import CONFIG, open_archive, read_json, read_safely
 from inspection.errors import InputError
+from inspection.operating_point import OperatingPoint
 from inspection.snapshots import RunFolder
+
+_INSTEAD = "give a .keras file that train_retinanet.py wrote."
+_Length = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+_Name = Annotated[str, Field(max_length=1000)]
+
+
+class _Anchors(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    sizes: Annotated[list[_Length], Field(min_length=1, max_length=5)]
+    scales: Annotated[list[_Length], Field(min_length=1, max_length=10)]
+    ratios: Annotated[list[_Length], Field(min_length=1, max_length=20)]
+
+
+class _Preprocessing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    size: Annotated[int, Field(ge=32, le=8192)]
+    fit: Literal["letterbox", "stretch"]
+    bits: Annotated[int, Field(ge=8, le=16)]
+
+
+class SnapshotSettings(BaseModel):
+    """What a detector may be built from; whatever is not named here is passed on as it is.
+
+    Raises:
+        pydantic.ValidationError: No training of ours writes this.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    classes: Annotated[list[_Name], Field(min_length=1, max_length=1000)]
+    anchors: _Anchors
+    norm: Literal["batch", "frozen", "group"]
+    head_norm: bool | Annotated[str, Field(max_length=20)]
+    channels: Annotated[int, Field(ge=1, le=1024)]
+    head_convs: Annotated[int, Field(ge=0, le=16)]
+    preprocessing: _Preprocessing
+    operating_point: dict[str, Any] | None
+    train_backbone: bool
 
 
 def run_folder(path: Path, keep: int | None = None) -> RunFolder:
@@ -17,20 +60,17 @@ def run_folder(path: Path, keep: int | None = None) -> RunFolder:
 
 
 def snapshot_settings(path: str | Path) -> dict[str, Any]:
-    """The settings inside a snapshot, without loading its weights.
+    """The settings inside a snapshot, checked, without loading its weights.
 
     Raises:
-        InputError: It is no snapshot of ours.
+        InputError: It is no snapshot of ours, or asks for what none of ours does.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))["config"]
-        config["preprocessing"]["size"]
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: is no snapshot of this tool ({type(error).__name__}); give a .keras file "
-            "that train_retinanet.py wrote."
-        ) from error
+    with read_safely(path, "snapshot of this tool", _INSTEAD):
+        with open_archive(path) as archive:
+            config = read_json(archive, CONFIG)["config"]
+        SnapshotSettings.model_validate(config)
+        if config["operating_point"] is not None:
+            OperatingPoint.from_dict(config["operating_point"])
     return config
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import keras
 from keras import layers, ops
 
+from inspection.archives import check_weights
 from inspection.errors import InputError, first_line
 
 Norm = Literal["batch", "frozen", "group"]
@@ -274,6 +275,8 @@ def efficientnet_b5(weights: str = "none") -> keras.Model:
     """
     chosen = None if weights == "none" else weights
     try:
+        if chosen not in (None, "imagenet"):
+            check_weights(chosen, Path(chosen).stat().st_size)
         whole = keras.applications.EfficientNetB5(include_top=False, weights=chosen)
     except Exception as error:  # download, file and shape errors of many kinds
         raise InputError(
@@ -376,11 +379,12 @@ def load_weights_file(model: keras.Model, path: str | Path) -> None:
     try:
         # By name, so that a file that still has its ImageNet classifier fits as well; a
         # layer that is missing there would be skipped in silence, hence the check before.
+        check_weights(path, path.stat().st_size)
         _check_layers(model, path)
         model.load_weights(str(path), by_name=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # HDF5 and Keras raise nearly every exception on damaged files
         raise InputError(
-            f"{path}: cannot be read as weights of {model.name} ({error}). Give the "
+            f"{path}: cannot be read as weights of {model.name} ({first_line(error)}). Give the "
             f"keras.applications file {_weights_file(model.name)} or one of our snapshots."
         ) from error
 
