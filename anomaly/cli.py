@@ -129,9 +129,12 @@ def train(
     config: Config = None,
 ) -> None:
     """Learns normal pictures; chooses the threshold on the calibration part."""
+    settings = _settings(config, locals(), "config")
+    from anomaly.arguments import check_settings
+
+    check_settings(settings)
     from anomaly.training import train as start
 
-    settings = _settings(config, locals(), "config", "start")
     with _stages() as on_progress:
         folder = start(settings, say, on_progress)
     say(f"Run: {folder}. Measure it with: python -m anomaly evaluate {folder}")
@@ -147,6 +150,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Miss, overkill, AUROC, AUPRO, size and speed at the model's own threshold."""
+    from anomaly.arguments import check_evaluation
+
+    check_evaluation(run, split, data)
     from anomaly.evaluation import evaluate as measure
     from anomaly.evaluation import lines
     from anomaly.report import write_report
@@ -168,13 +174,12 @@ def predict(
     restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Decides on new pictures: a CSV and heat maps."""
-    from anomaly.evaluation import open_run
-    from anomaly.predict_files import NOT_DECIDED, ROOM, predict_files
-    from anomaly.run import MODEL
-    from inspection.prediction_folder import Owner
-    from inspection.runs import file_hash
+    from anomaly.arguments import check_prediction
 
-    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(run / MODEL))
+    owner = check_prediction(run, paths, output, restart)
+    from anomaly.evaluation import open_run
+    from anomaly.predict_files import NOT_DECIDED, predict_files
+
     model, _ = open_run(run)
     with _stages() as on_progress:
         found = predict_files(
@@ -225,14 +230,17 @@ def compare(
     import shlex
     import sys
 
-    from anomaly.compare import TABLE, Targets, write_table
-    from anomaly.compare import compare as run_all
-    from anomaly.compare_report import console_table, write_report
-    from anomaly.model import METHODS
+    from anomaly.arguments import check_comparison
+    from anomaly.methods.names import METHODS
 
     given = {key: value for key, value in locals().items() if key in _SHARED}
     settings = _settings(config, {**given, "data": data[0]})
     chosen = METHODS if methods == "all" else [part.strip() for part in methods.split(",")]
+    check_comparison(settings, data, chosen, profile)
+    from anomaly.compare import TABLE, Targets, write_table
+    from anomaly.compare import compare as run_all
+    from anomaly.compare_report import console_table, write_report
+
     with _stages() as on_progress:
         rows = run_all(data, chosen, settings, profile, name, say=say, on_progress=on_progress)
     targets = Targets(settings.target_miss, settings.target_overkill, target_mb, target_ms)
@@ -286,15 +294,15 @@ def export(
     ] = None,
 ) -> None:
     """Writes a model for OpenVINO or ONNX; refuses where it scores or decides otherwise."""
-    from anomaly.run import run_data
+    from anomaly.arguments import check_export
 
-    data = run_data(run)
+    folder = output or run / f"exported_{format}"
+    data = check_export(run, format, folder)
     from anomaly.evaluation import open_run
     from anomaly.export import export as write
 
     model, _ = open_run(run)
     pictures = [data.pictures.path(item) for item in data.part("test")]
-    folder = output or run / f"exported_{format}"
     with _stages() as on_progress:
         parity = write(model, folder, format, pictures, on_progress)
     say(
@@ -329,6 +337,9 @@ def generate(
     """Trains a DCGAN on the train part's normals and writes more of them, with a KID check."""
     given = {key: value for key, value in locals().items() if key in _SHARED or key == "data"}
     settings = _settings(config, given)
+    from anomaly.arguments import check_settings
+
+    check_settings(settings)
     from anomaly.features import FeatureExtractor
     from anomaly.generate import Generator
     from anomaly.generate import generate as make

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from anomaly.decision import Decider, ScoredCells
 from anomaly.features import Source
 from anomaly.methods.base import Method, State
+from anomaly.methods.names import CLASSES, METHODS
 from anomaly.preparation import Preparation, PreparationValues
 from anomaly.run import SUFFIX
 from anomaly.scores import Reference
@@ -37,21 +38,6 @@ from inspection.runs import atomic_path
 VERSION = 1
 HEADER = "model.json"
 _INSTEAD = f"give a {SUFFIX} file that `python -m anomaly train` wrote, or train it again"
-_METHODS = {
-    "patchcore": ("anomaly.methods.patchcore", "PatchCore"),
-    "cs-flow": ("anomaly.methods.cs_flow", "CSFlow"),
-    "cfa": ("anomaly.methods.cfa", "CFA"),
-    "self-supervised": ("anomaly.methods.self_supervised", "SelfSupervised"),
-    "padim": ("anomaly.methods.padim", "PaDiM"),
-    "fastflow": ("anomaly.methods.fastflow", "FastFlow"),
-    "cflow": ("anomaly.methods.cflow", "CFlow"),
-    "vae": ("anomaly.methods.vae", "VAE"),
-    "vae-denoising": ("anomaly.methods.vae", "DenoisingVAE"),
-    "ocr-gan": ("anomaly.methods.ocr_gan", "OCRGAN"),
-    "oc-svm": ("anomaly.methods.pooled", "OneClassSVM"),
-    "isolation-forest": ("anomaly.methods.pooled", "IsolationForest"),
-}
-METHODS = tuple(_METHODS)
 
 _Setting = (
     bool
@@ -153,7 +139,7 @@ class AnomalyModel(Decider):
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: there is no such model; train one, or correct the path")
-        with names_file(path), read_safely(path, "model that can be read", _INSTEAD):
+        with names_file(path), read_safely(path, "cannot be read as a model", _INSTEAD):
             with open_archive(path) as file:
                 header = _header(file, path)
                 kind = method_class(header["method"])  # also registers its layers
@@ -180,7 +166,7 @@ def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> N
         InputError: The file is missing, damaged, no model, or of another version.
     """
     path = Path(path)
-    with read_safely(path, "model that can be read", _INSTEAD), open_archive(path) as file:
+    with read_safely(path, "cannot be read as a model", _INSTEAD), open_archive(path) as file:
         contents = {name: read_member(file, name) for name in file.namelist()}
         header = _header(file, path)
     header["operating_point"] = point and point.to_dict()
@@ -208,7 +194,7 @@ def model_header(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing, damaged, no model, or of another version.
     """
-    with read_safely(path, "model that can be read", _INSTEAD), open_archive(path) as file:
+    with read_safely(path, "cannot be read as a model", _INSTEAD), open_archive(path) as file:
         return _header(file, Path(path))
 
 
@@ -227,9 +213,9 @@ def method_class(name: str) -> type[Method]:
     Raises:
         InputError: The name is unknown.
     """
-    if name not in _METHODS:
+    if name not in CLASSES:
         raise InputError(f"method '{name}' is unknown; take one of {', '.join(METHODS)}")
-    module, attribute = _METHODS[name]
+    module, attribute = CLASSES[name]
     return getattr(importlib.import_module(module), attribute)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomaly.arguments import ROOM
 from anomaly.heat import overlay
 from anomaly.methods.base import Progress, silent
 from anomaly.model import AnomalyModel
@@ -19,7 +20,6 @@ from inspection.prediction_folder import HEAT_MAPS, TABLE, Owner, Results, claim
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
-ROOM = "anomaly"
 NOT_DECIDED = "not decided"
 _LONGEST = 1024
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from anomaly.arguments import check_settings
 from anomaly.data import CALIBRATION, Data, describe, open_data
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Method, Progress, silent
@@ -88,17 +89,11 @@ def train(
     Raises:
         InputError: Settings, pictures or weights cannot be used, or the run exists.
     """
+    check_settings(settings)
     kind = method_class(settings.method)
-    if settings.aggregation not in ("auto", *AGGREGATIONS):
-        raise InputError(
-            f"--aggregation {settings.aggregation}: must be auto or one of "
-            f"{', '.join(AGGREGATIONS)}"
-        )
     check_options(kind, settings.options)
     folder = _new_folder(settings)
-    preparation = settings.preparation  # reads the mask
-    if settings.generated is not None:
-        list_images(settings.generated)
+    preparation = settings.preparation
     data = data_of(settings, say)
     check_sizes(data, preparation)
     for line in describe(data):

@@ -69,7 +69,7 @@ def export_all(snapshot: Path, folder: Path, pictures: list[Path] | None) -> dic
         found[name] = result.lines()
         print("\n".join(f"{name}: {line}" for line in result.lines()), flush=True)
     if pictures is None:
-        labels, _, images = export_parts(detector, snapshot)
+        labels, _, images = export_parts(snapshot)
         pictures = [images / labels[0].image]
     found["picture"] = str(pictures[0])
     return found

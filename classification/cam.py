@@ -12,7 +12,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from classification.cam_methods import METHODS, WEIGHTINGS, first_component, weighted_map
+from classification.cam_methods import (
+    METHODS,
+    SMOOTHINGS,
+    WEIGHTINGS,
+    first_component,
+    weighted_map,
+)
 from classification.layers import Tap, find_layer, map_layers, without_softmax
 from classification.model import Classifier
 from inspection.cells import Cells, measure_cells
@@ -20,7 +26,6 @@ from inspection.errors import InputError
 from inspection.finite import check_finite
 from inspection.gradients import compiled, compiled_gradient
 
-SMOOTHINGS = ("none", "augment", "pca", "both")
 _GAINS = (0.9, 1.0, 1.1)
 _BATCH = 32
 Progress = Callable[[int, int], None]

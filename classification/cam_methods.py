@@ -68,6 +68,7 @@ WEIGHTINGS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "layer-cam": layer_cam,
 }
 METHODS = (*WEIGHTINGS, "score-cam", "ablation-cam", "eigen-cam")
+SMOOTHINGS = ("none", "augment", "pca", "both")
 
 
 def weighted_map(a: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -160,11 +160,13 @@ def train(
     """Trains a classifier; every epoch leaves a snapshot, the best one is best.keras."""
     given = {k: v for k, v in locals().items() if k not in ("resume", "config")}
     given["wandb"] = _truth(wandb)
-    from classification.training import train as start
-    from classification.training_setup import resume_settings
-
     settings = _settings(config, given)
+    from classification.arguments import check_settings
+
     if resume:
+        check_settings(settings, resume)
+        from classification.training_setup import resume_settings
+
         settings = resume_settings(settings, {k: v for k, v in given.items() if v is not None})
     elif settings.data == _SAMPLE and not _SAMPLE.exists():
         from classification.sample import write_sample
@@ -174,6 +176,10 @@ def train(
             f"There is no --data and no {_SAMPLE}/ here: drew {counted(count, 'sample picture')} "
             f"into {_SAMPLE}/. For your own, delete it and make a folder there for each class."
         )
+    if not resume:
+        check_settings(settings, resume)
+    from classification.training import train as start
+
     folder = start(settings, resume, say)
     say(f"Run: {folder}. Measure it with: {command_line('evaluate', folder)}")
 
@@ -211,13 +217,14 @@ def show(
     seed: Annotated[int, typer.Option(help="Decides what is shown.")] = 0,
 ) -> None:
     """Shows as a picture what preparation and augmentation make of each class."""
-    from classification.augment import augmentation_sheet
     from classification.pictures import open_pictures
     from inspection.images import write_image
 
     given = {"aug": aug, "size": size, "roi": roi, "background": background}
     settings = _settings(None, {**given, "clahe": clahe, "flatten": flatten})
     pictures = open_pictures(data)
+    from classification.augment import augmentation_sheet
+
     firsts = {item.kind: item for item in reversed(pictures.items)}
     views = [settings.preparation(pictures.path(firsts[name])).rgb for name in pictures.classes]
     write_image(output, augmentation_sheet(views, aug, seed=seed))
@@ -239,14 +246,17 @@ def evaluate(
     method: Method = "grad-cam",
 ) -> None:
     """Macro F1, each class, miss and overkill, calibration, worst cases; a page with all."""
+    from classification.arguments import check_evaluation
     from classification.cam_methods import METHODS
+
+    if method not in METHODS:
+        raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
+    check_evaluation(model, split, data)
     from classification.evaluation import evaluate as measure
     from classification.evaluation import lines, write_evaluation
     from classification.model import model_file
     from classification.report import write_report
 
-    if method not in METHODS:
-        raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
     with progress("measuring") as on_progress:
         found = measure(model, split, data, say, on_progress)
     folder = output or model_file(model).parent / f"evaluation_{found.part}"
@@ -268,13 +278,13 @@ def predict(
     """Decides on new pictures: a CSV."""
     from collections import Counter
 
+    from classification.arguments import check_prediction
+
+    owner = check_prediction(model, paths, output, restart)
     from classification.model import Classifier
-    from classification.predict_files import NOT_DECIDED, ROOM, TABLE, predict_files
-    from inspection.prediction_folder import Owner
-    from inspection.runs import file_hash
+    from classification.predict_files import NOT_DECIDED, TABLE, predict_files
 
     loaded = Classifier.load(model)
-    owner = Owner(room=ROOM, run=loaded.card.run, model_hash=file_hash(loaded.path))
     with progress("deciding") as on_progress:
         found = predict_files(loaded, paths, output, on_progress, restart=restart, owner=owner)
     counts = Counter(one.label for one in found.predictions)
@@ -305,6 +315,11 @@ def submit(
     ] = None,
 ) -> None:
     """Writes answers in exactly the sample's header, names, order and number of rows."""
+    from classification.arguments import found_pictures
+    from classification.submission import read_sample
+
+    read_sample(sample)
+    found_pictures(model, images or sample.parent / "images")
     from classification.model import Classifier
     from classification.submission import submit as write
 
@@ -344,19 +359,21 @@ def cam(
     output: Output = Path("cams"),
 ) -> None:
     """Where the model looks: overlays, and figures where there are masks."""
+    from classification.arguments import check_maps, found_pictures
     from classification.boxes import BoxRule
+
+    check_maps(method, smooth)
+    pictures = found_pictures(model, folder)
+    if split is not None:
+        from classification.evaluation import pictures_of_part
+
+        pictures = pictures_of_part(model, split, pictures)
     from classification.explain_files import ExplainRequest, explain_folder
-    from classification.folder import find_pictures
     from classification.model import Classifier
 
     loaded = Classifier.load(model)
     rule = BoxRule(threshold, min_area, most)
     request = ExplainRequest(method, layer, smooth, target, rule, road, randomise)
-    pictures = find_pictures(folder, loaded.classes)
-    if split is not None:
-        from classification.evaluation import pictures_of_part
-
-        pictures = pictures_of_part(model, split, pictures)
     with progress("explaining") as bar:
         summary, problems = explain_folder(
             loaded, pictures, output, request, lambda what, done, total: bar(done, total, what)
@@ -417,17 +434,19 @@ def boxes(
     output: Annotated[Path, typer.Option(help="Folder of the proposals.")] = Path("proposals"),
 ) -> None:
     """Proposes boxes by what the model looks at, for a person to correct in labelImg."""
+    from classification.arguments import check_maps, found_pictures
     from classification.boxes import CSV_NAME, BoxRule, check_folder, write_proposals
+
+    check_maps(method, smooth)
+    pictures = found_pictures(model, folder)
+    check_folder(output, [one.image for one in pictures])  # better refused before the work
     from classification.explain_files import ExplainRequest, propose
-    from classification.folder import find_pictures
     from classification.model import Classifier
 
     loaded = Classifier.load(model)
     request = ExplainRequest(
         method, layer, smooth, target, BoxRule(threshold, min_area, most), False
     )
-    pictures = find_pictures(folder, loaded.classes)
-    check_folder(output, [one.image for one in pictures])  # better refused before the work
     with progress("proposing") as bar:
         found, problems = propose(
             loaded, pictures, request, lambda what, done, total: bar(done, total, what)

@@ -11,9 +11,8 @@ import streamlit as st
 
 from classification.augment import RECIPES
 from classification.boxes import BoxRule, boxes_of, mask_boxes
-from classification.cam import SMOOTHINGS
 from classification.cam_measures import energy_inside, mask_iou, pointing_game
-from classification.cam_methods import METHODS
+from classification.cam_methods import METHODS, SMOOTHINGS
 from classification.dashboard_data import (
     Look,
     ModelFile,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from classification.data import Data
@@ -177,6 +176,8 @@ def evaluate(
 
 def write_evaluation(found: Evaluation, folder: Path) -> None:
     """Writes `evaluation.json` and `predictions.csv`."""
+    import keras
+
     model, scored = found.model, found.scored
     point = model.card.operating_point
     write_json_atomic(

@@ -7,9 +7,8 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +19,9 @@ from inspection.finite import check_finite, check_weights, names_file
 from inspection.operating_point import OperatingPoint
 from inspection.quiet import without_notices
 from inspection.runs import atomic_path
+
+if TYPE_CHECKING:
+    import keras
 
 MEMBER = "classification.json"
 """What of a `.keras` file is ours; Keras passes it over."""
@@ -133,7 +135,7 @@ class ModelCard:
             raise InputError(
                 f"{path}: there is no such model; train one with `python -m classification train`"
             )
-        with read_safely(path, "classifier of this tool", _INSTEAD):
+        with read_safely(path, "is no classifier of this tool", _INSTEAD):
             with open_archive(path) as archive:
                 values = read_json(archive, MEMBER)
             version = values.pop("version")
@@ -176,9 +178,11 @@ class Classifier:
         """
         path = model_file(path)
         card = ModelCard.read(path)
-        with read_safely(path, "classifier that can be loaded", "copy or train it again"):
+        with read_safely(path, "cannot be loaded", "copy or train it again"):
             check_network(path)
             with without_notices():
+                import keras
+
                 model = keras.saving.load_model(path, compile=False)
         with names_file(path):
             check_weights(model)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from classification.arguments import ROOM
 from classification.folder import FoundPicture, find_pictures
 from classification.model import Classifier, Prediction
 from classification.preparation import View
@@ -18,7 +19,6 @@ from inspection.prediction_folder import TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
-ROOM = "classification"
 NOT_DECIDED = "not decided"
 _BATCH = 16
 

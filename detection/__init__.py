@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from detection.training import train
     from inspection.boxes import Detections, ImageLabels
 
-# Read by TensorFlow once, when it is imported. It turns its faster CPU kernels on by itself only
+# Read by TensorFlow once, when it is imported. What its C++ calls errors here are a missing
+# graphics card and optimisations it did without. It turns its faster CPU kernels on by itself only
 # on processors with VNNI, and a snapshot should give the same digits on all of a shop's PCs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Nothing is imported before it is asked for: reading labels needs no TensorFlow, and

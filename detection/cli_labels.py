@@ -297,13 +297,14 @@ def show(
     given = {key: value for key, value in locals().items() if key not in _SHOW_ONLY}
     from detection.dataset import read_labels
     from detection.settings import load_settings
-    from detection.show import show as draw
     from detection.table import classes_of
 
     settings = load_settings(config, given)
     labels = read_labels(
         settings.annotations, settings.images, settings.one_based, settings.unlabelled, say
     )
+    from detection.show import show as draw
+
     page = draw(labels, settings, classes_of(labels), output, limit)
     say(f"Written: {page}")
 

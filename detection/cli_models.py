@@ -10,7 +10,6 @@ import typer
 from detection.cli_labels import Augment, Config, GroupBy, three_fractions
 from inspection.console import console, counted, progress, reports_errors, say
 from inspection.errors import InputError
-from inspection.split import PARTS
 
 
 @reports_errors
@@ -128,6 +127,9 @@ def train(
     if fractions is not None:
         given["fractions"] = three_fractions(fractions)
     settings = load_settings(config, given)
+    from detection.arguments import check_settings
+
+    check_settings(settings, resume)
     from detection.training import train as start
     from detection.training_setup import resume_settings
 
@@ -136,20 +138,6 @@ def train(
     best = start(settings, resume)
     say(f"Best snapshot: {best}, also {settings.snapshots / 'best.keras'}. Measure it with:")
     say(f"  python evaluate_map.py {settings.snapshots / 'best.keras'}")
-
-
-def _must_exist(snapshot: Path, split: str | None = None) -> None:
-    """A mistyped name is told at once, not after TensorFlow has been loaded."""
-    problems = []
-    if not snapshot.exists():
-        problems.append(
-            f"{snapshot}: there is no such snapshot; train one with train_retinanet.py, or give "
-            "the path of a .keras file."
-        )
-    if split not in (None, *PARTS, "all"):
-        problems.append(f"--split {split}: must be {', '.join(PARTS)} or all.")
-    if problems:
-        raise InputError(problems)
 
 
 @reports_errors
@@ -178,9 +166,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
-    _must_exist(snapshot, split)
+    from detection.arguments import check_model
+
+    check_model(snapshot, split)
     from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
-    from detection.evaluation import print_evaluation
 
     request = EvaluationRequest(
         *(snapshot, split, annotations, images, csv, iou, batch_size, output),
@@ -188,6 +177,8 @@ def evaluate(
     )
     with progress("evaluating") as on_progress:
         evaluation, report = evaluate_snapshot(request, say, on_progress)
+    from detection.evaluation import print_evaluation
+
     print_evaluation(evaluation, console)
     say(f"Report: {report}")
 
@@ -210,11 +201,11 @@ def predict(
     restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
-    _must_exist(model)
-    from detection.export import load_any
+    from detection.arguments import check_prediction
     from detection.predict_files import predict_files
-    from detection.snapshots import snapshot_run
-    from inspection.runs import file_hash
+
+    owner = check_prediction(model, paths, output)
+    from detection.export import load_any
 
     detector = load_any(model)
     with progress("predicting") as on_progress:
@@ -226,8 +217,8 @@ def predict(
             batch_size=batch_size,
             resume=not restart,
             on_progress=on_progress,
-            model_hash=file_hash(model),
-            run=snapshot_run(model) or "",
+            model_hash=owner.model_hash,
+            run=owner.run,
         )
     done, before = counted(result.done, "image"), result.skipped
     say(f"{done} done, {before} were done before; results in {output}.")
@@ -258,7 +249,9 @@ def export(
     ] = False,
 ) -> None:
     """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
-    _must_exist(snapshot)
+    from detection.arguments import check_model
+
+    check_model(snapshot)
     from detection.export import export_snapshot
 
     report = export_snapshot(

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detection.calibration import labels_hash
 from detection.dataset import SPLIT_NAME, read_labels, split_path
-from detection.evaluation import Evaluation, evaluate_detections, write_evaluation
-from detection.prediction import Detector, predict_all
 from detection.snapshots import snapshot_settings
 from detection.table import read_table
 from inspection.boxes import ImageLabels
@@ -21,6 +19,10 @@ from inspection.report import versions
 from inspection.runs import file_hash
 from inspection.split import Split, load_split
 from inspection.stored_split import RUN_SPLIT
+
+if TYPE_CHECKING:
+    from detection.evaluation import Evaluation
+    from detection.prediction import Detector
 
 PARTS = ("train", "val", "test", "all")
 
@@ -102,6 +104,10 @@ def evaluate_snapshot(
         f"{request.snapshot.stem}_evaluation_{part}"
     )
     output.mkdir(parents=True, exist_ok=True)  # better refused before the work than after
+    # Not before all of the above is found good: it takes seconds.
+    from detection.evaluation import evaluate_detections, write_evaluation
+    from detection.prediction import Detector, predict_all
+
     detector = Detector.load(request.snapshot)
     _check_classes(chosen, detector, request.csv or annotations)
 

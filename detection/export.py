@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,12 +25,15 @@ from detection.exported import (
     openvino_core,
 )
 from detection.parity import Parity, check_parity
-from detection.prediction import Detector
 from detection.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
+from detection.snapshots import snapshot_settings
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError
 from inspection.runs import atomic_path
 from inspection.split import load_split
+
+if TYPE_CHECKING:
+    from detection.prediction import Detector
 
 _CHECK_IMAGES = 5
 _SUFFIX = {"openvino": ".xml", "onnx": ".onnx"}
@@ -301,8 +304,10 @@ def export_snapshot(
     """
     if format not in _SUFFIX:
         raise InputError(f"--format is openvino or onnx, not {format!r}.")
+    labels, trained, folder = export_parts(snapshot, annotations, images, say)
+    from detection.prediction import Detector
+
     detector = Detector.load(snapshot)
-    labels, trained, folder = export_parts(detector, snapshot, annotations, images, say)
     if int8 and not trained:  # of other folders than the training's
         labels, trained = labels[::2], labels[1::2]
     pictures = [folder / item.image for item in labels]
@@ -330,7 +335,6 @@ def export_snapshot(
 
 
 def export_parts(
-    detector: Detector,
     snapshot: Path,
     annotations: Path | None = None,
     images: Path | None = None,
@@ -342,8 +346,7 @@ def export_parts(
     has not seen stand for it.
 
     Args:
-        detector: The loaded snapshot.
-        snapshot: Its file, beside which the run's split is looked for.
+        snapshot: The file, beside which the run's split is looked for.
         annotations: Folder of labels; the training's where left out.
         images: Folder of images; the training's where left out.
         say: Told what was mended in the labels.
@@ -351,7 +354,7 @@ def export_parts(
     Raises:
         InputError: The folders or the split are gone.
     """
-    stored = detector.model.settings["preprocessing"]
+    stored = snapshot_settings(snapshot)["preprocessing"]
     elsewhere = annotations is not None or images is not None
     annotations = annotations or training_folder(stored, "annotations", "annotations")
     images = images or training_folder(stored, "images", "images_900")
@@ -383,4 +386,8 @@ def load_any(path: str | Path) -> Detector | ExportedDetector:
     Raises:
         InputError: It cannot be loaded.
     """
-    return Detector.load(path) if Path(path).suffix == ".keras" else ExportedDetector.load(path)
+    if Path(path).suffix != ".keras":
+        return ExportedDetector.load(path)
+    from detection.prediction import Detector
+
+    return Detector.load(path)

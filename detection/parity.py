@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detection.calibration import image_score
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU
 from detection.exported import ExportedDetector, Picture
-from detection.prediction import Detector
 from inspection.boxes import Detections, box_iou
 from inspection.errors import InputError
 from inspection.operating_point import OperatingPoint
+
+if TYPE_CHECKING:
+    from detection.prediction import Detector
 
 SCORE_TOLERANCE = 1e-3
 """Relative difference of two scores that counts as equal."""

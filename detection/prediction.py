@@ -57,7 +57,7 @@ class Detector:
                 "the path of a .keras file."
             )
         snapshot_settings(path)
-        with read_safely(path, "snapshot of this tool", "copy it again, or train anew."):
+        with read_safely(path, "cannot be loaded as a snapshot", "copy it again, or train anew."):
             check_network(path)
             model = keras.saving.load_model(path, compile=False)
         if not isinstance(model, RetinaNet):

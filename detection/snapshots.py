@@ -29,12 +29,12 @@ class _Preprocessing(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     size: Annotated[int, Field(ge=32, le=8192)]
-    fit: Literal["letterbox", "stretch"]
-    bits: Annotated[int, Field(ge=8, le=16)]
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    bits: Annotated[int, Field(ge=8, le=16)] = 16
 
 
 class SnapshotSettings(BaseModel):
-    """What a detector may be built from; whatever is not named here is passed on as it is.
+    """What a detector may be built from; what is missing or not named here Keras judges.
 
     Raises:
         pydantic.ValidationError: No training of ours writes this.
@@ -42,16 +42,16 @@ class SnapshotSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-    classes: Annotated[list[_Name], Field(min_length=1, max_length=1000)]
-    anchors: _Anchors
-    norm: Literal["batch", "frozen", "group"]
-    head_norm: bool | Annotated[str, Field(max_length=20)]
-    channels: Annotated[int, Field(ge=1, le=1024)]
-    head_convs: Annotated[int, Field(ge=0, le=16)]
     preprocessing: _Preprocessing
-    operating_point: dict[str, Any] | None
-    train_backbone: bool
+    backbone: Literal[None, "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = None
+    classes: Annotated[list[_Name], Field(min_length=1, max_length=1000)] | None = None
+    anchors: _Anchors | None = None
+    norm: Literal[None, "batch", "frozen", "group"] = None
+    head_norm: bool | Annotated[str, Field(max_length=20)] = True
+    channels: Annotated[int, Field(ge=1, le=1024)] = 256
+    head_convs: Annotated[int, Field(ge=0, le=16)] = 4
+    operating_point: dict[str, Any] | None = None
+    train_backbone: bool = True
 
 
 def run_folder(path: Path, keep: int | None = None) -> RunFolder:
@@ -65,11 +65,11 @@ def snapshot_settings(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: It is no snapshot of ours, or asks for what none of ours does.
     """
-    with read_safely(path, "snapshot of this tool", _INSTEAD):
+    with read_safely(path, "is no snapshot of this tool", _INSTEAD):
         with open_archive(path) as archive:
             config = read_json(archive, CONFIG)["config"]
         SnapshotSettings.model_validate(config)
-        if config["operating_point"] is not None:
+        if config.get("operating_point") is not None:
             OperatingPoint.from_dict(config["operating_point"])
     return config
 

@@ -44,7 +44,7 @@ def read_safely(path: str | Path, what: str, instead: str) -> Iterator[None]:
 
     Args:
         path: The file, for the message.
-        what: What it should be.
+        what: What is wrong then, such as `is no snapshot`.
         instead: What to do.
 
     Raises:
@@ -60,7 +60,7 @@ def read_safely(path: str | Path, what: str, instead: str) -> Iterator[None]:
         fault = first_line(error)[:200]
         if not isinstance(error, Hostile):
             fault = f"{type(error).__name__}: {fault}"
-        raise InputError(f"{path}: is no {what} ({fault}); {instead}") from error
+        raise InputError(f"{path}: {what} ({fault}); {instead}") from error
 
 
 @contextmanager

@@ -19,6 +19,15 @@ _NOTICES = (
     "oneDNN custom operations are on",
     "This TensorFlow binary is optimized to use available CPU instructions",
     "To enable the following instructions:",
+    # Whoever has no graphics card of NVIDIA's knows it.
+    "cudart_stub.cc",
+    "Could not find cuda drivers on your machine",
+    "failed call to cuInit",
+    "Unable to register cuDNN factory",
+    "Unable to register cuFFT factory",
+    "Unable to register cuBLAS factory",
+    "computation placer already registered",
+    "TF-TRT Warning: Could not find TensorRT",
 )
 
 

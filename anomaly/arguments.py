@@ -1,0 +1,123 @@
+"""What the verbs are given, looked at before Keras is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly.data import Data
+from anomaly.exported import GRAPHS
+from anomaly.methods.names import METHODS
+from anomaly.pictures import open_pictures
+from anomaly.profiles import PROFILES
+from anomaly.run import MODEL, check_run, run_data, run_settings
+from anomaly.scores import AGGREGATIONS
+from anomaly.settings import AnomalySettings
+from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.errors import InputError
+from inspection.grouping import grouping_by
+from inspection.operating_point import RULES
+from inspection.prediction_folder import Owner, refuse_others
+from inspection.runs import file_hash
+from inspection.split import PARTS
+
+ROOM = "anomaly"
+WEIGHTS = ("auto", "imagenet", "self", "none")
+
+
+def check_settings(settings: AnomalySettings) -> None:
+    """Names, files and pictures of a training.
+
+    Raises:
+        InputError: With every wrong name; or with what is wrong about files or pictures.
+    """
+    problems = choice_problems("--aggregation", settings.aggregation, ("auto", *AGGREGATIONS))
+    if settings.method not in METHODS:
+        problems.append(f"method '{settings.method}' is unknown; take one of {', '.join(METHODS)}")
+    if settings.rule is not None:
+        problems += choice_problems("--rule", settings.rule, RULES)
+    problems += weights_problems(settings.weights, WEIGHTS)
+    if settings.generated is not None:
+        problems += path_problems([settings.generated])
+    if settings.run is not None and (settings.runs / settings.run / MODEL).exists():
+        problems.append(
+            f"{settings.runs / settings.run}: this run exists already; give another --run"
+        )
+    refuse(problems)
+    _ = settings.preparation  # reads the mask
+    grouping_by(settings.group_by)
+    open_pictures(settings.data)
+
+
+def check_evaluation(run: Path, part: str, source: Path | None) -> None:
+    """Run, part and pictures of an evaluation.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    refuse(choice_problems("--split", part, PARTS))
+    if source is not None:
+        check_run(run)
+        open_pictures(source)
+    elif not run_data(run).part(part):
+        raise InputError(
+            f"{run_settings(run).data}: the {part} part is empty; give another --split"
+        )
+
+
+def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
+    """Run, pictures and output folder of a prediction.
+
+    Returns:
+        Whose results they will be.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    check_run(run)
+    refuse(path_problems(paths))
+    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(run / MODEL))
+    refuse_others(output, owner, restart)
+    return owner
+
+
+def check_comparison(
+    settings: AnomalySettings, sources: Sequence[Path], methods: Sequence[str], profile: str
+) -> None:
+    """Products, methods and files of a comparison.
+
+    Raises:
+        InputError: With every wrong name and path.
+    """
+    problems = [
+        f"method '{one}' is unknown; take some of {', '.join(METHODS)}"
+        for one in methods
+        if one not in METHODS
+    ]
+    problems += choice_problems("--profile", profile, PROFILES)
+    problems += weights_problems(settings.weights, WEIGHTS)
+    problems += [
+        f"{source}: there is no such folder or CSV file; give the folder that holds `normal/`"
+        for source in sources
+        if not source.exists()
+    ]
+    refuse(problems)
+    _ = settings.preparation
+    grouping_by(settings.group_by)
+
+
+def check_export(run: Path, format: str, output: Path) -> Data:
+    """Run, format and folder of an export.
+
+    Returns:
+        The pictures that the run was trained on.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    check_run(run)
+    problems = choice_problems("--format", format, GRAPHS)
+    if output.exists():
+        problems.append(f"{output}: is there already; give another --output, or remove it")
+    refuse(problems)
+    return run_data(run)

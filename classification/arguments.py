@@ -1,0 +1,101 @@
+"""What the verbs are given, looked at before Keras is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from classification.cam_methods import METHODS, SMOOTHINGS
+from classification.evaluation import run_data
+from classification.folder import FoundPicture, find_pictures
+from classification.measures import MACRO_F1
+from classification.model import ModelCard, model_file
+from classification.pictures import open_pictures
+from classification.settings import SETTINGS, ClassificationSettings
+from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.errors import InputError
+from inspection.grouping import grouping_by
+from inspection.operating_point import RULES
+from inspection.prediction_folder import Owner, refuse_others
+from inspection.runs import file_hash
+from inspection.snapshots import STATE
+from inspection.split import PARTS
+
+ROOM = "classification"
+
+
+def check_settings(settings: ClassificationSettings, resume: bool) -> None:
+    """Names, files and pictures of a training.
+
+    Raises:
+        InputError: With every wrong name; or with what is wrong about files or pictures.
+    """
+    problems = choice_problems("--rule", settings.rule, (MACRO_F1, *RULES))
+    problems += weights_problems(settings.weights, ("auto", "imagenet", "none"))
+    if settings.name is not None:
+        folder = settings.runs / settings.name
+        if resume and not (folder / SETTINGS).is_file():
+            problems.append(f"{folder}: there is no such run to resume; check --name and --runs.")
+        if not resume and (folder / STATE).exists():
+            problems.append(
+                f"{folder}: this run exists already; add --resume to go on with it, or give "
+                "another --name"
+            )
+    refuse(problems)
+    if not resume:
+        grouping_by(settings.group_by)
+        open_pictures(settings.data, settings.normal)
+
+
+def check_evaluation(model: Path, part: str, source: Path | None) -> None:
+    """Model, part and pictures of an evaluation.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    refuse(choice_problems("--split", part, PARTS))
+    card = ModelCard.read(model_file(model))
+    if source is not None:
+        open_pictures(source, card.normal)
+    elif not run_data(model_file(model).parent, lambda line: None).part(part):
+        raise InputError(f"The {part} part holds no picture; choose another --split.")
+
+
+def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
+    """Model, pictures and output folder of a prediction.
+
+    Returns:
+        Whose results they will be.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    file = model_file(model)
+    card = ModelCard.read(file)
+    refuse(path_problems(path for path in paths if path.suffix.lower() != ".csv"))
+    for path in paths:
+        find_pictures(path, card.classes)
+    owner = Owner(room=ROOM, run=card.run, model_hash=file_hash(file))
+    refuse_others(output, owner, restart)
+    return owner
+
+
+def check_maps(method: str, smooth: str) -> None:
+    """How a map is made.
+
+    Raises:
+        InputError: Method or smoothing is unknown.
+    """
+    refuse(
+        choice_problems("--method", method, METHODS)
+        + choice_problems("--smooth", smooth, SMOOTHINGS)
+    )
+
+
+def found_pictures(model: Path, folder: Path) -> list[FoundPicture]:
+    """The pictures of a folder, as the classes of a model name them.
+
+    Raises:
+        InputError: Model or folder cannot be used.
+    """
+    return find_pictures(folder, ModelCard.read(model_file(model)).classes)

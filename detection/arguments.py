@@ -1,0 +1,87 @@
+"""What the verbs are given, looked at before TensorFlow is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detection.dataset import read_labels
+from detection.exported import SUFFIXES
+from detection.prediction_folder import OWN, refuse_annotations
+from detection.settings import TrainSettings
+from detection.snapshots import snapshot_run, snapshot_settings
+from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.grouping import grouping_by
+from inspection.prediction_folder import Owner, refuse_others
+from inspection.runs import file_hash
+from inspection.snapshots import STATE
+from inspection.split import PARTS
+
+ROOM = "detection"
+
+
+def check_settings(settings: TrainSettings, resume: bool) -> None:
+    """Files, folders and labels of a training.
+
+    Raises:
+        InputError: With every wrong path; or with what is wrong about the labels.
+    """
+    problems = weights_problems(settings.weights, ("auto", "imagenet", "none"))
+    if settings.run is not None:
+        folder = settings.snapshots / settings.run
+        if resume and not (folder / "settings.yaml").is_file():
+            problems.append(
+                f"{folder}: there is no such run to resume; check --run and --snapshots."
+            )
+        if not resume and (folder / STATE).exists():
+            problems.append(
+                f"{folder}: this run exists already; add --resume to go on with it, or give "
+                "another --run."
+            )
+    refuse(problems)
+    if not resume:
+        grouping_by(settings.group_by)
+        read_labels(
+            settings.annotations,
+            settings.images,
+            settings.one_based,
+            settings.unlabelled,
+            lambda line: None,
+        )
+
+
+def check_model(model: Path, split: str | None = None) -> None:
+    """A snapshot or an exported model, and the part of a split.
+
+    Raises:
+        InputError: There is no such file or part, or it is no snapshot of ours.
+    """
+    problems = []
+    if not model.exists():
+        problems.append(
+            f"{model}: there is no such snapshot; train one with train_retinanet.py, or give "
+            "the path of a .keras file."
+        )
+    if split is not None:
+        problems += choice_problems("--split", split, (*PARTS, "all"))
+    refuse(problems)
+    if model.suffix.lower() not in SUFFIXES:
+        snapshot_settings(model)
+
+
+def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
+    """Model, images and output folder of a prediction.
+
+    Returns:
+        Whose results they will be.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    check_model(model)
+    refuse(path_problems(paths))
+    run = None if model.suffix.lower() in SUFFIXES else snapshot_run(model)
+    owner = Owner(room=ROOM, run=run or "", model_hash=file_hash(model))
+    refuse_others(output, owner, own=OWN, judged=True)
+    refuse_annotations(output.absolute())
+    return owner

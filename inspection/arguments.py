@@ -1,0 +1,43 @@
+"""What a verb is given, looked at before anything that takes seconds to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from inspection.errors import InputError
+from inspection.images import list_images
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises where there are problems.
+
+    Raises:
+        InputError: With all of them.
+    """
+    if problems:
+        raise InputError(problems)
+
+
+def path_problems(paths: Iterable[Path]) -> list[str]:
+    """A sentence for each file or folder that is not there, or folder without an image."""
+    problems = []
+    for path in paths:
+        if not path.exists():
+            problems.append(f"{path}: there is no such file or folder; correct the path")
+        elif path.is_dir() and not list_images(path):
+            problems.append(f"{path}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
+    return problems
+
+
+def choice_problems(flag: str, value: str, choices: Iterable[str]) -> list[str]:
+    """A sentence where a value is none of its choices."""
+    choices = tuple(choices)
+    return [] if value in choices else [f"{flag} {value}: must be one of {', '.join(choices)}"]
+
+
+def weights_problems(choice: str, words: Iterable[str]) -> list[str]:
+    """A sentence where `--weights` is neither a word nor a file."""
+    if choice in words or Path(choice).is_file():
+        return []
+    return [f"--weights {choice}: there is no such file; correct the path"]
