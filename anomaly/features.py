@@ -108,6 +108,16 @@ class FeatureExtractor:
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
+def _kept(file: Path) -> np.ndarray | None:
+    """Maps from the cache; None where they are missing or damaged, and made again."""
+    try:
+        with file.open("rb") as opened:
+            maps = np.load(opened, allow_pickle=False)
+    except Exception:  # NumPy raises many kinds
+        return None
+    return maps if maps.ndim == 4 and maps.dtype == np.float16 else None
+
+
 def _layer(tap: str) -> str:
     return tap.partition("/")[0]
 
@@ -212,13 +222,16 @@ class Source:
         folder = self.cache / f"{extractor.key}-{_VERSION}"
         name = self._name(index)
         files = {tap: folder / tap.replace("/", "@") / f"{name}.npy" for tap in extractor.together}
-        if not all(files[tap].is_file() for tap in extractor.taps):
-            missing = [tap for tap, file in files.items() if not file.is_file()]
+        kept = {tap: _kept(files[tap]) for tap in extractor.taps}
+        if any(one is None for one in kept.values()):
+            others = [tap for tap in files if tap not in kept and not files[tap].is_file()]
+            missing = [tap for tap, one in kept.items() if one is None] + others
             views = (prepared or self.prepared(index)).views
             for tap, one in extractor.maps(views, missing).items():
                 with atomic_path(files[tap]) as temporary, temporary.open("wb") as file:
                     np.save(file, one)
-        return [np.load(files[tap]) for tap in extractor.taps]
+                kept[tap] = one
+        return [kept[tap] for tap in extractor.taps]
 
     @property
     def hash(self) -> str:

@@ -197,10 +197,19 @@ def _restore(networks: Mapping[str, keras.Model], path: Path | None) -> int:
     if path is None or not path.is_file():
         return 0
     variables = _variables(networks)
-    with np.load(path, allow_pickle=False) as stored:
-        for index, variable in enumerate(variables):
-            variable.assign(stored[f"{index:05d}"])
-        return int(stored["done"])
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            values = [stored[f"{index:05d}"] for index in range(len(variables))]
+            done = int(stored["done"])
+        fits = [value.shape for value in values] == [tuple(one.shape) for one in variables]
+        if not fits or done < 1 or not all(np.isfinite(value).all() for value in values):
+            raise ValueError("of another training")
+    except Exception:  # damaged in whatever way: the training begins anew
+        path.unlink(missing_ok=True)
+        return 0
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return done
 
 
 def compile_loss(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras.Model:

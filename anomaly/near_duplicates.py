@@ -76,10 +76,12 @@ def _small_pictures(
     known: dict[str, np.ndarray] = {}
     if cache is not None and cache.is_file():
         try:
-            with np.load(cache, allow_pickle=False) as stored:
-                known = dict(zip(stored["keys"].tolist(), stored["pictures"], strict=True))
-        except (OSError, ValueError, KeyError):
-            known = {}  # made anew
+            with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                keys, pictures = stored["keys"].tolist(), np.asarray(stored["pictures"], np.float32)
+            if pictures.shape == (len(keys), _SIDE * _SIDE) and np.isfinite(pictures).all():
+                known = dict(zip(keys, pictures, strict=True))
+        except Exception:  # damaged in whatever way: made anew
+            known = {}
     keys, rows = [], []
     for name in names:
         stat = paths[name].stat()

@@ -32,6 +32,7 @@ from anomaly.scores import (
 )
 from anomaly.settings import AnomalySettings
 from inspection import backbones
+from inspection.archives import check_network
 from inspection.depth import bits_note
 from inspection.errors import InputError
 from inspection.images import colour_channels, image_size, list_images
@@ -437,8 +438,15 @@ def _own_backbone(
     steps, seed = settings.pretrain_steps, settings.seed
     path = settings.kept_in / "backbones" / f"{normals.hash[:16]}-{steps}-{seed}.keras"
     if path.is_file():
-        say(f"Backbone trained before on these pictures: {path}.")
-        return keras.saving.load_model(path, compile=False)
+        try:
+            check_network(path)
+            backbone = keras.saving.load_model(path, compile=False)
+            backbone.get_layer(EMBEDDING)
+        except Exception:  # damaged in whatever way
+            say(f"{path}: is damaged; the backbone is trained again.")
+        else:
+            say(f"Backbone trained before on these pictures: {path}.")
+            return backbone
     say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal pictures first.")
     backbone = pretrain(normals, Pretraining(steps), seed, on_progress)
     with atomic_path(path) as temporary:

@@ -33,7 +33,10 @@ def path_problems(paths: Iterable[Path]) -> list[str]:
 def choice_problems(flag: str, value: str, choices: Iterable[str]) -> list[str]:
     """A sentence where a value is none of its choices."""
     choices = tuple(choices)
-    return [] if value in choices else [f"{flag} {value}: must be one of {', '.join(choices)}"]
+    if value in choices:
+        return []
+    wanted = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
+    return [f"{flag} {value}: must be {wanted}"]
 
 
 def weights_problems(choice: str, words: Iterable[str]) -> list[str]:
