@@ -111,9 +111,9 @@ def test_defects_near_the_noise_rank_above_normals(fitted, sources):
     scores, light = [], []
     for source in (sources["good"], sources["bad" if faint else "dark"]):
         for index in range(15):
-            # As its paper has it: the strongest cell, or the mean.
-            cells = fitted.score(source, index)
-            scores.append(aggregate(cells, 0, (fitted.aggregation,))[fitted.aggregation])
+            # As its paper has it, the strongest cell or the mean; half trained, the strongest.
+            name = fitted.aggregation if faint else "max"
+            scores.append(aggregate(fitted.score(source, index), 0, (name,))[name])
             light.append(abs(source.prepared(index).views.mean() - 120))
     assert auroc(np.array(scores), truth) > 0.9
     if faint:
@@ -372,6 +372,7 @@ def test_baselines_pool_over_what_a_mask_keeps(tmp_path):
     method = method_class("oc-svm")(FeatureExtractor(small_backbone(), ["out2"]))
     method.fit(replace(source, preparation=masked))
     (features,) = method.extractor(masked.read(source.paths[0]).views)
+    features = features.astype(np.float32)
     wanted = method.score_features([features])
     np.testing.assert_allclose(np.asarray(method.feature_graph([features])), wanted, rtol=1e-3)
     features[:, :, 4:] += 100
@@ -392,7 +393,8 @@ def test_padim_learns_counted_cells_alone(tmp_path):
     whole, half = (one.score(masked, 0)[0] for one in methods)
     assert (half[:, 8:] == 0).all(), "of masked cells nothing is known"
     assert whole[:, 8:].min() > 0
-    np.testing.assert_allclose(half[:, :7], whole[:, :7], rtol=0.2)
+    # Further than the backbone sees from the mask, nothing has changed.
+    np.testing.assert_allclose(half[:, :5], whole[:, :5], rtol=1e-3)
 
 
 def test_maps_beyond_the_memory_are_read_again():
