@@ -1,4 +1,4 @@
-"""Ctrl-C during long work: remembered, and acted on where nothing is half done."""
+"""Ctrl-C and SIGTERM during long work: remembered, and acted on where nothing is half done."""
 
 from __future__ import annotations
 
@@ -6,57 +6,76 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, raised at a point where the work can be saved and gone on with."""
+    """Ctrl-C or SIGTERM, raised at a point where the work can be saved and gone on with."""
 
 
 class InterruptGuard:
-    """While entered, the first Ctrl-C only sets a flag; a second one raises at once.
+    """While entered, the first Ctrl-C or SIGTERM only sets a flag; a second Ctrl-C raises at once.
 
     Python raises KeyboardInterrupt between any two instructions: between a step's changed weights
     and its count, or inside a library's C++ callback. Long work calls `check()` between steps
-    instead. In a thread other than the main one, or where Ctrl-C is ignored (a shell's
-    background job), nothing is changed.
+    instead. A second SIGTERM changes nothing: `timeout` and service managers send it twice. In a
+    thread other than the main one, or where a signal is ignored (a shell's background job), it is
+    left as it is.
 
     Args:
-        doing: What is finished first, for the sentence at the first Ctrl-C.
+        doing: What is finished first, for the sentence at the first signal.
         say: Told that sentence; standard error where left out. It runs in a signal handler.
     """
 
     def __init__(self, doing: str = "this step", say: Callable[[str], None] | None = None) -> None:
         self._say = say or _to_stderr
         self._doing = doing
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
         self.wanted = False
 
     def __enter__(self) -> InterruptGuard:
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-        ):
-            self._before = signal.signal(signal.SIGINT, self._arrived)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # None is a handler that Python cannot put back.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._arrived)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}
 
     def check(self) -> None:
-        """Raises `Interrupted` where Ctrl-C was pressed since."""
+        """Raises `Interrupted` where a signal came since."""
         if self.wanted:
             raise Interrupted
 
-    def _arrived(self, _number: int, _frame: FrameType | None) -> None:
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
         if self.wanted:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.wanted = True
-        self._say(f"Ctrl-C: finishing {self._doing}; once more stops at once.")
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._say(f"{name}: finishing {self._doing}; Ctrl-C stops at once.")
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds off Ctrl-C and SIGTERM while something is saved."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not None:
+                before[number] = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _to_stderr(text: str) -> None:

@@ -7,9 +7,10 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_atomic(source: str | Path, target: str | Path) -> None:
+    """Copies a file's content so that a reader sees the old target or the whole new one."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def sweep_temporary(folder: str | Path, names: Iterable[str]) -> None:
+    """Removes what `atomic_path` left of killed writes.
+
+    Only for whoever holds the lock under which these files are written: a temporary file tells
+    nobody whether its writer is alive.
+
+    Args:
+        folder: Where the files are.
+        names: The files that were to be written, with `*` and `?` as in a shell.
+    """
+    for name in map(Path, names):
+        for path in Path(folder).glob(f".{name.stem}.????????{name.suffix}"):
+            path.unlink(missing_ok=True)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from inspection.interrupt import Interrupted, InterruptGuard
+from inspection.interrupt import Interrupted, InterruptGuard, uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,30 @@ def test_first_waits_for_a_check_and_second_does_not():
             signal.raise_signal(signal.SIGINT)
         assert not isinstance(caught.value, Interrupted)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_at_once_what_any_signal_asked_to_end(number):
+    with InterruptGuard(say=lambda text: None) as guard:
+        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)
+        assert guard.wanted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_sigterm_waits_for_a_check_and_a_second_one_changes_nothing():
+    before, said = signal.getsignal(signal.SIGTERM), []
+    with InterruptGuard("this image", said.append) as guard:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert [text.startswith("SIGTERM: finishing this image") for text in said] == [True]
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            guard.check()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_handler_is_put_back_after_an_error():

@@ -14,9 +14,11 @@ import pytest
 
 from inspection.runs import (
     atomic_path,
+    copy_atomic,
     file_hash,
     may_write,
     peak_memory_mb,
+    sweep_temporary,
     write_json_atomic,
     write_text_atomic,
 )
@@ -71,6 +73,35 @@ def test_permissions_follow_the_umask(tmp_path):
     script = "import sys; from inspection.runs import *; write_text_atomic(sys.argv[1], 'a')"
     subprocess.run([sys.executable, "-c", script, tmp_path / "a.txt"], umask=0o027, check=True)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_sweeping_takes_what_killed_writes_of_these_files_left_and_nothing_else(tmp_path):
+    for name in ("best.keras", "epoch_007.optimizer.npz", "다른 것.csv"):
+        with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / name) as temporary:
+            raise KeyboardInterrupt
+        temporary.write_bytes(b"half")  # a kill removes nothing
+    (tmp_path / ".best.keras").write_bytes(b"mine")
+    sweep_temporary(tmp_path, ["best.keras", "epoch_*.npz"])
+    mine, other = entries(tmp_path)
+    assert mine == ".best.keras"
+    assert other.startswith(".다른 것.")
+
+
+def test_a_copy_is_whole_or_not_there(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_bytes(b"new")
+    (tmp_path / "b.csv").write_bytes(b"old")
+
+    def full(source, target):
+        Path(target).write_bytes(b"n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr("shutil.copyfile", full)
+        copy_atomic(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes() == b"old"
+    copy_atomic(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes() == b"new"
+    assert entries(tmp_path) == ["a.csv", "b.csv"]
 
 
 def test_long_korean_name(tmp_path):
