@@ -19,6 +19,7 @@ from anomaly.settings import AnomalySettings
 from anomaly.training import MODEL, Say, contents, data_of, normals_of, train
 from inspection.errors import InputError
 from inspection.rates import Rate, more_needed, percent
+from inspection.records import read_record
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
@@ -211,16 +212,16 @@ def _row(
             say(f"{product}, {settings.method}: {problem}")
         return Row(product, settings.method, run, {}, problems=error.problems)
     figures = json.loads((run / "test.json").read_text(encoding="utf-8"))
-    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    return Row(product, settings.method, run, figures, _words(settings), record["minutes"])
+    minutes = read_record(run).minutes
+    minutes = math.nan if minutes is None else minutes
+    return Row(product, settings.method, run, figures, _words(settings), minutes)
 
 
 def _finished(run: Path, settings: AnomalySettings, say: Say) -> bool:
     """Whether the run was trained with these settings on images that are still the same."""
-    record = run / "record.json"
-    if not (run / MODEL).is_file() or not record.is_file():
+    if not (run / MODEL).is_file():
         return False
-    stored = json.loads(record.read_text(encoding="utf-8"))
+    stored = read_record(run).model_dump()
     if stored.get("settings") != settings.model_dump(mode="json"):
         return False
     data = data_of(settings, say)

@@ -36,12 +36,22 @@ from inspection.archives import check_network
 from inspection.depth import bits_note
 from inspection.errors import InputError
 from inspection.images import colour_channels, image_size, list_images
+from inspection.locks import held_run
 from inspection.operating_point import choose_threshold, percent
+from inspection.records import RECORD
 from inspection.report import versions
-from inspection.runs import atomic_path, write_json_atomic, write_text_atomic
+from inspection.runs import (
+    atomic_path,
+    copy_atomic,
+    sweep_temporary,
+    write_json_atomic,
+    write_text_atomic,
+)
 from inspection.settings import save_settings
 from inspection.sheets import sheet_text
+from inspection.split import PARTS
 
+_WRITTEN = (MODEL, "settings.yaml", "calibration.csv", "split.csv", RECORD)
 CACHE = "features"
 _MOST_GENERATED = 0.5
 _USELESS = 0.5  # overkill on calibration, from which a threshold is no help
@@ -93,7 +103,28 @@ def train(
     check_settings(settings)
     kind = method_class(settings.method)
     check_options(kind, settings.options)
-    folder = _new_folder(settings)
+    held = held_run(
+        settings.runs,
+        settings.run,
+        f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.method}",
+        False,
+        lambda folder: (folder / MODEL).exists(),
+        "give another --run",
+    )
+    with held as folder:
+        sweep_temporary(folder, _WRITTEN)
+        _train(folder, kind, settings, say, on_progress, also)
+    return folder
+
+
+def _train(
+    folder: Path,
+    kind: type[Method],
+    settings: AnomalySettings,
+    say: Say,
+    on_progress: Progress,
+    also: Iterable[str],
+) -> None:
     preparation = settings.preparation
     data = data_of(settings, say)
     check_sizes(data, preparation)
@@ -120,7 +151,6 @@ def train(
     table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
     model, choice = _decided(model, table, settings, data.hash)
     minutes = (time.perf_counter() - began) / 60
-    folder.mkdir(parents=True, exist_ok=True)
     _write(folder, settings, data, model, table, choice, minutes, normals, alike)
     point = model.operating_point
     say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
@@ -133,7 +163,6 @@ def train(
             "some defects score like normal ones. Try other methods (`compare`), a larger --size "
             "or longer --pretrain-steps, a higher --target-miss, or --rule review-band."
         )
-    return folder
 
 
 def check_options(kind: type[Method], options: dict[str, Any]) -> None:
@@ -329,14 +358,6 @@ def check_telling(scores: np.ndarray, method: str, aggregation: str) -> None:
         )
 
 
-def _new_folder(settings: AnomalySettings) -> Path:
-    name = settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.method}"
-    folder = settings.runs / name
-    if (folder / MODEL).exists():
-        raise InputError(f"{folder}: this run exists already; give another --run")
-    return folder
-
-
 def _new_method(
     kind: type[Method],
     settings: AnomalySettings,
@@ -465,10 +486,13 @@ def _write(
     normals: Source,
     alike: Sequence[tuple[str, str]],
 ) -> None:
-    model.save(folder / MODEL)
+    """Writes the run; the model last, by which it is known to be whole."""
+    for part in PARTS:  # figures of a model that stood here before
+        for suffix in (".json", ".csv"):
+            (folder / f"{part}{suffix}").unlink(missing_ok=True)
     save_settings(settings, folder / "settings.yaml")
     write_scores(folder / "calibration.csv", table, model)
-    (folder / "split.csv").write_bytes(data.split_path.read_bytes())
+    copy_atomic(data.split_path, folder / "split.csv")
     record = {
         "settings": settings.model_dump(mode="json"),
         "versions": versions("tensorflow", "keras", "numpy", "scikit-learn"),
@@ -486,7 +510,8 @@ def _write(
         "operating_point": model.operating_point.to_dict(),
         "seed": settings.seed,
     }
-    write_json_atomic(folder / "record.json", record)
+    write_json_atomic(folder / RECORD, record)
+    model.save(folder / MODEL)
 
 
 def contents(data: Data, normals: Source) -> dict[str, Any]:

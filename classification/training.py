@@ -16,11 +16,13 @@ from classification.command import command_line
 from classification.measures import choose_point, confusion_matrix, macro_f1
 from classification.model import Classifier, decided
 from classification.settings import ClassificationSettings
-from classification.training_setup import Run, TrainingLog, prepare
+from classification.training_setup import Run, TrainingLog, prepare, usual_name
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.interrupt import InterruptGuard
+from inspection.locks import held_run
 from inspection.operating_point import prevalence_weights
+from inspection.snapshots import STATE
 from inspection.training_loop import TrainingLoop, Validated
 
 _TIE = 1e-6  # of equal macro F1 the epoch of lower loss is the best
@@ -45,21 +47,33 @@ def train(
 
     Raises:
         InputError: Pictures, settings or weights cannot be used, or training cannot go on.
-        KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
+        KeyboardInterrupt: At a first Ctrl-C or SIGTERM after everything was saved, at a second
+            Ctrl-C at once.
     """
     log = log or TrainingLog()
-    run = prepare(settings, resume, say or log.say, log)
-    _announce(run, say or log.say)
-    observer = _wandb(run, resume) if run.settings.wandb else None
-    if observer is not None:
-        log.observers += (observer.log,)
-    try:
-        _loop(run).run(run.batches)
-    finally:
-        log.close()
+    held = held_run(
+        settings.runs,
+        settings.name,
+        usual_name(settings),
+        resume,
+        lambda folder: (folder / STATE).exists(),
+        "add --resume to go on with it, or give another --name",
+    )
+    with held as folder:
+        run = prepare(
+            settings.model_copy(update={"name": folder.name}), resume, say or log.say, log
+        )
+        _announce(run, say or log.say)
+        observer = _wandb(run, resume) if run.settings.wandb else None
         if observer is not None:
-            observer.finish()
-    return run.folder.path
+            log.observers += (observer.log,)
+        try:
+            _loop(run).run(run.batches)
+        finally:
+            log.close()
+            if observer is not None:
+                observer.finish()
+    return folder
 
 
 def _loop(run: Run) -> TrainingLoop:
@@ -204,4 +218,4 @@ def _duration(seconds: float) -> str:
 def _wandb(run: Run, resume: bool):
     from classification.wandb_log import WandbLog
 
-    return WandbLog(run.settings, run.folder.path, resume, run.log.say)
+    return WandbLog(run.settings, run.folder.path, run.id, resume, run.log.say)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import hashlib
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,14 +29,16 @@ from inspection.errors import InputError
 from inspection.gradients import wants_jit
 from inspection.images import image_size, write_image
 from inspection.operating_point import RULES
-from inspection.optimizer import adamw
+from inspection.optimizer import adamw, rate_schedule
+from inspection.records import RECORD, RunRecord, read_record
 from inspection.report import versions
-from inspection.runs import write_json_atomic
+from inspection.runs import copy_atomic, write_json_atomic
+from inspection.schedule import describe_change
 from inspection.settings import read_settings, save_settings
-from inspection.snapshots import STATE, RunFolder, RunState
+from inspection.snapshots import STATE, Plan, RunFolder, RunState
 from inspection.stored_split import RUN_SPLIT
 
-RECORD, SHEET = "record.json", "augmentation.png"
+SHEET = "augmentation.png"
 _SHOWN = 6  # pictures of the augmentation's sheet
 
 
@@ -49,8 +51,13 @@ class TrainingLog(training_log.TrainingLog):
 
 @dataclass
 class Run:
-    """A training that is set up."""
+    """A training that is set up.
 
+    Args:
+        id: Of this run alone, whatever its folder is called.
+    """
+
+    id: str
     settings: ClassificationSettings
     data: Data
     model: keras.Model
@@ -65,7 +72,7 @@ class Run:
 def resume_settings(
     settings: ClassificationSettings, given: dict[str, Any]
 ) -> ClassificationSettings:
-    """The stored settings of the run to resume; only `epochs` and `keep` may be changed.
+    """The stored settings of the run to resume; only `epochs`, `keep` and `wandb` may be changed.
 
     Args:
         settings: As typed; names the run.
@@ -97,23 +104,30 @@ def resume_settings(
     ]
     if changed:
         raise InputError(changed)
-    update = {k: getattr(settings, k) for k in ("epochs", "keep", "wandb") if given.get(k)}
+    typed = [key for key in ("epochs", "keep", "wandb") if given.get(key) is not None]
+    update = {key: getattr(settings, key) for key in typed}
     return stored.model_copy(update={"runs": settings.runs, "name": folder.name, **update})
 
 
 def prepare(
     settings: ClassificationSettings, resume: bool, say: Callable[[str], None], log: TrainingLog
 ) -> Run:
+    """Opens pictures and model for a training, and writes its record.
+
+    Args:
+        settings: Complete settings with the run's name; for a resume those of `resume_settings`.
+            The caller holds its folder.
+        resume: Go on from the run's last save.
+        say: Told what is found.
+        log: Where progress is shown.
+
+    Raises:
+        InputError: Pictures, settings, weights or the run cannot be used.
+    """
     keras.utils.set_random_seed(settings.seed)
     if settings.rule not in (MACRO_F1, *RULES):
         raise InputError(f"--rule {settings.rule}: must be one of {', '.join((MACRO_F1, *RULES))}")
-    settings = settings.model_copy(update={"name": settings.name or _new_name(settings)})
     path = settings.runs / settings.name
-    if not resume and (path / STATE).exists():
-        raise InputError(
-            f"{path}: this run exists already; add --resume to go on with it, or give another "
-            "--name"
-        )
     data = open_data(
         settings.data,
         settings.runs,
@@ -148,16 +162,22 @@ def prepare(
         settings.mix_alpha,
         settings.seed,
     )
-    folder, state, settings, model, card = _model(settings, data, resume, path, say)
+    record = read_record(path) if resume else RunRecord(id=uuid.uuid4().hex)
+    folder, state, settings, model, card = _model(settings, data, record, resume, path, say)
     settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
     loss = make_loss(settings.loss, batches.prior, settings.focal_gamma)
-    _compile(model, settings, loss)
+    if state.plan_rate(settings.steps, settings.epochs, record):
+        schedule = rate_schedule(settings.lr, 0, plan=state.plan)
+        say(describe_change(schedule, state.plan, settings.steps))
+    _compile(model, settings, loss, state.plan)
     if resume:
         folder.restore_optimizer(model, state)
-    path.mkdir(parents=True, exist_ok=True)
+    folder.make_good(state)
     log.open(path, resume_after=state.epoch if resume else None)
     validation = Views(data.pictures, data.part(CALIBRATION), settings.preparation)
-    run = Run(settings, data, model, card, batches, validation, folder, state, log)
+    # Runs before there was an id went to Weights & Biases by their path.
+    run_id = record.id or hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    run = Run(run_id, settings, data, model, card, batches, validation, folder, state, log)
     _write_record(run)
     if not resume:
         _show_augmentation(run)
@@ -201,6 +221,7 @@ def _check_roi(settings: ClassificationSettings, data: Data) -> None:
 def _model(
     settings: ClassificationSettings,
     data: Data,
+    record: RunRecord,
     resume: bool,
     path: Path,
     say: Callable[[str], None],
@@ -217,8 +238,7 @@ def _model(
                 f"{path}: was started with the classes {', '.join(stored.classes)}, now there are "
                 f"{', '.join(classes)}; start a new run"
             )
-        before = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if before.get("data_hash") != data.pictures.hash:
+        if record.data_hash != data.pictures.hash:
             say("Note: the pictures have changed since this run began; it goes on with them.")
         cards.append(stored.card)
         return folder, state, settings, stored.model, stored.card
@@ -279,8 +299,11 @@ def _name(layer: keras.layers.Layer) -> str:
     return "normalization" if isinstance(layer, keras.layers.Normalization) else layer.name
 
 
-def _compile(model: keras.Model, settings: ClassificationSettings, loss: Callable) -> None:
-    optimizer = adamw(settings.lr, settings.steps * settings.epochs, settings.weight_decay)
+def _compile(
+    model: keras.Model, settings: ClassificationSettings, loss: Callable, plan: Plan
+) -> None:
+    steps = settings.steps * settings.epochs
+    optimizer = adamw(settings.lr, steps, settings.weight_decay, plan=plan)
     # Compiled by XLA, convolutions on a CPU lose oneDNN's kernels.
     model.compile(optimizer, loss=loss, jit_compile=wants_jit())
 
@@ -290,6 +313,7 @@ def _write_record(run: Run) -> None:
     write_json_atomic(
         run.folder.path / RECORD,
         {
+            "id": run.id,
             "settings": run.settings.model_dump(mode="json"),
             "versions": versions("tensorflow", "keras", "numpy", "albumentations"),
             "backend": keras.backend.backend(),
@@ -300,7 +324,7 @@ def _write_record(run: Run) -> None:
             "seed": run.settings.seed,
         },
     )
-    shutil.copyfile(run.data.split_path, run.folder.path / "split.csv")
+    copy_atomic(run.data.split_path, run.folder.path / "split.csv")
 
 
 def _show_augmentation(run: Run) -> None:
@@ -314,7 +338,6 @@ def _show_augmentation(run: Run) -> None:
     write_image(run.folder.path / SHEET, sheet)
 
 
-def _new_name(settings: ClassificationSettings) -> str:
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.model}"
-    taken = sum(1 for _ in settings.runs.glob(f"{name}*"))
-    return f"{name}_{taken}" if taken else name
+def usual_name(settings: ClassificationSettings) -> str:
+    """What a run is called that was given no name."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.model}"

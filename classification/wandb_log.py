@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,8 @@ class WandbLog:
     Args:
         settings: Of the training.
         folder: The run's folder.
-        resume: Go on with the run of the same folder.
+        run_id: Of this training alone: another one in a folder of the same name is another run.
+        resume: Go on with the run of that id.
         say: Told where the figures go.
 
     Raises:
@@ -33,6 +33,7 @@ class WandbLog:
         self,
         settings: ClassificationSettings,
         folder: Path,
+        run_id: str,
         resume: bool,
         say: Callable[[str], None],
     ) -> None:
@@ -47,7 +48,7 @@ class WandbLog:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 name=settings.name,
-                id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
+                id=run_id,
                 dir=str(folder),
                 config=settings.model_dump(mode="json"),
                 mode=mode,
@@ -63,8 +64,8 @@ class WandbLog:
             say(f"Weights & Biases: offline; send it later with `wandb sync {folder / 'wandb'}/*`.")
 
     def log(self, epoch: int, values: dict[str, float]) -> None:
-        """Sends the figures of a finished epoch."""
-        self._run.log({**values, "epoch": epoch})
+        """Sends the figures of a finished epoch, once also where a resume sends them again."""
+        self._run.log({**values, "epoch": epoch}, step=epoch)
 
     def finish(self) -> None:
         """Writes what is left."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -115,14 +117,23 @@ def train(
         str | None, typer.Option(help="Images without XML: skip, normal.", show_default="skip")
     ] = None,
     one_based: Annotated[bool | None, typer.Option("--one-based", help="VOC-devkit XML.")] = None,
+    promote: Annotated[
+        str | None,
+        typer.Option(help="Train nothing; make this run's best snapshot snapshots/best.keras."),
+    ] = None,
 ) -> None:
     """Trains a RetinaNet; every epoch leaves a snapshot and its mAP on the validation part."""
     given = {
         key: value
         for key, value in locals().items()
-        if key not in ("resume", "config", "fractions")
+        if key not in ("resume", "config", "fractions", "promote")
     }
-    from detection.settings import load_settings
+    from detection.settings import TrainSettings, load_settings
+
+    if promote is not None:
+        others = {**given, "resume": resume or None, "config": config, "fractions": fractions}
+        _promote(promote, others.pop("snapshots") or TrainSettings().snapshots, others)
+        return
 
     if fractions is not None:
         given["fractions"] = three_fractions(fractions)
@@ -132,12 +143,29 @@ def train(
     check_settings(settings, resume)
     from detection.training import train as start
     from detection.training_setup import resume_settings
+    from inspection.runs import file_hash
 
     if resume:
         settings = resume_settings(settings, given)
     best = start(settings, resume)
-    say(f"Best snapshot: {best}, also {settings.snapshots / 'best.keras'}. Measure it with:")
-    say(f"  python evaluate_map.py {settings.snapshots / 'best.keras'}")
+    top = settings.snapshots / "best.keras"
+    also = top.is_file() and file_hash(top) == file_hash(best)
+    say(f"Best snapshot: {best}{f', also {top}' if also else ''}. Measure it with:")
+    say(f"  python evaluate_map.py {shlex.quote(str(top if also else best))}")
+
+
+def _promote(run: str, snapshots: Path, others: dict[str, Any]) -> None:
+    ignored = [
+        f"--{key.replace('_', '-')}: --promote trains nothing and takes no flag but --snapshots; "
+        "leave it out."
+        for key, value in others.items()
+        if value is not None
+    ]
+    if ignored:
+        raise InputError(ignored)
+    from detection.snapshots import promote_run
+
+    say(promote_run(snapshots, run))
 
 
 @reports_errors
@@ -208,6 +236,7 @@ def predict(
     from detection.export import load_any
 
     detector = load_any(model)
+    say(f"Model {model}: {_provenance(model, detector.classes)}.")
     with progress("predicting") as on_progress:
         result = predict_files(
             detector,
@@ -230,6 +259,15 @@ def predict(
         )
     if result.problems:
         raise InputError(result.problems)
+
+
+def _provenance(model: Path, classes: Sequence[str]) -> str:
+    """What decides, in words; of an exported model only the classes are known."""
+    from detection.snapshots import provenance
+
+    if model.suffix.lower() == ".keras":
+        return provenance(model)
+    return f"{counted(len(classes), 'class')} ({', '.join(classes)})"
 
 
 @reports_errors

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
@@ -17,6 +19,7 @@ from detection.table import CSV_NAME as LABELS_NAME
 from inspection.detection_files import EDGES, overlay, write_prediction
 from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
+from inspection.records import Count, Finite, read_json
 from inspection.runs import write_json_atomic, write_text_atomic
 from inspection.sheets import sheet_text
 from inspection.voc import PREDICTION, is_sealed, read_voc
@@ -31,13 +34,54 @@ MADE_BY = "python -m detection predict"
 NOT_DECIDED = "not decided"
 """In the CSV's column of classes: the model gave no finite numbers, and the part is a reject."""
 
-RECORD_KEYS = ("image", "width", "height", "decision", "score", "boxes", "stem", "file", "state")
-"""What a line of the journal holds; `stem` is the picture's place under xml/ and overlays/.
-
-`score` is None where the model gave no finite numbers: then `decision` is NG.
-"""
-
 Record = dict[str, Any]
+
+
+def _below(value: str) -> str:
+    path = Path(value)
+    if not path.parts or path.anchor or ".." in path.parts or "\0" in value:
+        raise ValueError("must lie below the folder")
+    return value
+
+
+class _Box(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    xmin: Finite
+    ymin: Finite
+    xmax: Finite
+    ymax: Finite
+    label: str
+    score: Finite
+
+
+class JournalLine(BaseModel):
+    """A line of the journal, in the order of its fields.
+
+    Args:
+        stem: The image's place under xml/ and overlays/.
+        score: None where the model gave no finite numbers: then `decision` is NG.
+        file: Its absolute path.
+        state: The file's size in bytes and time in ns.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    image: str
+    width: Count
+    height: Count
+    decision: Literal["OK", "review", "NG"]
+    score: Finite | None
+    boxes: list[_Box]
+    stem: Annotated[str, AfterValidator(_below)]
+    file: str
+    state: list[int]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    made_by: str | None = None
 
 
 class OutputFolder:
@@ -124,12 +168,10 @@ class OutputFolder:
     def _settings_before(self) -> dict[str, Any] | None:
         """The settings of the call that made this folder; None where there was none."""
         try:
-            settings = json.loads((self._folder / SETTINGS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            settings = None
-        except ValueError:
+            settings = read_json(self._folder / SETTINGS, _Settings, "").model_dump()
+        except (FileNotFoundError, InputError):
             settings = {}
-        if isinstance(settings, dict) and settings.get("made_by") == MADE_BY:
+        if settings.get("made_by") == MADE_BY:
             return settings
         names = (SETTINGS, JOURNAL, CSV_NAME, PROBLEMS, XML, OVERLAYS)
         if foreign := [name for name in names if (self._folder / name).exists()]:
@@ -229,18 +271,20 @@ def _line(record: Record) -> str:
 
 
 def _read_journal(path: Path) -> dict[str, Record]:
-    """Records by source file; a torn line is left out, so that its picture is done again."""
+    """Records by source file.
+
+    A line that is torn, or that no prediction can have written, is left out, so that its image is
+    done again; what it names is not touched.
+    """
     if not path.exists():
         return {}
     records: dict[str, Record] = {}
     for line in path.read_bytes().splitlines():
         try:
-            record = json.loads(line)
-            complete = all(key in record for key in RECORD_KEYS)
-        except (ValueError, TypeError):
+            record = JournalLine.model_validate_json(line)
+        except ValidationError:
             continue
-        if complete and isinstance(record, dict):
-            records[record["file"]] = record
+        records[record.file] = record.model_dump()
     return records
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from inspection.archives import CONFIG, open_archive, read_json, read_safely
+from inspection.console import counted
 from inspection.errors import InputError
 from inspection.operating_point import OperatingPoint
-from inspection.snapshots import RunFolder
+from inspection.settings import RunName
+from inspection.snapshots import BEST, Rival, RunFolder, Standing
+
+PROMOTE = "python train_retinanet.py --promote"
+_FIGURE = ".3f"
 
 _INSTEAD = "give a .keras file that train_retinanet.py wrote."
 _Length = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
@@ -55,8 +60,8 @@ class SnapshotSettings(BaseModel):
 
 
 def run_folder(path: Path, keep: int | None = None) -> RunFolder:
-    """The folder of a detector's run; `snapshots/best.keras` follows the latest run's best."""
-    return RunFolder(path, keep, run_of=snapshot_run)
+    """The folder of a detector's run; beside it `best.keras` is the best one of all runs."""
+    return RunFolder(path, keep, standing=snapshot_standing)
 
 
 def snapshot_settings(path: str | Path) -> dict[str, Any]:
@@ -80,3 +85,83 @@ def snapshot_run(path: Path) -> str | None:
         return snapshot_settings(path)["preprocessing"].get("run")
     except InputError:
         return None
+
+
+def snapshot_standing(path: Path) -> Standing | None:
+    """Which run a snapshot is of and how good it is, None where the file does not say."""
+    try:
+        stored = snapshot_settings(path)["preprocessing"]
+        run, score = stored.get("run"), float(stored.get("val_map", 0.0))
+    except (InputError, TypeError, ValueError):
+        return None
+    if not isinstance(run, str):
+        return None
+    return Standing(run, stored.get("run_id"), stored.get("val_hash"), score)
+
+
+def top_line(path: Path, run: str, rival: Rival) -> str:
+    """The sentence for a `snapshots/best.keras` that is, or was, another run's.
+
+    Args:
+        path: The run's folder.
+        run: Its name.
+        rival: What stands, or stood, there.
+    """
+    top, other = path.parent / BEST, rival.standing
+    if rival.replaced:
+        if other is None:
+            return f"{top} could not be read as a snapshot; now it is of this run."
+        better = f", which reached {other.score:{_FIGURE}}" if rival.same_images else ""
+        return f"{top} was of run {other.run}{better}; now it is of this run."
+    reached = f"mAP {other.score:{_FIGURE}}"
+    why = (
+        f"this run has not beaten its {reached} on the same validation images"
+        if rival.same_images
+        else f"its {reached} is of other validation images, so the two cannot be compared"
+    )
+    return f"{top} stays that of run {other.run}: {why}. To put this run's there: {PROMOTE} {run}"
+
+
+def promote_run(snapshots: Path, run: str) -> str:
+    """Makes a run's best the best of all runs, whatever stands there.
+
+    Args:
+        snapshots: Folder of the runs.
+        run: The run's name.
+
+    Returns:
+        What was done, in one sentence.
+
+    Raises:
+        InputError: There is no such run, or it has no best snapshot.
+    """
+    try:
+        TypeAdapter(RunName).validate_python(run)
+    except ValidationError:
+        raise InputError(
+            f"--promote {run}: give the name of a run's folder below {snapshots}."
+        ) from None
+    best = snapshots / run / BEST
+    if not best.is_file():
+        raise InputError(f"--promote {run}: there is no {best}; check --snapshots and the name.")
+    snapshot_settings(best)
+    rival = run_folder(snapshots / run).promote_anyway()
+    was = ""
+    if rival is not None and rival.standing is not None:
+        was = f", before of run {rival.standing.run}"
+    return f"{snapshots / BEST}: now of {provenance(best)}{was}."
+
+
+def provenance(path: Path) -> str:
+    """Run, data and classes of a snapshot, in words."""
+    config = snapshot_settings(path)
+    stored = config["preprocessing"]
+    text = f"run {stored.get('run') or 'unknown'}"
+    if stored.get("epoch"):
+        text += f", epoch {stored['epoch']}"
+    if stored.get("val_map") is not None:
+        text += f", val mAP {float(stored['val_map']):{_FIGURE}}"
+    if stored.get("annotations"):
+        text += f", trained on {stored['annotations']} and {stored.get('images')}"
+    classes = [str(name) for name in config.get("classes", ())]
+    return f"{text}, {counted(len(classes), 'class')} ({', '.join(classes)})"

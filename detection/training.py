@@ -9,14 +9,17 @@ import keras
 
 from detection.average_precision import measure_average_precision
 from detection.batches import Batch
-from detection.calibration import choose_operating_point
+from detection.calibration import choose_operating_point, labels_hash
 from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.settings import TrainSettings
+from detection.snapshots import top_line
 from detection.training_log import TrainingLog
-from detection.training_setup import Run, prepare, replaced_line
+from detection.training_setup import Run, prepare, usual_name
 from inspection.errors import InputError
 from inspection.interrupt import InterruptGuard
+from inspection.locks import held_run
+from inspection.snapshots import STATE, Rival
 from inspection.training_loop import TrainingLoop, TrainingStopped, Validated
 
 __all__ = ["TrainingStopped", "train"]
@@ -37,17 +40,27 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
     Raises:
         InputError: Labels, images, settings or weights cannot be used.
         TrainingStopped: The loss became NaN, or the disk is full.
-        KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
+        KeyboardInterrupt: At a first Ctrl-C or SIGTERM after everything was saved, at a second
+            Ctrl-C at once.
     """
     log = log or TrainingLog()
     if settings.precision != "float32":
         keras.config.set_dtype_policy(f"mixed_{settings.precision}")
+    held = held_run(
+        settings.snapshots,
+        settings.run,
+        usual_name(settings.backbone),
+        resume,
+        lambda folder: (folder / STATE).exists(),
+        "add --resume to go on with it, or give another --run.",
+    )
     try:
-        run = prepare(settings, resume, log)
-        try:
-            _fit(run)
-        finally:
-            log.close()
+        with held as folder:
+            run = prepare(settings.model_copy(update={"run": folder.name}), resume, log)
+            try:
+                _fit(run)
+            finally:
+                log.close()
     finally:
         keras.config.set_dtype_policy("float32")
     return run.folder.path / "best.keras"
@@ -55,6 +68,14 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
 
 def _fit(run: Run) -> None:
     settings = run.settings
+    said: set[str] = set()
+
+    def tell_rival(rival: Rival) -> None:
+        line = top_line(run.folder.path, settings.run, rival)
+        if line not in said:
+            said.add(line)
+            run.log.say(line)
+
     loop = TrainingLoop(
         run.model,
         run.folder,
@@ -67,7 +88,7 @@ def _fit(run: Run) -> None:
         learn=lambda batch: _learn(run, batch),
         validate=lambda guard: _validate(run, guard),
         tell=lambda epoch, score: _tell(run, epoch, score),
-        promoted=lambda other: run.log.say(replaced_line(run.folder, other)),
+        promoted=tell_rival,
         validate_every=settings.val_every,
     )
     loop.run(run.batches)
@@ -87,7 +108,12 @@ def _learn(run: Run, batch: Batch) -> dict[str, float]:
 
 
 def _tell(run: Run, epoch: int, mean_ap: float | None) -> None:
-    run.model.settings["preprocessing"] |= {"epoch": epoch, "val_map": mean_ap}
+    judged_on = labels_hash(run.validation)
+    run.model.settings["preprocessing"] |= {
+        "epoch": epoch,
+        "val_map": mean_ap,
+        "val_hash": judged_on,
+    }
     if mean_ap is None:  # the threshold of an epoch before does not fit these weights
         run.model.settings["operating_point"] = None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -29,18 +28,20 @@ from detection.prediction import Detector
 from detection.settings import TrainSettings, load_settings
 from detection.show import write_samples
 from detection.shown_boxes import find_shown_boxes
-from detection.snapshots import run_folder, snapshot_settings
+from detection.snapshots import run_folder, snapshot_settings, top_line
 from detection.training_log import TrainingLog
 from detection.weights import apply_weights, resolve_weights
 from inspection.boxes import ImageLabels
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.gradients import wants_jit
-from inspection.optimizer import adamw
+from inspection.optimizer import adamw, rate_schedule
+from inspection.records import RECORD, RunRecord, read_record
 from inspection.report import versions
-from inspection.runs import file_hash, write_json_atomic
+from inspection.runs import copy_atomic, write_json_atomic
+from inspection.schedule import describe_change
 from inspection.settings import save_settings
-from inspection.snapshots import RunFolder, RunState
+from inspection.snapshots import STATE, Plan, RunFolder, RunState
 from inspection.stored_split import RUN_SPLIT
 
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
@@ -73,7 +74,8 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     """Opens data and model for a training, writes its record and says what is ahead.
 
     Args:
-        settings: Complete settings; for a resume those of the run, see `resume_settings`.
+        settings: Complete settings with the run's name; for a resume those of the run, see
+            `resume_settings`. The caller holds its folder.
         resume: Go on from the run's last save.
         log: Where it is said.
 
@@ -94,18 +96,12 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         before=settings.snapshots / str(settings.run) / RUN_SPLIT if resume else None,
         say=log.say,
     )
-    settings = settings.model_copy(
-        update={"run": settings.run or _new_run_name(settings.backbone, settings.snapshots)}
-    )
     folder = run_folder(settings.snapshots / settings.run, settings.keep)
+    record = RunRecord()
     if resume:
-        state, model = _continued(folder, dataset, log)
+        record = read_record(folder.path)
+        state, model = _continued(folder, dataset, record, log)
     else:
-        if (folder.path / "state.json").exists():
-            raise InputError(
-                f"{folder.path}: this run exists already; add --resume to go on with it, or give "
-                "another --run."
-            )
         state = RunState()
         _check_windows(settings, dataset.part("train"))
         settings, model = _new_model(settings, dataset, log)
@@ -129,13 +125,17 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     # Stored, so that an epoch keeps its length when images join before a resume.
     settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
     steps = settings.steps
-    _compile(model, settings, steps)
+    if state.plan_rate(steps, settings.epochs, record):
+        schedule = rate_schedule(settings.lr, 0, settings.warmup, state.plan)
+        log.say(describe_change(schedule, state.plan, steps))
+    _compile(model, settings, steps, state.plan)
     if resume:
         folder.restore_optimizer(model, state)
-        _promote_again(folder, state, log)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    rival = folder.make_good(state)
+    if rival is not None:
+        log.say(top_line(folder.path, settings.run, rival))
     log.open(folder.path, resume_after=state.epoch if resume else None)
-    validation = _choose_validation(settings, dataset, folder if resume else None)
+    validation = _choose_validation(settings, dataset, record)
     run = Run(settings, dataset, validation, batches, model, folder, state, log, steps)
     _write_record(run)
     _write_samples(run)
@@ -143,27 +143,9 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     return run
 
 
-def _promote_again(folder: RunFolder, state: RunState, log: TrainingLog) -> None:
-    """Makes both `best.keras` this run's: the disk may have been full, or another run there."""
-    best = folder.path / f"epoch_{state.best_epoch:03d}.keras"
-    best = best if best.is_file() else folder.path / "best.keras"
-    copies = (folder.path / "best.keras", folder.path.parent / "best.keras")
-    if best.is_file() and not all(_equal(best, copy) for copy in copies):
-        replaced = folder.promote(best)
-        if replaced:
-            log.say(replaced_line(folder, replaced))
-
-
-def replaced_line(folder: RunFolder, run: str) -> str:
-    """The sentence for a `snapshots/best.keras` that was another run's."""
-    return f"{folder.path.parent / 'best.keras'} was of run {run}; now of this."
-
-
-def _equal(first: Path, second: Path) -> bool:
-    return second.is_file() and (first == second or file_hash(first) == file_hash(second))
-
-
-def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[RunState, RetinaNet]:
+def _continued(
+    folder: RunFolder, dataset: Dataset, record: RunRecord, log: TrainingLog
+) -> tuple[RunState, RetinaNet]:
     """State and model of the run to go on with, after a look at what has changed since."""
     state = folder.load_state()
     model = Detector.load(folder.path / state.snapshot).model
@@ -173,36 +155,26 @@ def _continued(folder: RunFolder, dataset: Dataset, log: TrainingLog) -> tuple[R
             f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
             "labels have now; start a new run."
         )
-    record = _read_record(folder)
-    now = {"data_hash": dataset.hash, "split_hash": dataset.split.hash}
-    if any(record.get(name) != value for name, value in now.items()):
+    if (record.data_hash, record.split_hash) != (dataset.hash, dataset.split.hash):
         log.say("Note: labels or split have changed since this run began; it goes on with them.")
     return state, model
 
 
-def _read_record(folder: RunFolder) -> dict[str, Any]:
-    try:
-        return json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def _choose_validation(
-    settings: TrainSettings, dataset: Dataset, resumed: RunFolder | None
+    settings: TrainSettings, dataset: Dataset, record: RunRecord
 ) -> list[ImageLabels]:
     """The images of val to measure epochs on; a resumed run keeps those it began with."""
     labels = dataset.part("val")
     if settings.val_images is None:
         return labels
-    known = set(_read_record(resumed).get("validated_on") or ()) if resumed else set()
+    known = set(record.validated_on or ())
     kept = [item for item in labels if item.image in known]
     return kept or choose_stratified(labels, settings.val_images, settings.seed)
 
 
-def _new_run_name(backbone: str, snapshots: Path) -> str:
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{backbone}"
-    taken = sum(1 for _ in snapshots.glob(f"{name}*"))
-    return f"{name}_{taken}" if taken else name
+def usual_name(backbone: str) -> str:
+    """What a run is called that was given no name."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{backbone}"
 
 
 def _new_model(
@@ -223,6 +195,7 @@ def _new_model(
             "fit": settings.fit,
             "bits": settings.bits,
             "run": settings.run,
+            "run_id": uuid.uuid4().hex,
             "annotations": str(settings.annotations.resolve()),
             "images": str(settings.images.resolve()),
             "unlabelled": settings.unlabelled,
@@ -303,13 +276,14 @@ def _choose_anchors(
     return chosen
 
 
-def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
+def _compile(model: RetinaNet, settings: TrainSettings, steps: int, plan: Plan = ()) -> None:
     optimizer = adamw(
         settings.lr,
         steps * settings.epochs,
         settings.weight_decay,
         settings.clip_norm,
         settings.warmup,
+        plan,
     )
     if settings.precision == "float16":  # small gradients would become 0
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -319,8 +293,9 @@ def _compile(model: RetinaNet, settings: TrainSettings, steps: int) -> None:
 def _write_record(run: Run) -> None:
     save_settings(run.settings, run.folder.path / "settings.yaml")
     write_json_atomic(
-        run.folder.path / "record.json",
+        run.folder.path / RECORD,
         {
+            "id": run.model.settings["preprocessing"].get("run_id"),
             "settings": run.settings.model_dump(mode="json"),
             "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "albumentations"),
             "backend": keras.backend.backend(),
@@ -331,7 +306,7 @@ def _write_record(run: Run) -> None:
             "seed": run.settings.seed,
         },
     )
-    (run.folder.path / "split.csv").write_bytes(run.dataset.split_path.read_bytes())
+    copy_atomic(run.dataset.split_path, run.folder.path / "split.csv")
 
 
 def _write_samples(run: Run) -> None:
@@ -422,11 +397,11 @@ def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSett
     Raises:
         InputError: There is no run to resume.
     """
-    runs = [path.parent for path in settings.snapshots.glob("*/state.json")]
+    runs = [path.parent for path in settings.snapshots.glob(f"*/{STATE}")]
     if settings.run is None:
         if not runs:
             raise InputError(f"{settings.snapshots}: holds no run with a finished epoch to resume.")
-        folder = max(runs, key=lambda path: (path / "state.json").stat().st_mtime)
+        folder = max(runs, key=lambda path: (path / STATE).stat().st_mtime)
     else:
         folder = settings.snapshots / settings.run
     path = folder / "settings.yaml"

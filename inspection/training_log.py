@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import csv
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inspection.console import plain_console
-from inspection.errors import printable
+from inspection.errors import InputError, first_line, printable
+from inspection.records import Finite, first_problem
 from inspection.runs import atomic_path, peak_memory_mb
+
+LOG, CURVES = "log.csv", "curves.png"
 
 _LINE_SECONDS = 30.0
 
@@ -60,16 +63,42 @@ class TrainingLog:
         )
 
     def open(self, folder: Path, resume_after: int | None = None) -> None:
-        """Starts the files of a run; on a resume, rows after the resumed epoch are dropped."""
-        self._folder = folder
-        path = folder / "log.csv"
-        if resume_after is not None and path.is_file():
-            rows = pd.read_csv(path, dtype=str)
-            kept = rows[rows["epoch"].astype(int) <= resume_after]
-            self._rows = kept.to_dict("records")
+        """Starts the files of a run; on a resume, rows after the resumed epoch are dropped.
 
-    def start(self, steps: int, epochs: int, batch_size: int, epoch: int, step: int) -> None:
-        """Begins to show progress at a step of the run."""
+        Raises:
+            InputError: The log of the epochs before is damaged.
+        """
+        self._folder = folder
+        if resume_after is not None and (folder / LOG).is_file():
+            numeric = tuple(self.loss_parts)  # an epoch that was not validated has no score
+            self._rows = [
+                row
+                for row in _read_rows(folder / LOG, numeric)
+                if int(row["epoch"]) <= resume_after
+            ]
+
+    def start(
+        self,
+        steps: int,
+        epochs: int,
+        batch_size: int,
+        epoch: int,
+        step: int,
+        row: Mapping[str, str] | None = None,
+    ) -> None:
+        """Begins to show progress at a step of the run.
+
+        Args:
+            steps: Of one epoch.
+            epochs: In all.
+            batch_size: Images of one step.
+            epoch: Finished epochs.
+            step: Finished steps.
+            row: Of the last finished epoch; written where a kill came before the log.
+        """
+        if row and [old["epoch"] for old in self._rows[-1:]] != [row["epoch"]]:
+            self._rows.append(dict(row))
+            self._write(self._rows[-1])
         self._steps, self._epochs, self._batch_size = steps, epochs, batch_size
         self._epoch, self._step, self._first = epoch, step, step
         self._began = self._shown = time.perf_counter()
@@ -132,38 +161,49 @@ class TrainingLog:
 
         return on_progress
 
-    def epoch(
-        self,
-        epoch: int,
-        values: dict[str, float],
-        details: dict[str, float],
-        seconds: float,
-        is_best: bool,
-    ) -> None:
-        """Takes in a finished epoch and rewrites the files; one not validated has no score."""
-        self._validated += seconds
+    def row(
+        self, epoch: int, values: Mapping[str, float], details: Mapping[str, float]
+    ) -> dict[str, str]:
+        """The log's row of a finished epoch, which `epoch` takes in once the epoch is saved."""
         done = self._step - self._first
         worked = self._worked or math.inf  # resumed with only its validation left
-        values = values | {
+        values = dict(values) | {
             "images_per_second": done * self._batch_size / worked,
             "waiting_for_data": self._waited / worked,
             "minutes": self._minutes_before + (time.perf_counter() - self._began) / 60,
         }
         row = {"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in values.items()}
-        row |= {name: f"{value:.4f}" for name, value in details.items()}
-        self._rows.append(row)
+        return row | {name: f"{value:.4f}" for name, value in details.items()}
+
+    def epoch(self, row: Mapping[str, str], seconds: float, is_best: bool) -> None:
+        """Takes in a finished epoch and rewrites the files; one not validated has no score.
+
+        Args:
+            row: What `row` made of it.
+            seconds: That validating and saving took.
+            is_best: Whether it is the best so far.
+        """
+        self._validated += seconds
+        self._rows.append(dict(row))
         name, text = self.score
-        result = f"val {text} {values[name]:.4f}" if name in values else "not validated"
+        result = f"val {text} {float(row[name]):.4f}" if row.get(name) else "not validated"
         self.say(
-            f"epoch {epoch}/{self._epochs}: loss {values['loss']:.4f}, {result}"
-            f"{' (best so far)' if is_best else ''}, {values['minutes']:.1f} min"
+            f"epoch {row['epoch']}/{self._epochs}: loss {float(row['loss']):.4f}, {result}"
+            f"{' (best so far)' if is_best else ''}, {float(row['minutes']):.1f} min"
         )
+        self._write(self._rows[-1])
+
+    def _write(self, row: Mapping[str, str]) -> None:
+        """All files of the last row; the CSV last, by which a resume sees that all was written."""
+        values = {name: float(value) for name, value in row.items() if value}
+        del values["epoch"]
         if self._folder is not None:
-            self._write_csv(self._folder / "log.csv")
-            self._write_board(epoch, values)
-            self._write_curves(self._folder / "curves.png")
+            self._write_board(int(row["epoch"]), values)
+            self._write_curves(self._folder / CURVES)
         for observe in self.observers:
-            observe(epoch, values | details)
+            observe(int(row["epoch"]), values)
+        if self._folder is not None:
+            self._write_csv(self._folder / LOG)
 
     def _write_csv(self, path: Path) -> None:
         with atomic_path(path) as temporary:
@@ -191,7 +231,7 @@ class TrainingLog:
             )
         left.set(xlabel="epoch", title="training loss")
         left.legend()
-        scores = [float(row.get(self.score[0], "nan")) for row in self._rows]
+        scores = [float(row.get(self.score[0]) or "nan") for row in self._rows]
         known = [index for index, score in enumerate(scores) if not math.isnan(score)]
         right.plot([epochs[i] for i in known], [scores[i] for i in known], marker="o")
         for axes in (left, right):
@@ -199,15 +239,6 @@ class TrainingLog:
         right.set(xlabel="epoch", title=f"{self.score[1]} on the validation part", ylim=(0, 1))
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110)
-
-    @contextlib.contextmanager
-    def uninterrupted(self) -> Iterator[None]:
-        """Holds off further Ctrl-C while the run is saved."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def close(self) -> None:
         """Stops the bar and closes the files."""
@@ -217,6 +248,45 @@ class TrainingLog:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+
+class _Row(BaseModel):
+    """What every row of the log holds, beside figures of the room."""
+
+    model_config = ConfigDict(extra="allow")
+
+    epoch: int = Field(ge=1)
+    minutes: Finite
+
+
+def _read_rows(path: Path, numeric: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a log, as text.
+
+    Raises:
+        InputError: One is not a row of a training's log; names the line.
+    """
+    rows: list[dict[str, str]] = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                _Row.model_validate(row)
+                if rows and int(row["epoch"]) <= int(rows[-1]["epoch"]):
+                    raise ValueError("the epochs do not ascend")
+                for name, value in row.items():
+                    if not isinstance(value, str) or (name in numeric and not value):
+                        raise ValueError("a value is missing or too many")
+                    float(value or 0)
+                if missing := [name for name in numeric if name not in row]:
+                    raise ValueError(f"there is no column {', '.join(missing)}")
+                rows.append(row)
+    except (csv.Error, ValueError, RecursionError) as error:
+        what = first_problem(error) if isinstance(error, ValidationError) else first_line(error)
+        raise InputError(
+            f"{path}, line {len(rows) + 2}: is damaged ({what[:200]}); correct it, or remove the "
+            "file to go on without the rows before."
+        ) from error
+    return rows
 
 
 def _clock(seconds: float) -> str:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from inspection.errors import InputError
-from inspection.interrupt import Interrupted, InterruptGuard
+from inspection.interrupt import Interrupted, InterruptGuard, uninterrupted
 from inspection.prefetch import Batches, ahead
-from inspection.snapshots import RunFolder, RunState
+from inspection.snapshots import Rival, RunFolder, RunState
 from inspection.training_log import TrainingLog
 
 
@@ -34,7 +34,8 @@ class Validated:
     """What the validation part says after an epoch.
 
     Args:
-        score: From 0 to 1; of all epochs the one with the highest is the best.
+        score: From 0 to 1; of all epochs the one with the highest is the best, among equals the one
+            of the lowest loss.
         details: Further figures for the log.
         rank: What the best epoch is chosen by, where the score alone does not decide.
     """
@@ -60,7 +61,7 @@ class TrainingLoop:
         learn: Takes one step on a batch; returns the parts of its loss.
         validate: Called after an epoch; checks the guard now and then.
         tell: Puts an epoch's number and score, None without one, into what is saved with the model.
-        promoted: Told the name of another run whose best model was replaced.
+        promoted: Told of another run whose model stands, or stood, as the best of all runs.
         validate_every: Epochs from one validation to the next; the last epoch has one, too. The
             best epoch is one of those.
     """
@@ -76,7 +77,7 @@ class TrainingLoop:
     learn: Callable[[Any], dict[str, float]]
     validate: Callable[[InterruptGuard], Validated]
     tell: Callable[[int, float | None], None]
-    promoted: Callable[[str], None] = lambda run: None
+    promoted: Callable[[Rival], None] = lambda rival: None
     validate_every: int = 1
 
     def run(self, batches: Batches[NamedBatch]) -> None:
@@ -85,32 +86,37 @@ class TrainingLoop:
         Raises:
             InputError: A picture cannot be read; what was learnt so far is saved.
             TrainingStopped: The loss became NaN, or the disk is full.
-            KeyboardInterrupt: At a first Ctrl-C after everything was saved, at a second at once.
+            KeyboardInterrupt: At a first Ctrl-C or SIGTERM after everything was saved, at a second
+                Ctrl-C at once.
         """
         state = self.state
         steps = ahead(batches, state.step, self.steps * self.epochs)
-        self.log.start(self.steps, self.epochs, self.batch_size, state.epoch, state.step)
-        try:
-            with InterruptGuard() as guard:
+        row = state.row if state.row.get("epoch") == str(state.epoch) else None
+        with self._reported():
+            self.log.start(self.steps, self.epochs, self.batch_size, state.epoch, state.step, row)
+        with InterruptGuard() as guard:
+            try:
                 while state.epoch < self.epochs:
                     if state.step < (state.epoch + 1) * self.steps:
                         self._step(steps)
                     else:
                         self._finish_epoch(guard)
                     guard.check()
-        except Interrupted:
-            self._save_interrupted()
-            raise
-        except TrainingStopped:
-            raise
-        except InputError:  # a picture that cannot be read: what was learnt so far is good
-            self._save_interrupted()
-            raise
-        except KeyboardInterrupt:
-            self.log.say(f"Stopped at once. Go on from the last save with: {self.resume_command}")
-            raise
-        finally:
-            steps.close()
+            except Interrupted:
+                self._save_interrupted()
+                raise
+            except TrainingStopped:
+                raise
+            except InputError:  # an image that cannot be read: what was learnt so far is good
+                self._save_interrupted()
+                raise
+            except KeyboardInterrupt:
+                self.log.say(
+                    f"Stopped at once. Go on from the last save with: {self.resume_command}"
+                )
+                raise
+            finally:
+                steps.close()
 
     def _save_interrupted(self) -> None:
         state = self.state
@@ -118,7 +124,7 @@ class TrainingLoop:
             self.log.say("Interrupted before the first step; there is nothing to save.")
             return
         if state.step > state.epoch * self.steps:  # else the epoch's end has just been saved
-            with self.log.uninterrupted():
+            with uninterrupted():
                 self._save(interrupted=True)
         self.log.say(f"Interrupted and saved. Go on with: {self.resume_command}")
 
@@ -166,19 +172,18 @@ class TrainingLoop:
         is_best, score, details = False, {}, {}
         if found is not None:
             rank = found.score if found.rank is None else found.rank
-            is_best = rank > state.best_score
-            if is_best:
-                state.best_epoch, state.best_score = epoch, rank
-            score, details = {log.score[0]: found.score}, dict(found.details)
+            is_best = state.take_best(rank, losses.get("loss", 0.0))
+            score, details = {log.score[0]: found.score}, found.details
         self.tell(epoch, None if found is None else found.score)
-        path = self._save()
         values = losses | score | {"learning_rate": self._learning_rate()}
+        # In the state, so that a kill before the log is written costs no row.
+        state.row = log.row(epoch, values, details)
+        path = self._save()
         with self._reported():
-            seconds = time.perf_counter() - began
-            log.epoch(epoch, values, details, seconds, is_best)
-            replaced = self.folder.promote(path) if is_best else None
-        if replaced:
-            self.promoted(replaced)
+            rival = self.folder.promote(path) if is_best else None
+            log.epoch(state.row, time.perf_counter() - began, is_best)
+        if rival is not None:
+            self.promoted(rival)
 
     def _save(self, interrupted: bool = False) -> Path:
         with self._reported():

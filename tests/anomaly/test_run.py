@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +19,13 @@ from anomaly.methods.cs_flow import CSFlow
 from anomaly.methods.padim import PaDiM
 from anomaly.methods.patchcore import PatchCore
 from anomaly.preparation import Preparation
-from anomaly.training import stages_for
+from anomaly.settings import AnomalySettings
+from anomaly.training import stages_for, train
 from inspection import backbones
 from inspection.errors import InputError
 from inspection.images import read_image
+from inspection.locks import RUN_LOCK, locked
+from inspection.settings import read_settings
 from tests.anomaly.conftest import SMALL, make_product, typed
 
 
@@ -123,6 +128,51 @@ def test_the_stages_of_a_backbone_are_those_of_a_methods_source():
     assert stages_for(CFlow, backbone, usual) == (*usual[1:], levels["P5"]), "stages 2 to 4"
     assert stages_for(PaDiM, backbone, usual) == usual
     assert stages_for(PatchCore, backbone, usual, 3) == usual, "what the user asks for"
+
+
+class Killed(BaseException):
+    """What a process sees of kill -9 is nothing; here it ends the code."""
+
+
+def test_a_run_killed_while_it_is_written_is_finished_by_the_same_command(
+    runs, shared_product, tmp_path, monkeypatch
+):
+    """The model comes last: before it there is no run that would stand in the way."""
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    settings = read_settings(AnomalySettings, copy / "patchcore/settings.yaml", {})
+    settings = settings.model_copy(update={"runs": copy, "run": "new"})
+    replace, written = os.replace, []
+
+    def dying(source, target):
+        if Path(target).parent.name == "new":
+            written.append(Path(target).name)
+            if written[-1] == "model.anomaly":
+                raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", dying)
+        patch.setattr(os, "unlink", lambda *arguments, **options: None)
+        train(settings, say=lambda line: None)
+    names = {"settings.yaml", "calibration.csv", "split.csv", "record.json"}
+    assert set(written) == {*names, "model.anomaly"}
+    assert written[-1] == "model.anomaly"
+    assert [path.suffix for path in (copy / "new").glob(".model.*")] == [".anomaly"]
+    (copy / "new" / "test.json").write_text("{}")  # of a model that stood there before
+    train(settings, say=lambda line: None)
+    assert {path.name for path in (copy / "new").iterdir()} == {*names, "model.anomaly"}
+    with pytest.raises(InputError, match="exists already; give another --run"):
+        train(settings, say=lambda line: None)
+
+
+def test_a_run_that_is_being_trained_is_refused(runs, tmp_path):
+    settings = read_settings(AnomalySettings, runs / "patchcore/settings.yaml", {})
+    settings = settings.model_copy(update={"runs": tmp_path, "run": "밤"})
+    with (
+        locked(tmp_path / "밤" / RUN_LOCK, "wait"),
+        pytest.raises(InputError, match=rf"밤: is in use by process {os.getpid()} on"),
+    ):
+        train(settings, say=lambda line: None)
 
 
 def test_no_defects_at_all(tmp_path):

@@ -20,7 +20,9 @@ from classification.model import ModelCard
 from classification.settings import ClassificationSettings
 from classification.training import seed_dropout, train
 from classification.training_setup import resume_settings
+from classification.wandb_log import WandbLog
 from inspection.errors import InputError
+from inspection.records import read_record
 from tests.classification.conftest import draw, quiet, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,8 +106,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(shared_set, tmp_path):
     for first, second in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4)
     log = pd.read_csv(tmp_path / "parts" / "run" / "log.csv")
-    # Killed between the snapshot and the log, epoch 1 has no row.
-    assert log["epoch"].tolist() == [2]
+    assert log["epoch"].tolist() == [1, 2]
+    # Killed between the snapshot and its copy, the best one is there all the same.
+    best = json.loads((tmp_path / "parts/run/state.json").read_text(encoding="utf-8"))["best_epoch"]
+    names = (f"epoch_{best:03d}.keras", "best.keras")
+    first, second = ((tmp_path / "parts/run" / name).read_bytes() for name in names)
+    assert first == second
 
 
 def test_what_cannot_be_trained_is_said_before_the_work(shared_set, tmp_path):
@@ -137,6 +143,61 @@ def test_a_run_is_not_written_over_and_keeps_its_settings(run, shared_set):
     with pytest.raises(InputError, match="no such run"):
         resume_settings(ClassificationSettings(runs=runs, name="huh"), {})
     assert resume_settings(ClassificationSettings(runs=runs), {}).name == "run"
+
+
+def test_a_resume_takes_wandb_as_typed(run):
+    """False used to be taken for silence."""
+    stored = run / "settings.yaml"
+    text = stored.read_text(encoding="utf-8")
+    stored.write_text(text.replace("wandb: false", "wandb: true"), encoding="utf-8")
+    for typed, wandb in ((None, True), (True, True), (False, False)):
+        options = {} if typed is None else {"wandb": typed}
+        settings = ClassificationSettings(runs=run.parent, name="run", **options)
+        assert resume_settings(settings, options).wandb is wandb
+
+
+def test_a_run_goes_on_to_more_epochs_without_a_jump_of_its_rate(run):
+    state = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    said: list[str] = []
+    typed = ClassificationSettings(runs=run.parent, name="run", epochs=9)
+    train(resume_settings(typed, {"epochs": 9}), resume=True, say=said.append)
+    assert any("8 epochs were planned, now 9. It stays at 2.0e-05" in line for line in said)
+    log = pd.read_csv(run / "log.csv")
+    assert log["epoch"].tolist() == list(range(1, 10))
+    again = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    assert again["plan"] == [*state["plan"], [state["step"], state["step"] * 9 // 8]]
+
+
+def test_a_run_whose_record_is_damaged_is_one_sentence(run):
+    for text in ("", "[]", '{"settings": 1}', '{"id": "../x"}', "\x00"):
+        (run / "record.json").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"record\.json: is damaged .*; remove it") as caught:
+            read_record(run)
+        assert len(caught.value.problems) == 1
+
+
+def test_a_run_of_weights_and_biases_is_told_by_its_id(monkeypatch, tmp_path):
+    """By its path another training in a folder of the same name would go on with it."""
+    begun = []
+
+    class Wandb:
+        Settings = staticmethod(lambda **options: None)
+
+        @staticmethod
+        def init(**options):
+            begun.append(options)
+            return Wandb()
+
+        def log(self, values, step):
+            begun.append({"step": step, **values})
+
+    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    settings = ClassificationSettings(name="run")
+    for run_id in ("0123456789ab", "ba9876543210"):
+        WandbLog(settings, tmp_path / "run", run_id, False, quiet).log(3, {"loss": 1.0})
+    assert [options["id"] for options in begun[::2]] == ["0123456789ab", "ba9876543210"]
+    assert begun[1] == {"step": 3, "epoch": 3, "loss": 1.0}
 
 
 def test_weights_of_another_run_are_taken_and_its_classes_are_not(run, shared_set, tmp_path):

@@ -182,6 +182,16 @@ def test_help_tells_the_settings_own_defaults():
             assert shown == f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def test_promote_trains_nothing_and_takes_no_other_flag(tmp_path):
+    status, text = typed("train", "--promote", "밤", "--epochs", 3, "--resume")
+    assert status == 2
+    assert "--epochs: --promote trains nothing" in text
+    assert "--resume: --promote trains nothing" in text
+    status, text = typed("train", "--promote", "밤", "--snapshots", tmp_path)
+    assert status == 2
+    assert "there is no" in text
+
+
 def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     """The whole work of a user, with the smallest network and one step."""
     (small_set.annotations / "test_10.xml").unlink()  # normal by being without boxes
@@ -233,6 +243,10 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     status, text = typed(*order)
     assert status == 2
     assert "broken.png" in text
+    # Which model decides is said: its run, what it was trained on, and its classes.
+    told = text.replace("\n", "")
+    for words in ("run 밤, epoch 1, val mAP 0.000", str(small_set.annotations), "2 classes (dot"):
+        assert words in told
     with (out / "detections.jsonl").open(encoding="utf-8") as file:
         assert len([json.loads(line) for line in file]) == 11
     broken.unlink()

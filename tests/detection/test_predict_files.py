@@ -273,6 +273,70 @@ def test_goes_on_where_it_was_killed(place, batch_size):
     assert place.files("overlays") == {f"{index}.jpg" for index in range(8)}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stem": "../../victim"},
+        {"stem": "a/../../../victim"},
+        {"stem": ""},
+        {"stem": None},
+        {"stem": ["a"]},
+        {"score": float("nan")},
+        {"boxes": [{"xmin": 1}]},
+        {"state": "old"},
+        {"decision": "maybe"},
+    ],
+)
+def test_a_journal_that_no_prediction_wrote_touches_nothing_outside(place, change, restart):
+    path = place.picture("a.png")
+    place.predict()
+    for name in ("victim.xml", "victim.jpg"):
+        (place.out.parent / name).write_bytes(b"precious")
+    record = json.loads((place.out / "detections.jsonl").read_text("utf-8")) | change
+    (place.out / "detections.jsonl").write_text(json.dumps(record) + "\n", "utf-8")
+    os.utime(path, (path.stat().st_mtime + 5,) * 2)  # else nothing of it would be removed
+    result = place.predict(resume=not restart)
+    assert (result.done, result.problems) == (1, ())
+    assert place.records["a.png"]["decision"] == "NG"
+    for name in ("victim.xml", "victim.jpg"):
+        assert (place.out.parent / name).read_bytes() == b"precious"
+
+
+def test_an_absolute_stem_is_not_followed(place, tmp_path):
+    path = place.picture("a.png")
+    place.predict()
+    (tmp_path / "victim.jpg").write_bytes(b"precious")
+    record = json.loads((place.out / "detections.jsonl").read_text("utf-8"))
+    record["stem"] = str(tmp_path / "victim")
+    lines = [json.dumps(record), "[" * 100_000, '{"image": 1}', "null", '"text"']
+    (place.out / "detections.jsonl").write_text("\n".join(lines), "utf-8")
+    os.utime(path, (path.stat().st_mtime + 5,) * 2)
+    assert place.predict().done == 1
+    assert (tmp_path / "victim.jpg").read_bytes() == b"precious"
+
+
+def test_two_predictions_into_one_folder_lose_nothing(place):
+    """The second is refused while the first runs, and goes on with what that did."""
+    place.picture("a.png")
+    place.picture("b.png")
+    refused = []
+
+    class Meanwhile(FakeDetector):
+        def predict_batch(self, pictures):
+            for resume in (True, False):
+                with pytest.raises(InputError) as caught:
+                    place.predict(resume=resume)
+                refused.append(str(caught.value))
+            return super().predict_batch(pictures)
+
+    assert place.predict(detector=Meanwhile()).done == 2
+    assert all(f"is in use by process {os.getpid()} on" in text for text in refused)
+    assert len(place.records) == 2
+    assert not (place.out / "prediction.lock").exists()
+    assert place.predict().skipped == 2
+
+
 def test_an_interrupted_run_leaves_a_table_of_what_is_done(place):
     for index in range(6):
         place.picture(f"{index}.png")

@@ -13,7 +13,13 @@ import keras
 import numpy as np
 import pytest
 
-from detection.snapshots import run_folder, snapshot_run, snapshot_settings
+from detection.snapshots import (
+    promote_run,
+    run_folder,
+    snapshot_run,
+    snapshot_settings,
+    top_line,
+)
 from inspection.errors import InputError
 from inspection.snapshots import RunFolder, RunState
 
@@ -303,10 +309,10 @@ def test_damaged_optimizer_is_refused(tmp_path, model):
 # --- the best one ------------------------------------------------------------------------------
 
 
-def fake_snapshot(path: Path, run: str | None, content: str = "") -> Path:
+def fake_snapshot(path: Path, run: str | None, content: str = "", **stored) -> Path:
     """A file that says which run it is of, without weights."""
-    preprocessing = {"size": 900} | ({} if run is None else {"run": run})
-    config = {"config": {"preprocessing": preprocessing, "content": content}}
+    preprocessing = {"size": 900, **stored} | ({} if run is None else {"run": run})
+    config = {"config": {"preprocessing": preprocessing, "content": content, "classes": ["긁힘"]}}
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", json.dumps(config))
@@ -323,14 +329,59 @@ def test_promote_copies_to_the_run_and_to_the_top(tmp_path):
     better = fake_snapshot(tmp_path / "run_a" / "epoch_004.keras", "run_a", "better")
     assert folder.promote(better) is None
     assert (tmp_path / "best.keras").read_bytes() == better.read_bytes()
+    assert names(tmp_path) == ["best.keras", "run_a"]
 
 
-def test_promote_names_the_run_that_it_replaces(tmp_path):
-    fake_snapshot(tmp_path / "best.keras", "어제")
+@pytest.mark.parametrize(
+    ("theirs", "ours", "replaced", "words"),
+    [
+        ({"val_map": 0.9, "val_hash": "x"}, {"val_map": 0.0, "val_hash": "x"}, False, "not beaten"),
+        ({"val_map": 0.9, "val_hash": "x"}, {"val_map": 0.9, "val_hash": "x"}, False, "not beaten"),
+        ({"val_map": 0.9, "val_hash": "x"}, {"val_map": 1.0, "val_hash": "x"}, True, "now it is"),
+        ({"val_map": 0.2, "val_hash": "x"}, {"val_map": 1.0, "val_hash": "y"}, False, "of other"),
+        ({"val_map": 0.2}, {"val_map": 1.0, "val_hash": "y"}, False, "of other"),
+        ({}, {}, False, "of other"),
+    ],
+)
+def test_another_runs_best_stays_until_it_is_beaten_on_the_same_images(
+    tmp_path, theirs, ours, replaced, words
+):
+    old = fake_snapshot(tmp_path / "best.keras", "어제", **theirs).read_bytes()
     folder = run_folder(tmp_path / "run_b")
-    snapshot = fake_snapshot(tmp_path / "run_b" / "epoch_001.keras", "run_b")
-    assert folder.promote(snapshot) == "어제"
-    assert folder.promote(snapshot) is None
+    snapshot = fake_snapshot(tmp_path / "run_b" / "epoch_001.keras", "run_b", **ours)
+    rival = folder.promote(snapshot)
+    assert (rival.standing.run, rival.replaced) == ("어제", replaced)
+    expected = snapshot.read_bytes() if replaced else old
+    assert (tmp_path / "best.keras").read_bytes() == expected
+    assert (tmp_path / "run_b" / "best.keras").read_bytes() == snapshot.read_bytes()
+    line = top_line(folder.path, "run_b", rival)
+    assert "어제" in line
+    assert words in line
+    assert ("--promote run_b" in line) is not replaced
+
+
+def test_a_new_run_of_an_old_name_is_another_run(tmp_path):
+    """The folder was deleted, and another product trained under the same name."""
+    old = fake_snapshot(tmp_path / "best.keras", "run", run_id="1", val_map=0.9).read_bytes()
+    snapshot = fake_snapshot(tmp_path / "run" / "epoch_001.keras", "run", run_id="2", val_map=0.0)
+    assert run_folder(tmp_path / "run").promote(snapshot).replaced is False
+    assert (tmp_path / "best.keras").read_bytes() == old
+
+
+def test_promoting_by_hand_asks_for_no_comparison(tmp_path):
+    fake_snapshot(tmp_path / "best.keras", "어제", val_map=0.9)
+    best = fake_snapshot(tmp_path / "밤" / "best.keras", "밤", epoch=3, val_map=0.5)
+    line = promote_run(tmp_path, "밤")
+    assert (tmp_path / "best.keras").read_bytes() == best.read_bytes()
+    for words in ("run 밤, epoch 3, val mAP 0.500", "1 class (긁힘)", "before of run 어제"):
+        assert words in line
+    for wrong in ("absent", "../밤", ".."):
+        with pytest.raises(InputError, match="--promote"):
+            promote_run(tmp_path, wrong)
+    (tmp_path / "밤" / "best.keras").write_bytes(b"no snapshot")
+    with pytest.raises(InputError, match=r"best\.keras: is no snapshot"):
+        promote_run(tmp_path, "밤")
+    assert snapshot_run(tmp_path / "best.keras") == "밤"
 
 
 def test_promote_over_something_unreadable(tmp_path):

@@ -36,6 +36,7 @@ from detection.training_setup import resume_settings
 from inspection import backbones
 from inspection.errors import InputError
 from inspection.images import write_image
+from inspection.locks import RUN_LOCK, locked
 from inspection.split import load_split
 from inspection.voc import write_voc
 from tests.conftest import CLASSES, SmallSet, write_small_set
@@ -51,22 +52,22 @@ class Recorder(TrainingLog):
         super().__init__(Console(file=io.StringIO()))
         self.said: list[str] = []
         self.losses: list[float] = []
+        self.rates: list[float] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def step(self, losses, *arguments, **options) -> None:
+    def step(self, losses, learning_rate, *arguments, **options) -> None:
         self.losses.append(losses["loss"])
-        super().step(losses, *arguments, **options)
+        self.rates.append(learning_rate)
+        super().step(losses, learning_rate, *arguments, **options)
 
 
 def make_light(patch: pytest.MonkeyPatch) -> None:
-    """One block a stage, one convolution a head, no graph: what is tested is the loop around."""
+    """One block a stage and no graph: heads and norms are what is shipped."""
     import tensorflow as tf
 
     patch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
-    light = functools.partial(RetinaNet, head_convs=1, head_norm="none")
-    patch.setattr(training_setup, "RetinaNet", light)
     tf.config.run_functions_eagerly(True)
 
 
@@ -97,7 +98,6 @@ def settings_for(data: SmallSet, snapshots: Path, **options) -> TrainSettings:
         "run": "run",
         "backbone": "resnet18",
         "weights": "none",
-        "norm": "batch",  # its statistics have to survive a resume as well
         "channels": 32,
         "size": 96,
         "crop": 64,
@@ -112,12 +112,17 @@ def settings_for(data: SmallSet, snapshots: Path, **options) -> TrainSettings:
     return TrainSettings(**(values | options))
 
 
-def resumed(snapshots: Path, **changes) -> list[float]:
-    """Goes on with the newest run as `--resume` does, and returns the losses of its steps."""
+def resumed_log(snapshots: Path, **changes) -> Recorder:
+    """Goes on with the newest run as `--resume` does."""
     settings = resume_settings(TrainSettings(snapshots=snapshots), changes)
     log = Recorder()
     train(settings, resume=True, log=log)
-    return log.losses
+    return log
+
+
+def resumed(snapshots: Path, **changes) -> list[float]:
+    """Goes on with the newest run, and returns the losses of its steps."""
+    return resumed_log(snapshots, **changes).losses
 
 
 def log_rows(folder: Path) -> list[dict[str, str]]:
@@ -213,7 +218,7 @@ def test_settings_in_the_run_folder_are_complete(unbroken, data):
     settings = TrainSettings(**stored)
     assert settings.lr is not None
     assert settings.batch_size == 2
-    assert settings.norm == "batch"
+    assert settings.norm != "auto"
     assert settings.annotations == data.annotations
 
 
@@ -240,13 +245,25 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
     train(settings_for(data, tmp_path, epochs=1), log=again)
     # The schedule of a shorter run differs after the first step.
     assert again.losses[0] == pytest.approx(unbroken[1].losses[0], rel=1e-5)
-    # A second run beside it: the copy at the top changes hands, and that is said.
+    # A second run beside it: the copy at the top stays, as it was not beaten, and that is said.
     other = Recorder()
     train(settings_for(data, tmp_path, run="night", epochs=1, seed=6), log=other)
     assert other.losses[0] != pytest.approx(unbroken[1].losses[0], rel=1e-3)
-    assert any("best.keras" in text and "run run" in text for text in other.said)
-    assert not any("best.keras was" in text for text in again.said)
-    assert snapshot_settings(tmp_path / "best.keras")["preprocessing"]["run"] == "night"
+    told = [text for text in other.said if "best.keras stays that of run run" in text]
+    assert len(told) == 1
+    assert "--promote night" in told[0]
+    assert not any("best.keras" in text for text in again.said)
+    assert snapshot_settings(tmp_path / "best.keras")["preprocessing"]["run"] == "run"
+
+
+def test_a_run_in_progress_is_neither_resumed_nor_started_again(unbroken, data):
+    folder, _ = unbroken
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with locked(folder / RUN_LOCK, "wait"):
+        for resume in (False, True):
+            with pytest.raises(InputError, match=rf"run: is in use by process {os.getpid()} on"):
+                train(settings_for(data, folder.parent), resume=resume, log=Recorder())
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_an_existing_run_is_not_overwritten(unbroken, data):
@@ -573,7 +590,7 @@ def test_full_disk_while_copying_the_best_is_reported_and_made_good(
     light, data, unbroken, tmp_path
 ):
     """The epoch counts as finished by then; its best.keras must not stay behind."""
-    message = stopped(data, tmp_path, shutil, "copyfile", 1)
+    message = stopped(data, tmp_path, shutil, "copyfile", 2)  # the first copies the split
     assert "No space left" in message
     assert_goes_on_equally(resumed(tmp_path), unbroken)
     assert_complete(tmp_path / "run")
@@ -684,8 +701,11 @@ def test_resume_keeps_the_length_of_an_epoch_when_images_join(light, data, tmp_p
         )
     with (copy.annotations / "split.csv").open("a", encoding="utf-8") as file:
         file.writelines(f"joined_{n}.png,joined_{n}.png,train\n" for n in range(4))
-    rest = resumed(copy.snapshots, epochs=2)
-    assert len(rest) == steps
+    rest = resumed_log(copy.snapshots, epochs=2)
+    assert len(rest.losses) == steps
+    # The rate does not jump up again where the run was to end.
+    assert max(rest.rates) <= 1.001 * log.rates[-1]
+    assert any("1 epochs were planned, now 2. It stays at" in text for text in rest.said)
     assert [int(row["epoch"]) for row in log_rows(copy.snapshots / "run")] == [1, 2]
     assert run_folder(copy.snapshots / "run").load_state().epoch == 2
 
