@@ -180,7 +180,7 @@ def predict(
     from anomaly.evaluation import open_run
     from anomaly.predict_files import NOT_DECIDED, predict_files
 
-    model, _ = open_run(run)
+    model, settings = open_run(run)
     with _stages() as on_progress:
         found = predict_files(
             model,
@@ -192,6 +192,7 @@ def predict(
             on_progress=on_progress,
         )
     names = ("OK", "review", "NG", NOT_DECIDED)
+    say(f"Model: run {run}, {settings.method} trained on {settings.data}.")
     say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
     if found.skipped:
         say(f"{counted(found.skipped, 'image')} of these had been done before.")

@@ -290,6 +290,8 @@ def predict(
     counts = Counter(one.label for one in found.predictions)
     names = [*loaded.classes, *([NOT_DECIDED] if counts[NOT_DECIDED] else [])]
     text = ", ".join(f"{counts[name]} {name}" for name in names)
+    card = loaded.card
+    say(f"Model: run {card.run or 'unknown'}, trained on {card.data or 'unknown images'}.")
     say(f"{output / TABLE}: {text}.")
     if found.skipped:
         say(f"{counted(found.skipped, 'image')} of these had been done before.")

@@ -249,6 +249,7 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     assert broken["label"] == broken["decision"] == "not decided"
     assert {broken[name] for name in ("score", "normal", "dot", "긁힘")} == {""}
     assert all(row["score"] for row in rows if row is not broken)
+    assert "Model: run run, trained on /" in text
     table = (out / "predictions.csv").read_text(encoding="utf-8")
     # The same model goes on, another one and another room do not write here.
     code, text = call("predict", run, unlabelled / "images", "--output", out)

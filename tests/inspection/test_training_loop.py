@@ -291,6 +291,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_state_of_earlier_versions_is_gone_on_with(run):
+    values = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    for new in ("row", "plan", "best_loss"):
+        del values[new]
+    values["best_map"] = values.pop("best_score")
+    (run / "state.json").write_text(json.dumps(values), encoding="utf-8")
+    fit(run, resume=True)
+    assert_whole(run)
+
+
+def test_what_a_killed_run_left_beside_the_folders_goes_when_another_starts(run):
+    (run.parent / ".best.a1b2c3d4.keras").write_bytes(b"half")
+    with pytest.raises(ValueError):
+        fit(run.parent / "other", after_step=lambda step: int("it never gets to an epoch's end"))
+    assert {path.name for path in run.parent.iterdir()} == {"run", "other", "best.keras"}
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
