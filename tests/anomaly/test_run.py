@@ -141,7 +141,7 @@ def test_a_run_killed_while_it_is_written_is_finished_by_the_same_command(
     copy = shutil.copytree(runs, tmp_path / "runs")
     settings = read_settings(AnomalySettings, copy / "patchcore/settings.yaml", {})
     settings = settings.model_copy(update={"runs": copy, "run": "new"})
-    replace, written = os.replace, []
+    replace, unlink, written = os.replace, os.unlink, []
 
     def dying(source, target):
         if Path(target).parent.name == "new":
@@ -150,9 +150,13 @@ def test_a_run_killed_while_it_is_written_is_finished_by_the_same_command(
                 raise Killed
         replace(source, target)
 
+    def dead(path, **options):
+        if Path(path).parent.name != "new":
+            unlink(path, **options)
+
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(os, "replace", dying)
-        patch.setattr(os, "unlink", lambda *arguments, **options: None)
+        patch.setattr(os, "unlink", dead)
         train(settings, say=lambda line: None)
     names = {"settings.yaml", "calibration.csv", "split.csv", "record.json"}
     assert set(written) == {*names, "model.anomaly"}
