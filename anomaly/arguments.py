@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomaly.data import Data
-from anomaly.exported import GRAPHS
+from anomaly.exported import GRAPHS, HEADER
 from anomaly.methods.names import METHODS
 from anomaly.pictures import open_pictures
 from anomaly.profiles import PROFILES
@@ -65,8 +65,14 @@ def check_evaluation(run: Path, part: str, source: Path | None) -> None:
         )
 
 
+def exported_graph(folder: Path) -> Path | None:
+    """The graph in a folder that export wrote; None where it is no such folder."""
+    found = [folder / name for name in GRAPHS.values() if (folder / name).is_file()]
+    return found[0] if found and (folder / HEADER).is_file() else None
+
+
 def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
-    """Run, pictures and output folder of a prediction.
+    """Run or exported folder, pictures and output folder of a prediction.
 
     Returns:
         Whose results they will be.
@@ -74,9 +80,11 @@ def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bo
     Raises:
         InputError: One of them cannot be used.
     """
-    check_run(run)
+    graph = exported_graph(run)
+    if graph is None:
+        check_run(run)
     refuse(path_problems(paths))
-    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(run / MODEL))
+    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(graph or run / MODEL))
     refuse_others(output, owner, restart)
     return owner
 

@@ -167,20 +167,25 @@ def evaluate(
 @app.command()
 @reports_errors
 def predict(
-    run: Run,
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one that export wrote.")],
     paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     heat_maps: Annotated[bool, typer.Option(help="Write pictures with heat maps.")] = True,
     restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
 ) -> None:
     """Decides on new pictures: a CSV and heat maps."""
-    from anomaly.arguments import check_prediction
+    from anomaly.arguments import check_prediction, exported_graph
 
     owner = check_prediction(run, paths, output, restart)
-    from anomaly.evaluation import open_run
+    import anomaly
     from anomaly.predict_files import NOT_DECIDED, predict_files
+    from anomaly.run import MODEL, run_settings
 
-    model, settings = open_run(run)
+    if graph := exported_graph(run):
+        model, what = anomaly.load(run), f"exported as {graph.name}"
+    else:
+        settings = run_settings(run)
+        model, what = anomaly.load(run / MODEL), f"{settings.method} trained on {settings.data}"
     with _stages() as on_progress:
         found = predict_files(
             model,
@@ -192,7 +197,7 @@ def predict(
             on_progress=on_progress,
         )
     names = ("OK", "review", "NG", NOT_DECIDED)
-    say(f"Model: run {run}, {settings.method} trained on {settings.data}.")
+    say(f"Model: {run}, {what}.")
     say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
     if found.skipped:
         say(f"{counted(found.skipped, 'image')} of these had been done before.")

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomaly.arguments import ROOM
+from anomaly.decision import Decider
 from anomaly.heat import overlay
-from anomaly.methods.base import Progress, silent
-from anomaly.model import AnomalyModel
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.heat import thumbnail
@@ -19,6 +19,9 @@ from inspection.listing import name_problems
 from inspection.prediction_folder import HEAT_MAPS, TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
+
+if TYPE_CHECKING:  # imports Keras, which exported models do without
+    from anomaly.fitting import Progress
 
 NOT_DECIDED = "not decided"
 _LONGEST = 1024
@@ -42,14 +45,14 @@ class PredictResult:
 
 
 def predict_files(
-    model: AnomalyModel,
+    model: Decider,
     paths: Sequence[str | Path],
     output: str | Path,
     *,
     heat_maps: bool = True,
     restart: bool = False,
     owner: Owner | None = None,
-    on_progress: Progress = silent,
+    on_progress: Progress = lambda what, done, total: None,
 ) -> PredictResult:
     """Scores pictures and writes `predictions.csv` and, if wanted, heat maps beside them.
 
@@ -57,7 +60,7 @@ def predict_files(
     that changed since are done again.
 
     Args:
-        model: With its operating point.
+        model: Trained or exported, with its operating point.
         paths: Picture files, and folders that are searched recursively.
         output: Folder of the results.
         heat_maps: Write a picture with its score map over it for each.
@@ -80,7 +83,7 @@ def predict_files(
 
 
 def _predict(
-    model: AnomalyModel,
+    model: Decider,
     listed: Sequence[Path],
     results: Results,
     heat_maps: bool,

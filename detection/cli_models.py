@@ -233,7 +233,7 @@ def predict(
     from detection.predict_files import predict_files
 
     owner = check_prediction(model, paths, output)
-    from detection.export import load_any
+    from detection.exported import load_any
 
     detector = load_any(model)
     say(f"Model {model}: {_provenance(model, detector.classes)}.")

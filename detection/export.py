@@ -378,16 +378,3 @@ def export_parts(
             "--annotations and --images."
         )
     return chosen, trained, images
-
-
-def load_any(path: str | Path) -> Detector | ExportedDetector:
-    """Loads a `.keras` snapshot or an exported model, by its suffix.
-
-    Raises:
-        InputError: It cannot be loaded.
-    """
-    if Path(path).suffix != ".keras":
-        return ExportedDetector.load(path)
-    from detection.prediction import Detector
-
-    return Detector.load(path)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from inspection.errors import InputError, first_line
 from inspection.finite import check_finite, names_file
 from inspection.images import Fit, FitMode, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
+
+if TYPE_CHECKING:
+    from detection.prediction import Detector
 
 Format = Literal["openvino", "onnx"]
 SUFFIXES: dict[str, Format] = {".xml": "openvino", ".onnx": "onnx"}
@@ -213,3 +216,16 @@ def _load_onnx(path: Path) -> tuple[str, Run]:
         return boxes, score, label
 
     return text, run
+
+
+def load_any(path: str | Path) -> Detector | ExportedDetector:
+    """Loads a `.keras` snapshot or an exported model, by its suffix.
+
+    Raises:
+        InputError: It cannot be loaded.
+    """
+    if Path(path).suffix != ".keras":
+        return ExportedDetector.load(path)
+    from detection.prediction import Detector
+
+    return Detector.load(path)

@@ -27,6 +27,7 @@ from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
 from inspection.sheets import sheet_text
 from tests.anomaly.conftest import SMALL, make_product, typed
+from tests.line import on_the_line
 
 
 def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
@@ -132,6 +133,24 @@ def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, fo
     assert (
         subprocess.run([sys.executable, "-c", without, output, path], check=False).returncode == 0
     )
+
+
+def test_a_pc_on_the_line_decides_without_tensorflow(runs, shared_product, tmp_path):
+    status, text = typed("export", runs / "patchcore", "--output", tmp_path / "모델")
+    assert status == 0, text
+    images, out = sorted((shared_product / "normal").iterdir())[:2], tmp_path / "결과"
+    text = on_the_line("anomaly", "predict", tmp_path / "모델", *images, "--output", out)
+    assert "exported as model.xml" in text
+    model = anomaly.load(runs / "patchcore/model.anomaly")
+    with (out / "predictions.csv").open(encoding="utf-8") as file:
+        for row, path in zip(csv.DictReader(file), images, strict=True):
+            wanted = model.predict(path)
+            assert row["decision"] == wanted.decision
+            assert float(row["score"]) == pytest.approx(wanted.score, rel=1e-3)
+    # The folder is the exported model's: its run does not write there.
+    status, text = typed("predict", runs / "patchcore", *images, "--output", out)
+    assert status == 2
+    assert "--restart" in text
 
 
 def test_an_export_that_scores_otherwise_is_refused(runs, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from detection import cli_models, onnx_graph
 from detection import export as exporting
 from detection.anchors import AnchorSettings
-from detection.exported import ExportedDetector, Metadata
+from detection.exported import ExportedDetector, Metadata, load_any
 from detection.model import RetinaNet
 from detection.parity import check_parity, matches
 from detection.prediction import Detector
@@ -25,6 +26,7 @@ from inspection.images import write_image
 from inspection.operating_point import fixed_threshold
 from inspection.voc import write_voc
 from tests.conftest import CLASSES, SmallSet, draw_image
+from tests.line import on_the_line
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 openvino = pytest.importorskip("openvino", reason="needs openvino")
@@ -209,8 +211,8 @@ def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet
     report = exporting.export_snapshot(snapshot, format="onnx", say=said.append)
     assert report.path == small_set.snapshots / "best.onnx"
     assert any("Parity on 2 images" in line for line in said)
-    assert isinstance(exporting.load_any(report.path), ExportedDetector)
-    assert isinstance(exporting.load_any(snapshot), Detector)
+    assert isinstance(load_any(report.path), ExportedDetector)
+    assert isinstance(load_any(snapshot), Detector)
 
 
 def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set, tmp_path):
@@ -369,3 +371,18 @@ def test_written_paths_may_be_used_by_name(exported, tmp_path: Path, pictures):
     np.testing.assert_array_equal(
         exported.predict(path).xyxy, exported.predict_batch([pictures[0]])[0].xyxy
     )
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_a_pc_on_the_line_decides_without_tensorflow(detector, pictures, tmp_path, format):
+    report = exporting.export(detector, tmp_path / "모델", format, check_images=pictures)
+    for number, picture in enumerate(pictures):
+        write_image(tmp_path / "영상" / f"{number}.png", picture)
+    out = tmp_path / "결과"
+    text = on_the_line(
+        "detection", "predict", tmp_path / "영상", "--model", report.path, "--output", out
+    )
+    assert "2 images done" in text
+    found = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
+    for record, picture in zip(found, pictures, strict=True):
+        assert record["score"] == pytest.approx(float(detector.predict(picture).score[0]), rel=1e-3)
