@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.side_by_side import machine
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 
 CLASSES = ("scratch", "particle", "stain", "crack", "void", "chip")
 ENGINES = ("ours", "faster-coco-eval", "pycocotools")

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from inspection.boxes import Detections, box_iou
+from inspection.boxes import box_iou
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.grouping import read_csv_rows
 from inspection.images import list_images

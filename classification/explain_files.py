@@ -20,7 +20,7 @@ from classification.cam_measures import (
 )
 from classification.folder import FoundPicture
 from classification.model import Classifier, Prediction
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.heat import heat_overlay
 from inspection.images import read_image, write_image

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from detection.prediction import Detector
     from detection.settings import TrainSettings
     from detection.training import train
-    from inspection.boxes import Detections, ImageLabels
+    from inspection.boxes import ImageLabels
+    from inspection.detections import Detections
 
 # Read by TensorFlow once, when it is imported. What its C++ calls errors here are a missing
 # graphics card and optimisations it did without. It turns its faster CPU kernels on by itself only
@@ -30,7 +31,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Nothing is imported before it is asked for: reading labels needs no TensorFlow, and
 # `python -m detection --help` answers at once.
 _MODULES = {
-    "Detections": "inspection.boxes",
+    "Detections": "inspection.detections",
     "Detector": "detection.prediction",
     "ImageLabels": "inspection.boxes",
     "TrainSettings": "detection.settings",

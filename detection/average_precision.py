@@ -15,7 +15,8 @@ from itertools import chain
 
 import numpy as np
 
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, -1

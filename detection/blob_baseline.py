@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from detection.average_precision import measure_average_precision
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 

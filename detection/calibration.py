@@ -15,7 +15,8 @@ from detection.average_precision import (
     in_order,
     measure_average_precision,
 )
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, choose_threshold
 from inspection.rates import Rate, support_note

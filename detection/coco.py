@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from detection.average_precision import in_order
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 ENGINES = ("auto", "faster-coco-eval", "pycocotools")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from detection.average_precision import FALSE_POSITIVE, AveragePrecisionResult
-from inspection.boxes import Detections, ImageLabels, box_iou
+from inspection.boxes import ImageLabels, box_iou
+from inspection.detections import Detections
 
 
 def confusion_matrix(

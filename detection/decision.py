@@ -9,7 +9,7 @@ import numpy as np
 
 from detection.calibration import image_score
 from detection.decoding import MIN_SCORE
-from inspection.boxes import Detections, Origin
+from inspection.detections import Detections, Origin
 from inspection.operating_point import OperatingPoint
 
 Picture = str | Path | np.ndarray

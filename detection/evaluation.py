@@ -30,7 +30,8 @@ from detection.calibration import (
 from detection.coco import CocoMetrics, coco_metrics
 from detection.confusion import confusion_matrix
 from detection.evaluation_result import BACKGROUND, ClassMetrics, Evaluation, ImageResult
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.operating_point import (
     DEFECTIVE,
     NORMAL,

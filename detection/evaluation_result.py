@@ -10,7 +10,8 @@ import numpy as np
 
 from detection.average_precision import AveragePrecisionResult, Matches
 from detection.coco import CocoMetrics
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.operating_point import OperatingPoint
 from inspection.rates import Rate
 

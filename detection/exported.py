@@ -13,7 +13,7 @@ import numpy as np
 
 from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError, first_line
 from inspection.finite import check_finite, names_file
 from inspection.images import Fit, FitMode, as_rgb, fitted_picture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from detection.decoding import LEVEL_TOP_K, MAX_DETECTIONS, MIN_SCORE, NMS_IOU
+from detection.onnx_nodes import Graph
 from detection.targets import _VARIANCE as VARIANCE
-
-if TYPE_CHECKING:
-    from detection.onnx_graph import Graph
 
 DECODING = "decoding/"
 """Names of all nodes behind the network start so; they stay in float32 when quantised."""

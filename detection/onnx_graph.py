@@ -15,11 +15,12 @@ import keras
 import numpy as np
 import onnx
 from keras import layers
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from detection.anchors import anchor_boxes, level_lengths
 from detection.model import FeaturePyramid, PredictionHead, RetinaNet
 from detection.onnx_decoding import DECODING, add_decoding
+from detection.onnx_nodes import Graph
 from inspection.backbones import LocalContrast, Normalise
 from inspection.finite import check_finite
 
@@ -49,24 +50,6 @@ class _Map:
     width: int
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     is_positive: bool = False
-
-
-class Graph:
-    """Nodes and constants under construction."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
-
-    def constant(self, name: str, value: Any, dtype: type | None = None) -> str:
-        array = np.array(value, dtype, order="C")  # scalars stay scalars
-        self.constants.setdefault(name, numpy_helper.from_array(array, name))
-        return name
-
-    def node(self, kind: str, name: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        names = [name] if outputs == 1 else [f"{name}:{index}" for index in range(outputs)]
-        self.nodes.append(helper.make_node(kind, inputs, names, name, **attributes))
-        return name if outputs == 1 else names
 
 
 def detector_graph(model: RetinaNet, size: int) -> onnx.ModelProto:

@@ -11,7 +11,8 @@ import numpy as np
 from detection.calibration import image_score
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU
 from detection.exported import ExportedDetector, Picture
-from inspection.boxes import Detections, box_iou
+from inspection.boxes import box_iou
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.operating_point import OperatingPoint
 

@@ -23,8 +23,7 @@ from detection.prediction_folder import (
     Record,
     refuse_annotations,
 )
-from inspection.boxes import Detections
-from inspection.detection_files import box_values
+from inspection.detections import Detections, box_values
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.images import Image8, list_images, read_image

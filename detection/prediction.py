@@ -15,7 +15,7 @@ from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.model import RetinaNet
 from detection.snapshots import snapshot_settings
 from inspection.archives import check_network, read_safely
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.finite import check_weights, names_file
 from inspection.images import Fit, as_rgb, fitted_picture

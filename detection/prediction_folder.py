@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
 from detection.table import CSV_NAME as LABELS_NAME
-from inspection.detection_files import EDGES, overlay, write_prediction
+from inspection.detections import EDGES, overlay, write_prediction
 from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
 from inspection.records import Count, Finite, read_json

@@ -19,7 +19,7 @@ from detection.dataset import without_difficult
 from detection.settings import TrainSettings
 from detection.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.boxes import ImageLabels
-from inspection.detection_files import CLASS_COLOURS
+from inspection.detections import CLASS_COLOURS
 from inspection.errors import InputError
 from inspection.images import Image8, fit_for, read_image, write_image
 from inspection.rates import percent

@@ -30,7 +30,7 @@ from classification.cam_measures import (
     road,
 )
 from detection.annotations import read_annotations
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.images import write_image
 from inspection.voc import PROPOSAL, is_sealed, read_voc, write_voc

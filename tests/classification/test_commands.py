@@ -357,7 +357,7 @@ def test_submit_names_the_flag_that_is_missing_with_all_else(run, unlabelled, tm
 
 def test_a_class_that_is_a_formula_is_none_in_the_proposals(tmp_path):
     from classification.boxes import CSV_NAME, Proposal, write_proposals
-    from inspection.boxes import Detections
+    from inspection.detections import Detections
 
     write_image(tmp_path / "=a.png", np.zeros((20, 30, 3), np.uint8))
     found = Detections([[1, 2, 9, 8]], [0.9], ("=1+1",))

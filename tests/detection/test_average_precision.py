@@ -19,7 +19,8 @@ from detection.average_precision import (
     in_order,
     measure_average_precision,
 )
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 CLASSES = ("dust", "scratch", "얼룩")

@@ -12,7 +12,8 @@ from detection.calibration import (
     labels_hash,
     truth_of,
 )
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 BOX, FAR = (0, 0, 10, 10), (50, 50, 60, 60)

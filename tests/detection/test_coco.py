@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.evaluate_5000 import CLASSES, simulate
 from detection.coco import coco_metrics
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 
 ENGINES = ("pycocotools", "faster-coco-eval")

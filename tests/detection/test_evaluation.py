@@ -20,7 +20,8 @@ from detection.evaluation import (
     write_evaluation,
 )
 from detection.evaluation_report import worst_false_alarms, worst_misses
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.operating_point import OperatingPoint, choose_threshold, fixed_threshold
 from inspection.rates import Rate

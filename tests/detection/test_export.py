@@ -19,7 +19,8 @@ from detection.model import RetinaNet
 from detection.parity import check_parity, matches
 from detection.prediction import Detector
 from detection.quantisation import MAX_LOSS, Int8Change, check_loss
-from inspection.boxes import Detections, ImageLabels
+from inspection.boxes import ImageLabels
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.images import write_image

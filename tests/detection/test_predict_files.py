@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detection.predict_files import predict_files
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.finite import check_finite
 from inspection.images import image_size, list_images, read_image, write_image

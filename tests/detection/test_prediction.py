@@ -18,7 +18,7 @@ from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.targets import encode_boxes
 from inspection.boxes import box_iou
-from inspection.detection_files import PREDICTION
+from inspection.detections import PREDICTION
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.images import read_image, write_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.boxes import Detections
+from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.finite import NotFinite, check_finite, names_file
 from inspection.operating_point import fixed_threshold
