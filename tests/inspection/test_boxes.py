@@ -4,14 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inspection.boxes import (
-    Detections,
-    ImageLabels,
-    box_area,
-    box_iou,
-    clip_boxes,
-    valid_boxes,
-)
+from inspection.boxes import ImageLabels, box_area, box_iou, clip_boxes, valid_boxes
+from inspection.detections import Detections
 
 CORNERS = hnp.arrays(
     np.int64,
