@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from inspection.archives import CONFIG, open_archive, read_json, read_safely
+from inspection.archives import CONFIG, Hostile, open_archive, read_json, read_safely
 from inspection.console import counted
 from inspection.errors import InputError
 from inspection.operating_point import OperatingPoint
@@ -72,7 +72,10 @@ def snapshot_settings(path: str | Path) -> dict[str, Any]:
     """
     with read_safely(path, "is no snapshot of this tool", _INSTEAD):
         with open_archive(path) as archive:
-            config = read_json(archive, CONFIG)["config"]
+            stored = read_json(archive, CONFIG)
+        if (kind := stored.get("class_name", "RetinaNet")) != "RetinaNet":
+            raise Hostile(f"it holds a {kind}")
+        config = stored["config"]
         SnapshotSettings.model_validate(config)
         if config.get("operating_point") is not None:
             OperatingPoint.from_dict(config["operating_point"])

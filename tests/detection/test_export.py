@@ -222,7 +222,8 @@ def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set,
         annotations=str(small_set.annotations), images=str(small_set.images), run="first"
     )
     snapshot = small_set.snapshots / "best.keras"
-    own, trained, folder = exporting.export_parts(detector, snapshot)
+    detector.model.save(snapshot)
+    own, trained, folder = exporting.export_parts(snapshot)
     assert [item.image for item in own] == ["val_08.png", "val_09.png"]
     assert len(trained) == 8
     assert folder == small_set.images
@@ -236,12 +237,12 @@ def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set,
     (small_set.snapshots / "first").mkdir()
     shutil.copy(small_set.annotations / "split.csv", small_set.snapshots / "first")
     folders = (other.annotations, other.images)
-    found, trained, folder = exporting.export_parts(detector, snapshot, *folders)
+    found, trained, folder = exporting.export_parts(snapshot, *folders)
     assert [item.image for item in found] == ["new_0.png"]
     assert folder == other.images
     (other.annotations / "new_0.xml").unlink()
     with pytest.raises(InputError, match="--annotations and --images"):
-        exporting.export_parts(detector, snapshot, *folders)
+        exporting.export_parts(snapshot, *folders)
 
 
 def test_int8_that_costs_too_much_is_refused(detector, pictures, tmp_path, monkeypatch):
