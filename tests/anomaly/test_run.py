@@ -13,6 +13,7 @@ import pytest
 
 import anomaly
 from anomaly.data import open_data
+from anomaly.evaluation import measure
 from anomaly.features import Source
 from anomaly.methods.cflow import CFlow
 from anomaly.methods.cs_flow import CSFlow
@@ -81,8 +82,9 @@ def test_the_level_of_normal_cells_is_that_of_images_never_learnt(runs, shared_p
     assert model.normal[1] == pytest.approx(np.quantile(shown, 0.995), rel=1e-4)
 
 
-def test_an_image_is_read_and_prepared_once_for_its_score(runs, tmp_path, monkeypatch):
-    shutil.copytree(runs / "patchcore", tmp_path / "run")
+def test_an_image_is_read_and_prepared_once_for_its_score(runs, shared_product, monkeypatch):
+    file = runs / "patchcore/model.anomaly"
+    model, data = anomaly.load(file), open_data(shared_product, runs, say=lambda text: None)
     read, times = Preparation.read, []
 
     def counting(preparation, path):
@@ -90,10 +92,9 @@ def test_an_image_is_read_and_prepared_once_for_its_score(runs, tmp_path, monkey
         return read(preparation, path)
 
     monkeypatch.setattr(Preparation, "read", counting)
-    status, text = typed("evaluate", tmp_path / "run", "--split", "val")
-    assert status == 0, text
-    with (tmp_path / "run/val.csv").open(encoding="utf-8") as file:
-        assert len(times) == len(list(csv.DictReader(file)))
+    items = data.part("val")
+    measure(model, data, items, "val", file)
+    assert len(times) == len(items)
 
 
 def test_scores_that_are_all_equal_are_a_failure(runs, shared_product, tmp_path):
