@@ -91,8 +91,8 @@ class Decider(ABC):
             prepared = self.preparation.apply(as_rgb(picture, self.preparation.bits))
         else:
             prepared = self.preparation.read(picture)
-        maps, weights = self.weighted_views(prepared.views)
         with names_file(picture):
+            maps, weights = self.weighted_views(prepared.views)
             scored = self.scored(prepared, maps, weights, self.reference and self.reference.raw)
             score = self.image_scores(scored, (self.aggregation,))[self.aggregation]
             decision = self.operating_point.decide(score) if self.operating_point else ""

@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,10 +102,6 @@ class AnomalyModel(Decider):
             raw = self.reference.raw
         prepared = source.prepared(index)
         return self.scored(prepared, *self.method.weighted(source, index, prepared), raw)
-
-    def with_operating_point(self, point: OperatingPoint | None) -> AnomalyModel:
-        """The same model with another threshold."""
-        return replace(self, operating_point=point)
 
     def save(self, path: str | Path) -> None:
         """Writes the model atomically."""

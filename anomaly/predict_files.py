@@ -16,14 +16,13 @@ from inspection.finite import NotFinite
 from inspection.heat import thumbnail
 from inspection.images import list_images, read_image, write_image
 from inspection.listing import name_problems
-from inspection.prediction_folder import HEAT_MAPS, TABLE, Owner, Results, claimed
+from inspection.prediction_folder import HEAT_MAPS, NOT_DECIDED, TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
 if TYPE_CHECKING:  # imports Keras, which exported models do without
     from anomaly.fitting import Progress
 
-NOT_DECIDED = "not decided"
 _LONGEST = 1024
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,13 +21,16 @@ from inspection.errors import InputError
 from inspection.heat import thumbnail
 from inspection.images import read_image
 from inspection.operating_point import OperatingPoint
-from inspection.rates import Rate, percent
+from inspection.rates import Rate
+from inspection.records import read_record
 from inspection.report import (
     GREEN,
     figure_png,
     image_uri,
     lies_wide,
     png_uri,
+    point_facts,
+    rate_tile,
     render_page,
     versions,
 )
@@ -90,7 +92,7 @@ def write_report(found: Evaluation, run: Path, source: Path | None = None) -> Pa
             for name, chosen in worst_groups(found.score, truth, found.decision)
         ],
         facts_of_run=_facts(found, run, model, settings, pictures.root),
-        point_facts=_point_facts(point),
+        point_facts=point_facts(point),
         versions=versions(*_PACKAGES),
     )
     path = run / ("report.html" if found.part == "test" else f"{found.part}_report.html")
@@ -237,20 +239,6 @@ def _tiles(found: Evaluation) -> list[dict[str, str]]:
     return [*tiles, {"name": "Time", "value": f"{low:.0f} ms", "hint": hint}]
 
 
-def rate_tile(rate: Rate) -> dict[str, str]:
-    """A rate as a large number and the small print under it."""
-    if not rate.total:
-        return {"value": "–", "hint": f"0 {rate.of}"}
-    counted = f"{rate.count} of {rate.total} {rate.of}"
-    if not rate.count:
-        return {"value": f"≤ {percent(rate.upper)}", "hint": f"{counted}; one-sided 95 %"}
-    low, high = rate.interval
-    return {
-        "value": percent(rate.value),
-        "hint": f"{counted}; 95 %: {percent(low)} to {percent(high)}",
-    }
-
-
 def _kinds(found: Evaluation) -> list[list[str]]:
     """A row for normal images and for each defect."""
     kinds = np.array([item.kind for item in found.table.items])
@@ -272,8 +260,8 @@ def _facts(
     found: Evaluation, run: Path, model: AnomalyModel, settings: AnomalySettings, root: Path
 ) -> dict[str, str]:
     try:
-        known = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # what it says is left out
+        known = read_record(run).model_dump(exclude_none=True)
+    except InputError:  # what it says is left out
         known = {}
     options = ", ".join(f"{name} {value}" for name, value in settings.options.items())
     facts = {
@@ -290,16 +278,3 @@ def _facts(
         "peak memory": f"{found.peak_mb:.0f} MB",
     }
     return {name: value for name, value in facts.items() if value}
-
-
-def _point_facts(point: OperatingPoint) -> dict[str, str]:
-    facts = {"threshold": f"{point.threshold!r}: NG at this score or over it"}
-    if point.review_threshold is not None:
-        facts["review from"] = repr(point.review_threshold)
-    return facts | {
-        "rule": point.rule,
-        "target": "–" if math.isnan(point.target) else percent(point.target),
-        "miss on calibration": str(point.miss),
-        "overkill on calibration": str(point.overkill),
-        "calibration data": point.data_hash or "–",
-    }

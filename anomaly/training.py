@@ -420,7 +420,7 @@ def backbone_for(
     """
     choice = settings.weights
     if choice == "auto":
-        choice = _settled(settings, say)
+        choice = _settled(settings)
     if choice == "self":
         if settings.backbone != "resnet18":
             raise InputError("--weights self: trains a resnet18; leave --backbone out")
@@ -440,7 +440,7 @@ def backbone_for(
     return backbone, stages
 
 
-def _settled(settings: AnomalySettings, say: Say) -> str:
+def _settled(settings: AnomalySettings) -> str:
     if settings.backbone in backbones.IMAGENET_NAMES:
         try:
             backbones.fetch_imagenet(settings.backbone, backbones.AUTO_SECONDS)

@@ -14,7 +14,7 @@ from keras import layers
 
 from classification.swin import TINY, swin
 from inspection import backbones
-from inspection.archives import check_weights
+from inspection.archives import check_hdf5
 from inspection.backbones import Normalise
 from inspection.errors import InputError, first_line
 
@@ -132,7 +132,7 @@ def _load(backbone: keras.Model, name: str, weights: str) -> None:
             # Keras warns, and goes on with random weights, where a file holds other layers.
             warnings.filterwarnings("error", category=UserWarning)
             if Path(weights).suffix == ".h5":
-                check_weights(weights, Path(weights).stat().st_size)
+                check_hdf5(weights, Path(weights).stat().st_size)
             backbone.load_weights(weights)
     except Exception as error:  # HDF5 and Keras raise nearly every exception on damaged files
         raise InputError(

@@ -28,7 +28,7 @@ def paste_by_mask(
     Args:
         target: (S, S, 3) uint8, a normal picture.
         source: (S, S, 3) uint8, a defect picture.
-        mask: (S, S) bool, where the defect is; not empty.
+        mask: (S, S) bool, where the defect is.
         rng: Source of chance: turn, mirror, place and strength.
 
     Returns:

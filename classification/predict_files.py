@@ -15,11 +15,10 @@ from classification.preparation import View
 from classification.scored import Progress
 from inspection.errors import InputError
 from inspection.finite import NotFinite
-from inspection.prediction_folder import TABLE, Owner, Results, claimed
+from inspection.prediction_folder import NOT_DECIDED, TABLE, Owner, Results, claimed
 from inspection.runs import write_text_atomic
 from inspection.sheets import sheet_text
 
-NOT_DECIDED = "not decided"
 _BATCH = 16
 
 

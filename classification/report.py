@@ -15,7 +15,7 @@ from classification.model import Prediction
 from inspection.errors import InputError
 from inspection.heat import heat_overlay, thumbnail
 from inspection.operating_point import percent
-from inspection.report import figure_png, image_uri, png_uri, render_page, versions
+from inspection.report import figure_png, image_uri, png_uri, rate_tile, render_page, versions
 from inspection.runs import write_text_atomic
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def _tiles(found: Evaluation) -> list[dict[str, str]]:
     rates = (("Miss", measures.miss), ("Overkill", measures.overkill), ("Review", measures.review))
     for name, rate in rates:
         if rate is not None:
-            value = percent(rate.value) if rate.total else "–"
-            tiles.append({"name": name, "value": value, "hint": str(rate)})
+            tiles.append({"name": name, **rate_tile(rate)})
     tiles.append(
         {
             "name": "Accuracy",

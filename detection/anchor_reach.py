@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POSITIVE_IOU = 0.5
 _MOST_MATCHED = 1000  # images, a few seconds
 _STEPS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None))
-_PLAIN, _BAD, _SOFT = "#1f5f99", "#c0392b", "#8a97a3"
+_PLAIN, _BAD = "#1f5f99", "#c0392b"
 _MOST_POINTS = 4000
 
 

@@ -27,6 +27,8 @@ from inspection.report import (
     image_uri,
     lies_wide,
     png_uri,
+    point_facts,
+    rate_tile,
     render_page,
     versions,
     write_bytes,
@@ -121,13 +123,14 @@ def write_report(
         evaluation=evaluation,
         tiles=_tiles(evaluation),
         rows=table_rows(evaluation),
-        rates=rate_lines(evaluation),
+        rates=dict(rate_lines(evaluation)),
         figures=[(name, png_uri(png)) for name, png in figures.items()],
         misses=[_card(evaluation, fault, read_image) for fault in misses[:CARDS]],
         alarms=[_card(evaluation, fault, read_image) for fault in alarms[:CARDS]],
         miss_images=len(misses),
         alarm_images=len(alarms),
-        point_facts=_point_facts(evaluation),
+        point_facts=point_facts(evaluation.operating_point)
+        | {"data of this report": evaluation.data_hash},
         settings={key: _setting_text(value) for key, value in settings.items()},
         versions=found_versions,
     )
@@ -330,37 +333,10 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
             "hint": f"AP@.5 {figure_text(evaluation.coco.mean_ap50)}, "
             f"AP@.75 {figure_text(evaluation.coco.mean_ap75)}",
         },
-        {"name": "Miss rate", **_rate_tile(evaluation.miss)},
-        {"name": "Overkill rate", **_rate_tile(evaluation.overkill)},
+        {"name": "Miss rate", **rate_tile(evaluation.miss)},
+        {"name": "Overkill rate", **rate_tile(evaluation.overkill)},
         {"name": "Threshold", "value": f"{point.threshold:.3f}", "hint": point.rule},
     ]
-
-
-def _rate_tile(rate: Rate) -> dict[str, str]:
-    if not rate.total:
-        return {"value": "not measurable", "hint": f"0 {rate.of}"}
-    counted = f"{rate.count} of {rate.total} {rate.of}"
-    if not rate.count:
-        return {"value": f"≤ {percent(rate.upper)}", "hint": f"{counted}; one-sided 95 %"}
-    low, high = rate.interval
-    interval = f"95 %: {percent(low)} to {percent(high)}"
-    return {"value": percent(rate.value), "hint": f"{counted}; {interval}"}
-
-
-def _point_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
-    point = evaluation.operating_point
-    facts = [
-        ("threshold", f"{point.threshold!r}: NG at this score or over it"),
-        ("rule", point.rule),
-        ("target", "-" if math.isnan(point.target) else percent(point.target)),
-        ("miss on calibration", str(point.miss)),
-        ("overkill on calibration", str(point.overkill)),
-        ("calibration data", point.data_hash or "-"),
-        ("data of this report", evaluation.data_hash),
-    ]
-    if point.review_threshold is not None:
-        facts.insert(1, ("review from", repr(point.review_threshold)))
-    return facts
 
 
 def _subtitle(evaluation: Evaluation, settings: dict[str, Any]) -> str:

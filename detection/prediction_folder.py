@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Any, Literal, TextIO
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detection.annotations import list_annotations
 from detection.dataset import SPLIT_NAME
@@ -19,7 +19,8 @@ from detection.table import CSV_NAME as LABELS_NAME
 from inspection.detections import EDGES, overlay, write_prediction
 from inspection.errors import InputError
 from inspection.images import Image8, read_image, write_image
-from inspection.records import Count, Finite, read_json
+from inspection.prediction_folder import NOT_DECIDED
+from inspection.records import Count, Finite, PathBelow, read_json
 from inspection.runs import write_json_atomic, write_text_atomic
 from inspection.sheets import sheet_text
 from inspection.voc import PREDICTION, is_sealed, read_voc
@@ -31,17 +32,7 @@ OWN = (CSV_NAME, JOURNAL)
 PROBLEMS, XML, OVERLAYS = "problems.txt", "xml", "overlays"
 MADE_BY = "python -m detection predict"
 
-NOT_DECIDED = "not decided"
-"""In the CSV's column of classes: the model gave no finite numbers, and the part is a reject."""
-
 Record = dict[str, Any]
-
-
-def _below(value: str) -> str:
-    path = Path(value)
-    if not path.parts or path.anchor or ".." in path.parts or "\0" in value:
-        raise ValueError("must lie below the folder")
-    return value
 
 
 class _Box(BaseModel):
@@ -73,7 +64,7 @@ class JournalLine(BaseModel):
     decision: Literal["OK", "review", "NG"]
     score: Finite | None
     boxes: list[_Box]
-    stem: Annotated[str, AfterValidator(_below)]
+    stem: PathBelow
     file: str
     state: list[int]
 

@@ -155,14 +155,14 @@ def check_network(source: str | Path | IO[bytes]) -> None:
     with open_archive(source) as archive:
         config = read_json(archive, CONFIG)
         weights = read_member(archive, WEIGHTS)
-    check_weights(io.BytesIO(weights), len(weights))
+    check_hdf5(io.BytesIO(weights), len(weights))
     if _estimate(config) > _SURE:
         needed = _count_weights(config) * 4
         if needed > _UNPACKED * len(weights) + _ROOM:
             raise Hostile(f"a network of {needed} bytes for {len(weights)} bytes of weights")
 
 
-def check_weights(file: str | Path | IO[bytes], on_disk: int) -> None:
+def check_hdf5(file: str | Path | IO[bytes], on_disk: int) -> None:
     """Refuses HDF5 whose arrays are larger than its file, or lie outside of it.
 
     Args:

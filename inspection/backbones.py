@@ -14,7 +14,7 @@ from typing import Literal
 import keras
 from keras import layers, ops
 
-from inspection.archives import check_weights
+from inspection.archives import check_hdf5
 from inspection.errors import InputError, first_line
 
 Norm = Literal["batch", "frozen", "group"]
@@ -276,7 +276,7 @@ def efficientnet_b5(weights: str = "none") -> keras.Model:
     chosen = None if weights == "none" else weights
     try:
         if chosen not in (None, "imagenet"):
-            check_weights(chosen, Path(chosen).stat().st_size)
+            check_hdf5(chosen, Path(chosen).stat().st_size)
         whole = keras.applications.EfficientNetB5(include_top=False, weights=chosen)
     except Exception as error:  # download, file and shape errors of many kinds
         raise InputError(
@@ -379,7 +379,7 @@ def load_weights_file(model: keras.Model, path: str | Path) -> None:
     try:
         # By name, so that a file that still has its ImageNet classifier fits as well; a
         # layer that is missing there would be skipped in silence, hence the check before.
-        check_weights(path, path.stat().st_size)
+        check_hdf5(path, path.stat().st_size)
         _check_layers(model, path)
         model.load_weights(str(path), by_name=True)
     except Exception as error:  # HDF5 and Keras raise nearly every exception on damaged files

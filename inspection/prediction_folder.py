@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Literal, TextIO
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inspection.errors import InputError
 from inspection.locks import locked
+from inspection.records import PathBelow
 from inspection.runs import write_text_atomic
 
 RECORD, JOURNAL, LOCK = "prediction.json", "predictions.jsonl", "prediction.lock"
@@ -24,15 +25,11 @@ TABLE, HEAT_MAPS = "predictions.csv", "heat_maps"
 RESULTS = (TABLE, JOURNAL, HEAT_MAPS, "detections.csv", "detections.jsonl")
 """What predictions of any room leave, by which a folder without a record shows to be taken."""
 
+NOT_DECIDED = "not decided"
+"""In tables: the image could not be read, or the model gave no finite numbers for it."""
+
 _SHOWN_HASH = 12
 _MOST_BYTES = 1 << 16
-
-
-def _below(value: str) -> str:
-    path = Path(value)
-    if value and (path.anchor or ".." in path.parts or "\0" in value):
-        raise ValueError("must lie below the folder")
-    return value
 
 
 class Owner(BaseModel):
@@ -81,7 +78,7 @@ class Line(BaseModel):
     name: str
     state: list[int]
     row: list[str]
-    picture: Annotated[str, AfterValidator(_below)] = ""
+    picture: PathBelow | Literal[""] = ""
     done: bool = True
 
 

@@ -25,6 +25,17 @@ def _plain(value: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain)]
 """The name of a file beside the one that it stands in: no folder, no drive."""
 
+
+def _below(value: str) -> str:
+    path = Path(value)
+    if not path.parts or path.anchor or ".." in path.parts or "\0" in value:
+        raise ValueError("must lie below the folder")
+    return value
+
+
+PathBelow = Annotated[str, AfterValidator(_below)]
+"""The path of a file below the folder of the one that it stands in."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 

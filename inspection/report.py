@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inspection.rates import Rate, percent
 from inspection.runs import atomic_path
 from inspection.tags import leader, tag_places
 from inspection.typeface import composed, families, font_of, warn_of_boxes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from inspection.operating_point import OperatingPoint
 
 Colour = tuple[int, int, int]
 GREEN, ORANGE, RED = (46, 204, 113), (255, 152, 0), (244, 67, 54)
@@ -201,6 +204,34 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def rate_tile(rate: Rate) -> dict[str, str]:
+    """A rate as a tile's large `value` and the small print under it, `hint`."""
+    if not rate.total:
+        return {"value": "not measurable", "hint": f"0 {rate.of}"}
+    counted = f"{rate.count} of {rate.total} {rate.of}"
+    if not rate.count:
+        return {"value": f"≤ {percent(rate.upper)}", "hint": f"{counted}; one-sided 95 %"}
+    low, high = rate.interval
+    return {
+        "value": percent(rate.value),
+        "hint": f"{counted}; 95 %: {percent(low)} to {percent(high)}",
+    }
+
+
+def point_facts(point: OperatingPoint) -> dict[str, str]:
+    """An operating point with its evidence, by name."""
+    facts = {"threshold": f"{point.threshold!r}: NG at this score or over it"}
+    if point.review_threshold is not None:
+        facts["review from"] = repr(point.review_threshold)
+    return facts | {
+        "rule": point.rule,
+        "target": "–" if math.isnan(point.target) else percent(point.target),
+        "miss on calibration": str(point.miss),
+        "overkill on calibration": str(point.overkill),
+        "calibration data": point.data_hash or "–",
+    }
 
 
 def _data_uri(kind: str, content: bytes) -> str:

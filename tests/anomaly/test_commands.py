@@ -97,12 +97,15 @@ def test_what_is_no_finite_number_is_a_reject(
 def test_weights_and_features_that_are_not_finite_are_refused(runs, shared_product, tmp_path):
     """A ReLU that runs as one with its convolution makes 0 of NaN: the outputs tell nothing."""
     model = anomaly.load(runs / "patchcore/model.anomaly")
-    views = model.preparation.read(next((shared_product / "normal").iterdir())).views
+    path = next((shared_product / "normal").iterdir())
+    views = model.preparation.read(path).views
     kernel = next(w for w in model.method.extractor.model.weights if w.path.endswith("kernel"))
     values = np.asarray(kernel).copy()
     kernel.assign(values * 1e12)  # more than float16 holds, in which features are kept
     with pytest.raises(NotFinite):
         model.score_views(views)
+    with pytest.raises(NotFinite, match=rf"{path.name}: .* not finite"):
+        model.predict(path)
     values.flat[0] = np.nan
     kernel.assign(values)
     model.save(tmp_path / "nan.anomaly")

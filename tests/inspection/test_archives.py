@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from inspection.archives import Hostile, check_network, check_weights, read_arrays
+from inspection.archives import Hostile, check_hdf5, check_network, read_arrays
 from inspection.errors import InputError
 
 DETECTOR = {
@@ -276,11 +276,11 @@ def test_weights_by_path_are_no_larger_than_their_file(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("conv/kernel", shape=(2**20, 2**14), chunks=(1024, 1024), dtype="f4")
     with pytest.raises(Hostile, match="claim arrays"):
-        check_weights(path, path.stat().st_size)
+        check_hdf5(path, path.stat().st_size)
     with h5py.File(path, "w") as file:
         file["conv"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
     with pytest.raises(Hostile, match="elsewhere"):
-        check_weights(path, path.stat().st_size)
+        check_hdf5(path, path.stat().st_size)
 
 
 def test_a_backbones_file_is_checked_before_it_is_read(tmp_path):
