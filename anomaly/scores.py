@@ -78,6 +78,13 @@ class Reference:
     growth: float
     raw: bool
 
+    def __post_init__(self) -> None:
+        # It comes from files, too.
+        if not np.isfinite((self.level, self.images_cells, self.growth)).all():
+            raise ValueError("scores are measured by what is not finite")
+        if not self.images_cells > 0:
+            raise ValueError("scores are measured by an image without cells")
+
     @classmethod
     def of(cls, images: list[np.ndarray], raw: bool) -> Reference:
         """From the cells that count, (N,) of each image.

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from anomaly.decision import Decider
 from anomaly.heat import overlay
 from anomaly.model import AnomalyModel
 from anomaly.simulator import DECISIONS, FolderWatch
 from anomaly.training import MODEL
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.heat import thumbnail
 from inspection.images import read_image
 from inspection.report import image_uri
@@ -75,6 +77,24 @@ def badge(decision: str, text: str = "") -> None:
     )
 
 
+def score_of(model: Decider, path: Path, problems: list[str]) -> float | None:
+    """What a model gives a new file: infinity, which is NG, where that is no finite number.
+
+    Args:
+        model: Of the page.
+        path: The file.
+        problems: Takes what was wrong.
+
+    Returns:
+        None where the file does not fit the model.
+    """
+    try:
+        return model.predict(path).score
+    except InputError as error:
+        problems += error.problems
+        return np.inf if isinstance(error, NotFinite) else None
+
+
 def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
     """Draws what has come into a folder, and looks again every second."""
     state = st.session_state
@@ -85,8 +105,9 @@ def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
     def looking() -> None:
         model = model_of(run)
         for path in state.watch.look():
-            score = model.predict(path).score
-            state.found.append((path, score))
+            score = score_of(model, path, state.watch.problems)
+            if score is not None:
+                state.found.append((path, score))
         scores = np.array([score for _, score in state.found])
         decided = (scores >= review).astype(int) + (scores >= threshold)
         st.caption(f"Watching {folder}. New images appear here as soon as they are whole.")
@@ -103,9 +124,10 @@ def watched(run: Path, folder: Path, review: float, threshold: float) -> None:
             return
         path, score = state.found[-1]
         left, right = st.columns(2, wrap=False)
-        rgb, heat, _ = pictures(run, path)
-        left.image(rgb, width="stretch")
-        right.image(heat, width="stretch")
+        if np.isfinite(score):
+            rgb, heat, _ = pictures(run, path)
+            left.image(rgb, width="stretch")
+            right.image(heat, width="stretch")
         badge(DECISIONS[int(decided[-1])])
         st.write(f"score **{score:.4g}**  \n`{path.name}`")
         last = list(zip(state.found, decided, strict=True))[-10:][::-1]

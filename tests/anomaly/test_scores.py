@@ -162,3 +162,9 @@ def test_stored_scores_that_are_not_finite_are_refused(tmp_path, score):
     path.write_text(f"image,kind,decision,score\na.png,normal,OK,0.1\nb.png,dot,OK,{score}\n")
     with pytest.raises(NotFinite, match=r"test\.csv: 1 of 2 scores"):
         read_scores(path)
+
+
+@pytest.mark.parametrize("values", [(np.nan, 64.0, 0.0), (1.0, 0.0, 0.0), (1.0, 64.0, np.inf)])
+def test_a_reference_of_a_damaged_file_is_refused(values):
+    with pytest.raises(ValueError, match="scores are measured by"):
+        Reference(*values, raw=True)

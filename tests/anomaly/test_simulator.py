@@ -18,6 +18,7 @@ from anomaly.scored import Scored, read_scores
 from anomaly.simulator import FolderWatch, Simulation, chosen_by_hand, relabel_csv
 from anomaly.training import MODEL
 from inspection.errors import InputError
+from inspection.finite import NotFinite
 from inspection.images import encode_image
 
 
@@ -254,3 +255,19 @@ def test_the_page_watches_a_folder(run, shared_product, tmp_path):
 def test_no_picture_cannot_be_simulated():
     with pytest.raises(InputError, match="no picture"):
         Simulation(scored([], []))
+
+
+def test_a_watched_image_without_a_finite_score_is_rejected(tmp_path):
+    from anomaly.simulator_watch import score_of
+
+    class Broken:
+        def __init__(self, error: InputError) -> None:
+            self.error = error
+
+        def predict(self, path):
+            raise self.error
+
+    problems = []
+    assert score_of(Broken(NotFinite("a.png: NaN")), tmp_path / "a.png", problems) == np.inf
+    assert score_of(Broken(InputError("b.png: is grey")), tmp_path / "b.png", problems) is None
+    assert problems == ["a.png: NaN", "b.png: is grey"]
