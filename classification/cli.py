@@ -318,10 +318,10 @@ def submit(
 ) -> None:
     """Writes answers in exactly the sample's header, names, order and number of rows."""
     from classification.arguments import found_pictures
-    from classification.submission import read_sample
+    from classification.submission import open_sample
 
-    read_sample(sample)
-    found_pictures(model, images or sample.parent / "images")
+    _, folder = open_sample(sample, images)
+    found_pictures(model, folder)
     from classification.model import Classifier
     from classification.submission import submit as write
 
@@ -403,7 +403,7 @@ def cam(
     if randomise:
         alike = summary["alike_with_shuffled_weights"]
         say(
-            "Maps of shuffled weights were not compared: no picture could be read, or every map "
+            "Maps of shuffled weights were not compared: no image could be read, or every map "
             "is the same everywhere."
             if math.isnan(alike)
             else f"Correlation with maps of shuffled weights (Spearman): {alike:.2f}; near 1 a map "

@@ -68,6 +68,26 @@ def read_sample(path: Path) -> Sample:
     )
 
 
+def open_sample(path: Path, images: Path | None) -> tuple[Sample, Path]:
+    """The sample and the folder of its images; as for `submit`.
+
+    Raises:
+        InputError: With what is wrong of both.
+    """
+    folder = images or path.parent / "images"
+    problems: list[str] = []
+    if not folder.exists():
+        where = f"--images {images}" if images else f"--images: left out, and {folder}"
+        problems.append(f"{where}: there is no such folder; name the folder of the images")
+    try:
+        sample = read_sample(path)
+    except InputError as error:
+        raise InputError([*error.problems, *problems]) from error
+    if problems:
+        raise InputError(problems)
+    return sample, folder
+
+
 def submit(
     model: Classifier,
     sample_path: Path,
@@ -99,17 +119,7 @@ def submit(
         InputError: The sample cannot be read, a name has no picture or more than one, or a picture
             cannot be read.
     """
-    folder = images or sample_path.parent / "images"
-    problems: list[str] = []
-    if not folder.exists():
-        where = f"--images {images}" if images else f"--images: left out, and {folder}"
-        problems.append(f"{where}: there is no such folder; name the folder of the images")
-    try:
-        sample = read_sample(sample_path)
-    except InputError as error:
-        raise InputError([*error.problems, *problems]) from error
-    if problems:
-        raise InputError(problems)
+    sample, folder = open_sample(sample_path, images)
     pictures, extra = _paired(sample, find_pictures(folder, model.classes), folder)
     if extra:
         say(
