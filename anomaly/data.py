@@ -130,7 +130,7 @@ def _problem(source: Path, data: Data) -> str:
     placed = replace(data, pictures=there)
     if len(placed.normals) < _LEARNT:
         return (
-            f"{source}: only {counted(len(placed.normals), 'normal picture')} to learn from stand "
+            f"{source}: only {counted(len(placed.normals), 'normal image')} to learn from stand "
             "in the train part"
         )
     return ""
@@ -152,7 +152,7 @@ def _gaps(data: Data) -> list[str]:
     lines = []
     if data.dropped:
         lines.append(
-            f"Note: {counted(len(data.dropped), 'defect')} of parts whose normal pictures are "
+            f"Note: {counted(len(data.dropped), 'defect')} of parts whose normal images are "
             "learnt are left out: neither learnt nor tested."
         )
     for part, name in ((CALIBRATION, "calibration"), ("test", "test")):

@@ -172,7 +172,7 @@ class PreparationValues(BaseModel):
             content = base64.b64decode(mask, validate=True)
             width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
             if not content.startswith(_PNG) or not 0 < width * height <= _LARGEST_MASK:
-                raise ValueError("must be a PNG of a picture's size")
+                raise ValueError("must be a PNG of an image's size")
         return mask
 
 

@@ -11,14 +11,19 @@ from classification.folder import FoundPicture, find_pictures
 from classification.measures import MACRO_F1
 from classification.model import ModelCard, model_file
 from classification.pictures import open_pictures
-from classification.settings import SETTINGS, ClassificationSettings
-from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from classification.settings import ClassificationSettings
+from inspection.arguments import (
+    choice_problems,
+    path_problems,
+    refuse,
+    run_problems,
+    weights_problems,
+)
 from inspection.errors import InputError
 from inspection.grouping import grouping_by
 from inspection.operating_point import RULES
 from inspection.prediction_folder import Owner, refuse_others
 from inspection.runs import file_hash
-from inspection.snapshots import STATE
 from inspection.split import PARTS
 
 ROOM = "classification"
@@ -34,13 +39,7 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     problems += weights_problems(settings.weights, ("auto", "imagenet", "none"))
     if settings.name is not None:
         folder = settings.runs / settings.name
-        if resume and not (folder / SETTINGS).is_file():
-            problems.append(f"{folder}: there is no such run to resume; check --name and --runs.")
-        if not resume and (folder / STATE).exists():
-            problems.append(
-                f"{folder}: this run exists already; add --resume to go on with it, or give "
-                "another --name"
-            )
+        problems += run_problems(folder, resume, "--name", "--runs")
     refuse(problems)
     if not resume:
         grouping_by(settings.group_by)
@@ -58,7 +57,7 @@ def check_evaluation(model: Path, part: str, source: Path | None) -> None:
     if source is not None:
         open_pictures(source, card.normal)
     elif not run_data(model_file(model).parent, lambda line: None).part(part):
-        raise InputError(f"The {part} part holds no picture; choose another --split.")
+        raise InputError(f"The {part} part holds no image; choose another --split.")
 
 
 def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:

@@ -324,7 +324,7 @@ def _write_record(run: Run) -> None:
             "seed": run.settings.seed,
         },
     )
-    copy_atomic(run.data.split_path, run.folder.path / "split.csv")
+    copy_atomic(run.data.split_path, run.folder.path / RUN_SPLIT)
 
 
 def _show_augmentation(run: Run) -> None:

@@ -10,11 +10,16 @@ from detection.exported import SUFFIXES
 from detection.prediction_folder import OWN, refuse_annotations
 from detection.settings import TrainSettings
 from detection.snapshots import snapshot_run, snapshot_settings
-from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.arguments import (
+    choice_problems,
+    path_problems,
+    refuse,
+    run_problems,
+    weights_problems,
+)
 from inspection.grouping import grouping_by
 from inspection.prediction_folder import Owner, refuse_others
 from inspection.runs import file_hash
-from inspection.snapshots import STATE
 from inspection.split import PARTS
 
 ROOM = "detection"
@@ -29,15 +34,7 @@ def check_settings(settings: TrainSettings, resume: bool) -> None:
     problems = weights_problems(settings.weights, ("auto", "imagenet", "none"))
     if settings.run is not None:
         folder = settings.snapshots / settings.run
-        if resume and not (folder / "settings.yaml").is_file():
-            problems.append(
-                f"{folder}: there is no such run to resume; check --run and --snapshots."
-            )
-        if not resume and (folder / STATE).exists():
-            problems.append(
-                f"{folder}: this run exists already; add --resume to go on with it, or give "
-                "another --run."
-            )
+        problems += run_problems(folder, resume, "--run", "--snapshots")
     refuse(problems)
     if not resume:
         grouping_by(settings.group_by)

@@ -306,7 +306,7 @@ def _write_record(run: Run) -> None:
             "seed": run.settings.seed,
         },
     )
-    copy_atomic(run.dataset.split_path, run.folder.path / "split.csv")
+    copy_atomic(run.dataset.split_path, run.folder.path / RUN_SPLIT)
 
 
 def _write_samples(run: Run) -> None:

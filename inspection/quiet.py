@@ -58,7 +58,7 @@ def without_notices() -> Iterator[None]:
 
 
 def without_retracing_notices() -> None:
-    """A graph for every model, layer and size is meant; nobody can mend that notice."""
+    """A graph for every model, layer and size is meant; that notice asks nothing of a user."""
     logging.getLogger("tensorflow").addFilter(
         lambda record: "triggered tf.function retracing" not in record.getMessage()
     )

@@ -180,18 +180,18 @@ def run_split(run: Path, items: Sequence[_Item], say: Callable[[str], None]) -> 
     if not path.is_file():
         raise InputError(
             f"{path}: is missing, so nobody can tell what the run was trained on; put the copy "
-            "back, or give pictures that it has not seen by --data"
+            "back, or give images that it has not seen by --data"
         )
     split = load_split(path)
     new = [item for item in items if item.image not in split.assignments]
     if items and len(new) == len(items):
         raise InputError(
-            f"{path}: knows none of the {counted(len(items), 'picture')}; give the pictures that "
+            f"{path}: knows none of the {counted(len(items), 'image')}; give the images that "
             "the run was trained on, or measure these by --data"
         )
     if new:
         say(
-            f"Note: {counted(len(new), 'picture')} came after the training and stand in no part; "
+            f"Note: {counted(len(new), 'image')} came after the training and stand in no part; "
             "they are left out."
         )
     return split

@@ -54,7 +54,7 @@ def test_a_useless_split_is_not_stored_and_blocks_nothing(tmp_path):
     root = tmp_path / "a"
     for number in range(3):  # a single normal picture remains to learn from
         write_image(root / f"normal/p{number}_0.png", np.full((32, 32, 3), number, np.uint8))
-    with pytest.raises(InputError, match=r"only 1 normal picture.*--fractions.*--group-by"):
+    with pytest.raises(InputError, match=r"only 1 normal image.*--fractions.*--group-by"):
         opened(root, tmp_path / "r", group_by=r"(p\d)_")
     assert not split_files(tmp_path / "r")
     for number in range(3, 6):
