@@ -56,16 +56,7 @@ def export(
     )
     classes = [name for name in model.classes if name != model.card.normal]
     chosen = st.multiselect("Classes", classes, classes, key=run.key("export_classes"))
-    wanted = [
-        FoundPicture(
-            item.image,
-            pictures.path(item),
-            item.kind,
-            pictures.root / item.mask if item.mask else None,
-        )
-        for item in found.items
-        if item.kind in chosen
-    ]
+    wanted = [FoundPicture.of(pictures, item) for item in found.items if item.kind in chosen]
     if look.recipe != "none":
         st.info("Without augmentation: a changed image's boxes fit no file.")
     request = ExplainRequest(look.method, look.layer, look.smooth, "known", rule)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.pictures import open_pictures
+from classification.pictures import Picture, Pictures, open_pictures
 from inspection.errors import InputError
 from inspection.images import list_images
 from inspection.listing import name_problems
@@ -33,6 +33,12 @@ class FoundPicture:
     kind: str | None = None
     mask_path: Path | None = None
 
+    @classmethod
+    def of(cls, pictures: Pictures, item: Picture) -> FoundPicture:
+        """One of labelled images."""
+        mask = pictures.root / item.mask if item.mask else None
+        return cls(item.image, pictures.path(item), item.kind, mask)
+
     def mask(self) -> np.ndarray | None:
         """(H, W) bool where the defect is, None without a mask; raises as `read_mask`."""
         return None if self.mask_path is None else read_mask(self.mask_path, self.path)
@@ -53,15 +59,7 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[FoundPicture]:
     """
     if source.suffix.lower() == ".csv" and source.is_file():
         pictures = open_pictures(source)
-        return [
-            FoundPicture(
-                item.image,
-                pictures.path(item),
-                item.kind,
-                pictures.root / item.mask if item.mask else None,
-            )
-            for item in pictures.items
-        ]
+        return [FoundPicture.of(pictures, item) for item in pictures.items]
     if source.is_file():
         if names := name_problems([source]):
             raise InputError(names)
