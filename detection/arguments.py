@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detection.dataset import read_labels
 from detection.exported import SUFFIXES
 from detection.prediction_folder import OWN, refuse_annotations
-from detection.settings import TrainSettings
+from detection.settings import TrainSettings, load_settings
 from detection.snapshots import snapshot_run, snapshot_settings
 from inspection.arguments import (
     choice_problems,
@@ -17,6 +18,7 @@ from inspection.arguments import (
     run_problems,
     weights_problems,
 )
+from inspection.errors import InputError
 from inspection.grouping import grouping_by
 from inspection.prediction_folder import Owner, refuse_others
 from inspection.runs import file_hash
@@ -82,3 +84,46 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     refuse_others(output, owner, own=OWN, judged=True)
     refuse_annotations(output.absolute())
     return owner
+
+
+def _started(stored: TrainSettings, key: str) -> str:
+    value = getattr(stored, key)
+    return "without it" if value is None else f"with {value}"
+
+
+def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
+    """The stored settings of the run to resume; only the number of epochs may be changed.
+
+    Args:
+        settings: As typed; names the snapshots folder and maybe the run.
+        given: What was typed, to tell a wish from a default.
+
+    Raises:
+        InputError: There is no run to resume.
+    """
+    runs = [path.parent for path in settings.snapshots.glob(f"*/{STATE}")]
+    if settings.run is None:
+        if not runs:
+            raise InputError(f"{settings.snapshots}: holds no run with a finished epoch to resume.")
+        folder = max(runs, key=lambda path: (path / STATE).stat().st_mtime)
+    else:
+        folder = settings.snapshots / settings.run
+    path = folder / "settings.yaml"
+    if not path.is_file():
+        raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
+    stored = load_settings(path, {})
+    ignored = [
+        f"--{key.replace('_', '-')} {value}: this run was started {_started(stored, key)}, and "
+        "--resume changes only --epochs and --keep; leave it out, or start a new run."
+        for key, value in given.items()
+        if value is not None
+        and value != "auto"  # stored is what it came to
+        and key not in ("epochs", "keep", "run", "snapshots")
+        and getattr(settings, key) != getattr(stored, key)
+    ]
+    if ignored:
+        raise InputError(ignored)
+    changes = {key: given[key] for key in ("epochs", "keep") if given.get(key) is not None}
+    return stored.model_copy(
+        update={"snapshots": settings.snapshots, "run": folder.name, **changes}
+    )

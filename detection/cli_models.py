@@ -138,15 +138,14 @@ def train(
     if fractions is not None:
         given["fractions"] = three_fractions(fractions)
     settings = load_settings(config, given)
-    from detection.arguments import check_settings
+    from detection.arguments import check_settings, resume_settings
 
     check_settings(settings, resume)
-    from detection.training import train as start
-    from detection.training_setup import resume_settings
-    from inspection.runs import file_hash
-
     if resume:
         settings = resume_settings(settings, given)
+    from detection.training import train as start
+    from inspection.runs import file_hash
+
     best = start(settings, resume)
     top = settings.snapshots / "best.keras"
     also = top.is_file() and file_hash(top) == file_hash(best)
@@ -221,6 +220,8 @@ def predict(
     threshold: Annotated[
         float | None,
         typer.Option(
+            min=0.0,
+            max=1.0,
             help="Boxes of lower scores are not written; there are none under 0.05.",
             show_default="the model's operating point",
         ),

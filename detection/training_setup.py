@@ -25,7 +25,7 @@ from detection.dataset import (
 )
 from detection.model import RetinaNet
 from detection.prediction import Detector
-from detection.settings import TrainSettings, load_settings
+from detection.settings import TrainSettings
 from detection.show import write_samples
 from detection.shown_boxes import find_shown_boxes
 from detection.snapshots import run_folder, snapshot_settings, top_line
@@ -41,7 +41,7 @@ from inspection.report import versions
 from inspection.runs import copy_atomic, write_json_atomic
 from inspection.schedule import describe_change
 from inspection.settings import save_settings
-from inspection.snapshots import STATE, Plan, RunFolder, RunState
+from inspection.snapshots import Plan, RunFolder, RunState
 from inspection.stored_split import RUN_SPLIT
 
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
@@ -75,7 +75,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
 
     Args:
         settings: Complete settings with the run's name; for a resume those of the run, see
-            `resume_settings`. The caller holds its folder.
+            `arguments.resume_settings`. The caller holds its folder.
         resume: Go on from the run's last save.
         log: Where it is said.
 
@@ -380,46 +380,3 @@ def _seconds_per_image(run: Run) -> float:
         detector.predict(path)
         seconds = time.perf_counter() - began
     return seconds
-
-
-def _started(stored: TrainSettings, key: str) -> str:
-    value = getattr(stored, key)
-    return "without it" if value is None else f"with {value}"
-
-
-def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
-    """The stored settings of the run to resume; only the number of epochs may be changed.
-
-    Args:
-        settings: As typed; names the snapshots folder and maybe the run.
-        given: What was typed, to tell a wish from a default.
-
-    Raises:
-        InputError: There is no run to resume.
-    """
-    runs = [path.parent for path in settings.snapshots.glob(f"*/{STATE}")]
-    if settings.run is None:
-        if not runs:
-            raise InputError(f"{settings.snapshots}: holds no run with a finished epoch to resume.")
-        folder = max(runs, key=lambda path: (path / STATE).stat().st_mtime)
-    else:
-        folder = settings.snapshots / settings.run
-    path = folder / "settings.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
-    stored = load_settings(path, {})
-    ignored = [
-        f"--{key.replace('_', '-')} {value}: this run was started {_started(stored, key)}, and "
-        "--resume changes only --epochs and --keep; leave it out, or start a new run."
-        for key, value in given.items()
-        if value is not None
-        and value != "auto"  # stored is what it came to
-        and key not in ("epochs", "keep", "run", "snapshots")
-        and getattr(settings, key) != getattr(stored, key)
-    ]
-    if ignored:
-        raise InputError(ignored)
-    changes = {key: given[key] for key in ("epochs", "keep") if given.get(key) is not None}
-    return stored.model_copy(
-        update={"snapshots": settings.snapshots, "run": folder.name, **changes}
-    )

@@ -56,6 +56,8 @@ def read_safely(path: str | Path, what: str, instead: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; {instead}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; {instead}") from error
     except Exception as error:  # zip, zlib, JSON, HDF5 and NumPy each raise their own
         fault = first_line(error)[:200]
         if not isinstance(error, Hostile):

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from detection.cli import app
 from detection.settings import TrainSettings
 from inspection.console import console
+from inspection.settings import save_settings
 from inspection.split import Split, load_split, save_split
 from inspection.voc import read_voc
 from tests.conftest import CLASSES, SmallSet
@@ -145,7 +146,9 @@ def test_anchors_table_and_page(small_set, tmp_path):
         (["train", "--resume", "--snapshots", "absent"], "absent"),
         (["evaluate", "absent.keras"], "absent.keras"),
         (["evaluate", "absent.keras", "--split", "tset"], "--split tset"),
+        (["evaluate", "."], ".: is a folder; give a .keras file"),
         (["predict", "absent.png", "--model", "absent.keras"], "absent.keras"),
+        (["predict", "absent.png", "--threshold", "2"], "--threshold"),
         (["export", "absent.keras"], "absent.keras"),
         (["resize", "absent"], "absent"),
         (["resize", ".", "--fit", "crop"], "--fit"),
@@ -163,6 +166,20 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monk
     assert words in text
     assert "Traceback" not in text
     assert not list(tmp_path.rglob("*")), "a refused command leaves nothing behind"
+
+
+def test_a_resume_with_another_setting_is_refused_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "run").mkdir()
+    save_settings(TrainSettings(batch_size=2), tmp_path / "run" / "settings.yaml")
+    code = "import sys; sys.modules['tensorflow'] = None; from detection.cli import app; app()"
+    words = ["train", "--resume", "--snapshots", str(tmp_path), "--batch-size", "4"]
+    for run in ([], ["--run", "run"]):
+        (tmp_path / "run" / "state.json").touch()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words, *run], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 2, done.stderr
+        assert "--batch-size 4: this run was started with 2" in done.stderr + done.stdout
 
 
 def test_help_tells_the_settings_own_defaults():

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from detection import training, training_setup
 from detection.annotations import read_annotations
+from detection.arguments import resume_settings
 from detection.evaluate_snapshot import EvaluationRequest, evaluate_snapshot
 from detection.model import RetinaNet
 from detection.prediction import Detector
@@ -32,7 +33,6 @@ from detection.settings import TrainSettings
 from detection.snapshots import run_folder, snapshot_settings
 from detection.training import TrainingStopped, train
 from detection.training_log import TrainingLog
-from detection.training_setup import resume_settings
 from inspection import backbones
 from inspection.errors import InputError
 from inspection.images import write_image
