@@ -180,12 +180,14 @@ def predict(
     import anomaly
     from anomaly.predict_files import NOT_DECIDED, predict_files
     from anomaly.run import MODEL, run_settings
+    from inspection.prediction_folder import refuse_replaced
 
     if graph := exported_graph(run):
         model, what = anomaly.load(run), f"exported as {graph.name}"
     else:
         settings = run_settings(run)
         model, what = anomaly.load(run / MODEL), f"{settings.method} trained on {settings.data}"
+    refuse_replaced(graph or run / MODEL, owner)
     with _stages() as on_progress:
         found = predict_files(
             model,

@@ -283,8 +283,10 @@ def predict(
     owner = check_prediction(model, paths, output, restart)
     from classification.model import Classifier
     from classification.predict_files import NOT_DECIDED, TABLE, predict_files
+    from inspection.prediction_folder import refuse_replaced
 
     loaded = Classifier.load(model)
+    refuse_replaced(loaded.path, owner)
     with progress("deciding") as on_progress:
         found = predict_files(loaded, paths, output, on_progress, restart=restart, owner=owner)
     counts = Counter(one.label for one in found.predictions)

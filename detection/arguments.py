@@ -22,6 +22,7 @@ from inspection.errors import InputError
 from inspection.grouping import grouping_by
 from inspection.prediction_folder import Owner, refuse_others
 from inspection.runs import file_hash
+from inspection.snapshots import STATE
 from inspection.split import PARTS
 
 ROOM = "detection"

@@ -235,9 +235,12 @@ def predict(
 
     owner = check_prediction(model, paths, output)
     from detection.exported import load_any
+    from inspection.prediction_folder import refuse_replaced
 
     detector = load_any(model)
-    say(f"Model {model}: {_provenance(model, detector.classes)}.")
+    said = _provenance(model, detector.classes)
+    refuse_replaced(model, owner)
+    say(f"Model {model}: {said}.")
     with progress("predicting") as on_progress:
         result = predict_files(
             detector,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from inspection.errors import InputError
 from inspection.locks import locked
 from inspection.records import PathBelow
-from inspection.runs import write_text_atomic
+from inspection.runs import file_hash, write_text_atomic
 
 RECORD, JOURNAL, LOCK = "prediction.json", "predictions.jsonl", "prediction.lock"
 TABLE, HEAT_MAPS = "predictions.csv", "heat_maps"
@@ -188,6 +188,23 @@ def claimed(
             yield results
         finally:
             results.close()
+
+
+def refuse_replaced(model: Path, owner: Owner) -> None:
+    """Refuses a model whose file a training has replaced since its hash was taken.
+
+    Args:
+        model: The file that has been loaded.
+        owner: With the hash from before.
+
+    Raises:
+        InputError: What decides is not what the results would be recorded as.
+    """
+    if file_hash(model) != owner.model_hash:
+        raise InputError(
+            f"{model}: was replaced while it was being read, as a training does; give the command "
+            "again."
+        )
 
 
 def refuse_others(

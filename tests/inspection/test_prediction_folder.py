@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from inspection.errors import InputError
-from inspection.prediction_folder import JOURNAL, RECORD, Owner, claimed
+from inspection.prediction_folder import JOURNAL, RECORD, Owner, claimed, refuse_replaced
+from inspection.runs import file_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = Owner(room="anomaly", model_hash="ab" * 32, run="밤")
@@ -111,3 +112,13 @@ def test_a_second_process_is_refused(tmp_path):
         )
     assert done.returncode == 2, done.stderr
     assert "is in use by process" in done.stdout
+
+
+def test_a_model_that_a_training_replaced_meanwhile_is_not_recorded_as_the_old_one(tmp_path):
+    model = tmp_path / "best.keras"
+    model.write_bytes(b"old")
+    owner = Owner(room="detection", model_hash=file_hash(model))
+    refuse_replaced(model, owner)
+    model.write_bytes(b"new")
+    with pytest.raises(InputError, match="was replaced while it was being read"):
+        refuse_replaced(model, owner)
