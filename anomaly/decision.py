@@ -6,15 +6,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from anomaly.maps import smooth
-from anomaly.preparation import Preparation, Prepared
+from anomaly.preparation import Preparation, PreparationValues, Prepared
 from anomaly.scores import AGGREGATIONS, Reference, aggregate, peak
 from inspection.finite import check_finite, names_file
 from inspection.images import as_rgb
 from inspection.operating_point import OperatingPoint
+
+
+class _ReferenceValues(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    level: FiniteFloat
+    images_cells: FiniteFloat
+    growth: FiniteFloat
+    raw: bool
+
+
+class DeciderValues(BaseModel):
+    """What the header of a stored model may hold; whatever is not named here is taken as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    preparation: PreparationValues
+    aggregation: Annotated[str, Field(max_length=40)]
+    normal: tuple[FiniteFloat, FiniteFloat]
+    operating_point: dict[str, Any] | None
+    reference: _ReferenceValues | None = None
 
 
 @dataclass(frozen=True, eq=False)

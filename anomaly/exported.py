@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.decision import Decider
+from anomaly.decision import Decider, DeciderValues
 from anomaly.preparation import Preparation
 from anomaly.scores import Reference
 from inspection.errors import InputError, first_line
+from inspection.finite import names_file
+from inspection.graph_weights import check_onnx, check_openvino
 from inspection.operating_point import OperatingPoint
 
 HEADER = "model.json"
@@ -62,9 +64,12 @@ class ExportedModel(Decider):
                     f"{folder}: was exported as version {header['version']}, this program reads "
                     f"version {VERSION}; export it again"
                 )
+            DeciderValues.model_validate(header)
             point = header["operating_point"]
+            with names_file(folder):
+                run = _RUNTIMES[header["format"]](folder / GRAPHS[header["format"]])
             return cls(
-                _RUNTIMES[header["format"]](folder / GRAPHS[header["format"]]),
+                run,
                 Preparation.from_dict(header["preparation"]),
                 header["aggregation"],
                 tuple(float(value) for value in header["normal"]),
@@ -86,7 +91,9 @@ class ExportedModel(Decider):
 def _onnx(path: Path) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    content = path.read_bytes()
+    check_onnx(content)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda views: dict(zip(names, session.run(names, {"views": views}), strict=True))
 
@@ -100,6 +107,7 @@ def _openvino(path: Path) -> Run:
     # From memory: the C++ reader knows no Korean path on every system.
     weights = path.with_suffix(".bin").read_bytes()
     model = core.read_model(path.read_bytes(), weights)
+    check_openvino(model)
     compiled = core.compile_model(model, "CPU", settings)
     names = [output.any_name for output in compiled.outputs]
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import Field
 
-from anomaly.decision import Decider, ScoredCells
+from anomaly.decision import Decider, DeciderValues, ScoredCells
 from anomaly.features import Source
 from anomaly.methods.base import Method, State
 from anomaly.methods.names import CLASSES, METHODS
-from anomaly.preparation import Preparation, PreparationValues
+from anomaly.preparation import Preparation
 from anomaly.run import SUFFIX
 from anomaly.scores import Reference
 from inspection.archives import (
@@ -48,18 +48,10 @@ _Setting = (
 _Network = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
-class _HeaderValues(BaseModel):
-    """What the header of a model may hold; whatever is not named here is taken as it is."""
-
-    model_config = ConfigDict(extra="allow")
-
+class _HeaderValues(DeciderValues):
     method: Literal[METHODS]
     settings: dict[str, _Setting | Annotated[list[_Setting], Field(max_length=100)]]
     networks: Annotated[list[_Network], Field(max_length=20)]
-    preparation: PreparationValues
-    aggregation: Annotated[str, Field(max_length=40)]
-    normal: tuple[FiniteFloat, FiniteFloat]
-    operating_point: dict[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)

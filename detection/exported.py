@@ -15,7 +15,8 @@ from detection.decision import Picture, decided
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE
 from inspection.detections import Detections
 from inspection.errors import InputError, first_line
-from inspection.finite import check_finite, names_file
+from inspection.finite import NotFinite, check_finite, names_file
+from inspection.graph_weights import check_onnx, check_openvino
 from inspection.images import Fit, FitMode, as_rgb, fitted_picture
 from inspection.operating_point import OperatingPoint
 
@@ -105,6 +106,7 @@ class ExportedDetector:
         Raises:
             InputError: The file is missing, damaged or not of this tool, or its runtime is not
                 installed.
+            NotFinite: It holds a weight that is no finite number.
         """
         path = Path(path)
         kind = SUFFIXES.get(path.suffix.lower())
@@ -115,6 +117,8 @@ class ExportedDetector:
         try:
             text, run = (_load_openvino if kind == "openvino" else _load_onnx)(path)
             metadata = Metadata.from_json(text)
+        except NotFinite as error:
+            raise NotFinite(f"{path}: {error}") from error
         except ImportError as error:
             package = "openvino" if kind == "openvino" else "onnxruntime"
             raise InputError(f"{path}: needs the package {package}; install it.") from error
@@ -193,6 +197,7 @@ def openvino_core() -> Any:
 def _load_openvino(path: Path) -> tuple[str, Run]:
     core = openvino_core()
     model = core.read_model(path)
+    check_openvino(model, limits=True)
     text = model.get_rt_info([METADATA_KEY]).astype(str)
     # Where the processor has bfloat16 OpenVINO would take it by itself, and move the scores.
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -208,6 +213,7 @@ def _load_openvino(path: Path) -> tuple[str, Run]:
 def _load_onnx(path: Path) -> tuple[str, Run]:
     import onnxruntime
 
+    check_onnx(path.read_bytes(), limits=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     text = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
 

@@ -112,7 +112,8 @@ def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         Hostile: It is too large, not finite, or no object.
         ValueError: It is no JSON.
     """
-    values = json.loads(read_member(archive, name, _MOST_TEXT), parse_constant=_refuse_constant)
+    text = read_member(archive, name, _MOST_TEXT)
+    values = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     if not isinstance(values, dict):
         raise Hostile(f"{name} holds no object")
     return values
@@ -122,11 +123,19 @@ def _refuse_constant(name: str) -> None:
     raise Hostile(f"it holds the number {name}")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # 1e999 is no constant of JSON, and reads as infinity
+        _refuse_constant(text)
+    return value
+
+
 def read_arrays(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file, each as large as its bytes say.
 
     Raises:
-        Hostile: One claims another size than it has, or is none of numbers.
+        Hostile: One claims another size than it has, is none of numbers, or holds NaN or infinity:
+            what is divided by an infinite deviation is 0, and would look normal.
     """
     found: dict[str, np.ndarray] = {}
     with open_archive(io.BytesIO(content)) as archive:
@@ -143,6 +152,8 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
             if kind.hasobject or math.prod(shape) * kind.itemsize != len(data):
                 raise Hostile(f"{name} is not the array that it claims to be")
             flat = np.frombuffer(data, kind).copy()
+            if kind.kind in "fc" and not np.isfinite(flat).all():
+                raise Hostile(f"{name} holds numbers that are not finite")
             array = flat.reshape(shape, order="F" if fortran else "C")
             found[name.removesuffix(".npy")] = array
     return found

@@ -148,8 +148,9 @@ class OperatingPoint:
             raise InputError(
                 f"Operating point: {error!r} in the stored values; choose the threshold anew."
             ) from error
-        if not math.isfinite(point.threshold):
-            raise InputError("Operating point: the stored threshold is not a finite number.")
+        for limit in (point.threshold, point.review_threshold):
+            if limit is not None and not math.isfinite(limit):
+                raise InputError("Operating point: the stored threshold is not a finite number.")
         return point
 
 

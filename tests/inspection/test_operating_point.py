@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -152,6 +153,12 @@ def test_broken_operating_point_is_refused():
     for broken in ({**stored, "threshold": None}, {**stored, "threshold": float("nan")}, {}):
         with pytest.raises(InputError, match="Operating point"):
             OperatingPoint.from_dict(broken)
+
+
+def test_a_review_band_that_is_not_finite_is_refused():
+    stored = fixed_threshold(0.5).to_dict() | {"review_threshold": math.inf}  # 1e999 in JSON
+    with pytest.raises(InputError, match="not a finite number"):
+        OperatingPoint.from_dict(stored)
 
 
 def test_fixed_threshold_says_that_nobody_calibrated_it():

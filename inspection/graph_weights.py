@@ -1,0 +1,110 @@
+"""The numbers inside exported graphs: one that is not finite is found before the graph is used.
+
+OpenVINO and ONNX Runtime run a convolution and its ReLU as one, which makes 0 of NaN: of a damaged
+file nothing would be left in the outputs, and every part would be OK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from inspection.finite import NotFinite
+
+# Of onnx.proto3: the fields that lead from a model to its tensors, by message.
+_BELOW = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+}
+_DATA_TYPE, _FLOATS, _RAW, _DOUBLES = 2, 4, 9, 10
+_KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # protobuf's wire types
+
+
+def check_openvino(model: Any, limits: bool = False) -> None:
+    """Refuses an `openvino.Model` with weights that are not finite numbers.
+
+    Args:
+        model: As read.
+        limits: An infinity that stands alone is a limit of the graph's own and is right.
+
+    Raises:
+        NotFinite: One is not finite.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().is_real():
+            kind = node.get_element_type().get_type_name()
+            if kind in ("f16", "f32", "f64"):
+                _check(np.asarray(node.data), limits)
+
+
+def check_onnx(content: bytes, limits: bool = False) -> None:
+    """As `check_openvino` for the bytes of an ONNX file.
+
+    Raises:
+        NotFinite: As there.
+        ValueError: It is no ONNX file.
+    """
+    for values in _tensors(memoryview(content), "model"):
+        _check(values, limits)
+
+
+def _check(values: np.ndarray, limits: bool) -> None:
+    wrong = np.isnan(values) if limits and values.size == 1 else ~np.isfinite(values)
+    if wrong.any():
+        raise NotFinite(
+            f"{np.count_nonzero(wrong)} of {values.size} weights of one layer are not finite "
+            "numbers, so nothing is decided (on the line: reject the part); the file is damaged: "
+            "copy or export it again."
+        )
+
+
+def _tensors(message: memoryview, kind: str) -> Iterator[np.ndarray]:
+    if kind == "tensor":
+        fields = dict(_fields(message))
+        stored = _KINDS.get(fields.get(_DATA_TYPE))
+        for number, dtype in ((_RAW, stored), (_FLOATS, "<f4"), (_DOUBLES, "<f8")):
+            if stored and isinstance(fields.get(number), memoryview):
+                yield np.frombuffer(fields[number], dtype)
+        return
+    for number, value in _fields(message):
+        below = _BELOW[kind].get(number)
+        if below and isinstance(value, memoryview):
+            yield from _tensors(value, below)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of a protobuf message."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        wire = key & 7
+        if wire == _VARINT:
+            value, place = _varint(message, place)
+            yield key >> 3, value
+            continue
+        if wire == _BYTES:
+            length, place = _varint(message, place)
+        elif wire in (_EIGHT, _FOUR):
+            length = 8 if wire == _EIGHT else 4
+        else:
+            raise ValueError("it is no ONNX file")
+        if place + length > len(message):
+            raise ValueError("it ends too early")
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(message) and shift < 70:
+        byte = message[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+    raise ValueError("it ends too early")
