@@ -59,7 +59,7 @@ CASES = {
         ("predict absent.keras good", "absent.keras"),
         ("predict card.keras absent", "absent"),
         ("predict card.keras good --output taken", "taken"),
-        ("submit card.keras --sample absent.csv", "absent.csv"),
+        ("submit card.keras --sample absent.csv --images good", "absent.csv"),
         ("cam card.keras absent", "absent"),
         ("cam card.keras good --method absent", "absent"),
         ("boxes card.keras absent", "absent"),
