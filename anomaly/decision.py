@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from anomaly.maps import smooth
 from anomaly.preparation import Preparation, PreparationValues, Prepared
@@ -34,7 +34,7 @@ class DeciderValues(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     preparation: PreparationValues
-    aggregation: Annotated[str, Field(max_length=40)]
+    aggregation: Literal[tuple(AGGREGATIONS)]
     normal: tuple[FiniteFloat, FiniteFloat]
     operating_point: dict[str, Any] | None
     reference: _ReferenceValues | None = None

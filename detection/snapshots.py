@@ -52,7 +52,7 @@ class SnapshotSettings(BaseModel):
     classes: Annotated[list[_Name], Field(min_length=1, max_length=1000)] | None = None
     anchors: _Anchors | None = None
     norm: Literal[None, "batch", "frozen", "group"] = None
-    head_norm: bool | Annotated[str, Field(max_length=20)] = True
+    head_norm: bool | Literal["batch", "group", "none"] = True
     channels: Annotated[int, Field(ge=1, le=1024)] = 256
     head_convs: Annotated[int, Field(ge=0, le=16)] = 4
     operating_point: dict[str, Any] | None = None
