@@ -236,7 +236,7 @@ def test_what_cannot_work_is_told_before_any_work(shared_product, tmp_path):
         (("--roi-mask", tmp_path / "mask.png"), "draw it at the pictures' size"),
         (("--roi-mask", tmp_path / "none.png"), "none.png"),
         (("--tile", "900"), "--tile 900 is larger"),
-        (("--generated", tmp_path / "none"), "is no folder"),
+        (("--generated", tmp_path / "none"), "none: there is no such file or folder"),
     ):
         status, text = typed("train", shared_product, "--runs", runs, "--run", "x", *flags)
         assert status == 2, text

@@ -61,7 +61,9 @@ def shared_run(shared_set, tmp_path_factory) -> Path:
     from classification.training import train
 
     runs = tmp_path_factory.mktemp("runs")
-    return train(settings_of(ClassificationSettings, shared_set, runs, epochs=8), say=quiet)
+    return train(
+        settings_of(ClassificationSettings, shared_set, runs, epochs=8, steps=8), say=quiet
+    )
 
 
 @pytest.fixture

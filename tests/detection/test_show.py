@@ -168,7 +168,7 @@ def test_reach_counts_every_box_where_there_is_time():
     ]
     images = tuple(item.xyxy for item in labels)
     names = tuple(item.label for item in labels)
-    reach = Reach(ShownBoxes(boxes, images, names, 128, "as labelled"), ANCHORS, seed=0)
+    reach = Reach(ShownBoxes(boxes, images, names, 128, False, "as labelled"), ANCHORS, seed=0)
     assert reach.images == 3
     assert len(reach.count) == 3
     assert reach.recall == pytest.approx(2 / 3)
