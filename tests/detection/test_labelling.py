@@ -124,8 +124,11 @@ def desktop(tmp_path: Path) -> Iterator[Desktop]:
         pytest.skip("this Pillow takes no screenshots")
     skip_without_qt()
     read_end, write_end = os.pipe()
+    # Without -noreset the server starts anew whenever its last client leaves, which each call of
+    # xdotool is until labelImg is there, and turns away whoever connects in that moment.
+    screen = ["-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-noreset"]
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(write_end), *screen],
         pass_fds=[write_end],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
