@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
+from detection.anchors import (
+    POSITIVE_IOU,
+    AnchorGrid,
+    AnchorSettings,
+    best_ious,
+    best_possible_recall,
+)
 from detection.shown_boxes import ShownBoxes
 from detection.targets import match_anchors
 from inspection.boxes import box_iou
@@ -17,7 +23,6 @@ from inspection.report import figure_png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POSITIVE_IOU = 0.5
 _MOST_MATCHED = 1000  # images, a few seconds
 _STEPS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None))
 _PLAIN, _BAD = "#1f5f99", "#c0392b"

@@ -18,7 +18,7 @@ _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 # A thin box needs an anchor of the length of a large one at the stride of a small one.
 _TWO_OCTAVES = (1.0, 2**0.5, 2.0, 2**1.5)
 _ENOUGH = 0.95
-_POSITIVE_IOU = 0.5
+POSITIVE_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def without_idle_levels(
     if not ious.size:
         return settings
     # As targets are made: from IoU .5 on, and each box's best anchor whatever its IoU.
-    needed = ((ious >= _POSITIVE_IOU) | (ious >= ious.max(axis=0))).any(axis=1)
+    needed = ((ious >= POSITIVE_IOU) | (ious >= ious.max(axis=0))).any(axis=1)
     return replace(settings, sizes=settings.sizes[: int(np.flatnonzero(needed)[-1]) + 1])
 
 

@@ -1,8 +1,7 @@
-"""The image score of a detector, and its operating point chosen on the validation part."""
+"""The operating point of a detector, chosen on the validation part by image scores."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,8 @@ from detection.average_precision import (
     in_order,
     measure_average_precision,
 )
-from inspection.boxes import ImageLabels
+from detection.decision import image_score
+from inspection.boxes import ImageLabels, labels_hash
 from inspection.detections import Detections
 from inspection.errors import InputError
 from inspection.operating_point import DEFECTIVE, NORMAL, OperatingPoint, choose_threshold
@@ -34,22 +34,6 @@ def truth_of(labels: ImageLabels) -> str:
     if not len(labels.label):
         return "normal"
     return "difficult" if labels.difficult.all() else "defective"
-
-
-def image_score(detections: Detections) -> float:
-    """Highest box score, 0 where nothing was found."""
-    return float(detections.score.max()) if len(detections.score) else 0.0
-
-
-def labels_hash(labels: Sequence[ImageLabels]) -> str:
-    """SHA-256 over images, boxes and classes, whatever the order of the images."""
-    digest = hashlib.sha256()
-    for entry in sorted(labels, key=lambda item: item.image):
-        boxes = np.asarray(entry.xyxy, "<f4").tobytes()
-        flags = np.asarray(entry.difficult, np.uint8).tobytes()
-        for part in (entry.image.encode(), "\0".join(entry.label).encode(), boxes, flags):
-            digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
 
 
 def choose_operating_point(

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.calibration import labels_hash
 from detection.table import classes_of, labels_for
-from inspection.boxes import ImageLabels
+from inspection.boxes import ImageLabels, labels_hash
 from inspection.errors import InputError
 from inspection.images import FitMode, fit_for, image_size
 from inspection.runs import may_write

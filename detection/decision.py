@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from detection.calibration import image_score
 from detection.decoding import MIN_SCORE
 from inspection.detections import Detections, Origin
 from inspection.operating_point import OperatingPoint
@@ -21,6 +20,11 @@ class Decides(Protocol):
     classes: tuple[str, ...]
     bits: int
     operating_point: OperatingPoint | None
+
+
+def image_score(detections: Detections) -> float:
+    """Highest box score, 0 where nothing was found."""
+    return float(detections.score.max()) if len(detections.score) else 0.0
 
 
 def decided(

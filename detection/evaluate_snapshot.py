@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.calibration import labels_hash
 from detection.dataset import SPLIT_NAME, read_labels, split_path
 from detection.snapshots import snapshot_settings
 from detection.table import read_table
-from inspection.boxes import ImageLabels
+from inspection.boxes import ImageLabels, labels_hash
 from inspection.errors import InputError
 from inspection.images import read_image
 from inspection.report import versions

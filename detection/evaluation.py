@@ -23,14 +23,13 @@ from detection.average_precision import (
 from detection.calibration import (
     DetectionsOf,
     choose_operating_point,
-    image_score,
-    labels_hash,
     truth_of,
 )
 from detection.coco import CocoMetrics, coco_metrics
 from detection.confusion import confusion_matrix
+from detection.decision import image_score
 from detection.evaluation_result import BACKGROUND, ClassMetrics, Evaluation, ImageResult
-from inspection.boxes import ImageLabels
+from inspection.boxes import ImageLabels, labels_hash
 from inspection.detections import Detections
 from inspection.operating_point import (
     DEFECTIVE,
@@ -50,8 +49,6 @@ __all__ = [
     "ImageResult",
     "choose_operating_point",
     "evaluate_detections",
-    "image_score",
-    "labels_hash",
     "print_evaluation",
     "write_evaluation",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.calibration import image_score
+from detection.decision import image_score
 from detection.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU
 from detection.exported import ExportedDetector, Picture
 from inspection.boxes import box_iou

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TextIO
 
-from detection.calibration import image_score
+from detection.decision import image_score
 from detection.prediction_folder import (
     FORMATS,
     MADE_BY,

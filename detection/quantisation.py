@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detection.average_precision import measure_average_precision
-from detection.calibration import image_score
+from detection.decision import image_score
 from detection.exported import ExportedDetector, Metadata, Picture
 from inspection.boxes import ImageLabels
 from inspection.errors import InputError

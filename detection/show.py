@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from detection.anchor_reach import POSITIVE_IOU, Matched, Reach, match_image, reach_figures
-from detection.anchors import AnchorGrid, AnchorSettings, best_ious, best_possible_recall
-from detection.augment import Sample
+from detection.anchor_reach import Matched, Reach, match_image, reach_figures
+from detection.anchors import AnchorGrid, AnchorSettings, best_possible_recall
 from detection.batches import Batches, FittedImages
 from detection.dataset import without_difficult
+from detection.samples import class_colours, draw_sample
 from detection.settings import TrainSettings
 from detection.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.boxes import ImageLabels
-from inspection.detections import CLASS_COLOURS
 from inspection.errors import InputError
-from inspection.images import Image8, fit_for, read_image, write_image
+from inspection.images import Image8, fit_for, read_image
 from inspection.rates import percent
 from inspection.report import (
     GREEN,
     ORANGE,
     RED,
-    Colour,
     DrawnBox,
     draw_view,
     image_uri,
@@ -37,7 +34,7 @@ from inspection.report import (
 from inspection.runs import write_text_atomic
 
 TEMPLATE = Path(__file__).with_name("show.html.jinja")
-_BLUE, _GREY = (41, 121, 255), (158, 158, 158)
+_BLUE = (41, 121, 255)
 
 
 def show(
@@ -140,7 +137,7 @@ class _Artist:
         anchors: AnchorSettings,
     ) -> None:
         self.problems: list[str] = []
-        self.colours = _colours(classes)
+        self.colours = class_colours(classes)
         self._labels, self._images_dir, self._settings = labels, settings.images, settings
         self._classes, self._anchors, self._seed = tuple(classes), anchors, settings.seed
         self._grid = AnchorGrid(anchors, settings.size, settings.size)
@@ -215,44 +212,6 @@ class _Artist:
         ]
         sample = self._batches.sample(window, 2 * index + turn)
         return image_uri(draw_sample(sample, self._classes, self._anchors))
-
-
-def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings) -> Image8:
-    """An augmented sample; the best IoU stands at boxes that anchors do not reach at IoU .5."""
-    colours = list(_colours(classes).values())
-    side = sample.image.shape[0]
-    drawn = []
-    for box, kind, iou in zip(
-        sample.boxes,
-        sample.classes.tolist(),
-        best_ious(anchors, sample.boxes, side, side),
-        strict=True,
-    ):
-        if kind < 0:
-            drawn.append(DrawnBox(box, _GREY, "ignored", 3))
-        elif iou < POSITIVE_IOU:
-            drawn.append(DrawnBox(box, RED, f"{classes[kind]}, best IoU {iou:.2f}", 4))
-        else:
-            drawn.append(DrawnBox(box, colours[kind], classes[kind], 3))
-    return draw_view(sample.image, drawn, None, 560, 21)
-
-
-def write_samples(
-    path: str | Path,
-    samples: Iterable[Sample],
-    classes: Sequence[str],
-    anchors: AnchorSettings,
-    columns: int = 4,
-) -> None:
-    """Writes augmented samples side by side into one image, atomically; its parent must exist."""
-    views = [draw_sample(sample, classes, anchors) for sample in samples]
-    views += [np.full_like(views[0], 255)] * (-len(views) % min(columns, len(views)))
-    rows = [cv2.hconcat(views[i : i + columns]) for i in range(0, len(views), columns)]
-    write_image(path, cv2.vconcat(rows))
-
-
-def _colours(classes: Sequence[str]) -> dict[str, Colour]:
-    return {name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)}
 
 
 def fitted_view(fitted: Image8, boxes: Sequence[DrawnBox] = ()) -> Image8:

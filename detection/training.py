@@ -9,13 +9,14 @@ import keras
 
 from detection.average_precision import measure_average_precision
 from detection.batches import Batch
-from detection.calibration import choose_operating_point, labels_hash
+from detection.calibration import choose_operating_point
 from detection.model import RetinaNet
 from detection.prediction import Detector, predict_all
 from detection.settings import TrainSettings
 from detection.snapshots import top_line
 from detection.training_log import TrainingLog
 from detection.training_setup import Run, prepare, usual_name
+from inspection.boxes import labels_hash
 from inspection.errors import InputError
 from inspection.interrupt import InterruptGuard
 from inspection.locks import held_run

@@ -25,8 +25,8 @@ from detection.dataset import (
 )
 from detection.model import RetinaNet
 from detection.prediction import Detector
+from detection.samples import write_samples
 from detection.settings import TrainSettings
-from detection.show import write_samples
 from detection.shown_boxes import find_shown_boxes
 from detection.snapshots import run_folder, snapshot_settings, top_line
 from detection.training_log import TrainingLog

@@ -6,6 +6,7 @@ Boxes are `xyxy`: float32, left, top, right and bottom edges in pixels of the or
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,3 +150,14 @@ def valid_boxes(xyxy: ArrayLike, size: Sequence[float] | None = None) -> NDArray
     if size is not None:
         valid &= (boxes[:, 2:] <= np.asarray(size, np.float32)).all(axis=1)
     return valid
+
+
+def labels_hash(labels: Sequence[ImageLabels]) -> str:
+    """SHA-256 over images, boxes and classes, whatever the order of the images."""
+    digest = hashlib.sha256()
+    for entry in sorted(labels, key=lambda item: item.image):
+        boxes = np.asarray(entry.xyxy, "<f4").tobytes()
+        flags = np.asarray(entry.difficult, np.uint8).tobytes()
+        for part in (entry.image.encode(), "\0".join(entry.label).encode(), boxes, flags):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detection.calibration import (
-    BEST_F1,
-    choose_operating_point,
-    image_score,
-    labels_hash,
-    truth_of,
-)
-from inspection.boxes import ImageLabels
+from detection.calibration import BEST_F1, choose_operating_point, truth_of
+from detection.decision import image_score
+from inspection.boxes import ImageLabels, labels_hash
 from inspection.detections import Detections
 from inspection.errors import InputError
 

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import detection.show
+from detection import samples as samples_module
+from detection import show as show_module
 from detection.anchor_reach import Reach, match_image
 from detection.anchors import AnchorGrid, AnchorSettings
 from detection.augment import Sample
 from detection.dataset import read_labels
+from detection.samples import draw_sample, write_samples
 from detection.settings import TrainSettings
-from detection.show import choose_images, draw_sample, show, write_samples
+from detection.show import choose_images, show
 from detection.shown_boxes import ShownBoxes
 from detection.table import classes_of
 from inspection.boxes import ImageLabels
@@ -30,13 +32,14 @@ class Page:
         self.images, self.path = root / "사진", root / "out" / "show.html"
         self.labels: list[ImageLabels] = []
         self.views: list[np.ndarray] = []
-        draw_view = detection.show.draw_view
+        draw_view = show_module.draw_view
 
         def watched(rgb, *args, **options):
             self.views.append(rgb)
             return draw_view(rgb, *args, **options)
 
-        monkeypatch.setattr(detection.show, "draw_view", watched)
+        for module in (show_module, samples_module):
+            monkeypatch.setattr(module, "draw_view", watched)
 
     def image(self, name: str, boxes=NORMAL, label=(), side: int = 128) -> None:
         write_image(self.images / name, RNG.integers(0, 256, (side, side, 3), np.uint8))
