@@ -9,7 +9,7 @@ LOCK = requirements.lock
 .PHONY: demo test lint install clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m detection.demo
+	$(BIN)/python -m examples.wafers.demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -1,6 +1,6 @@
 """Per-class AP and mAP of a snapshot: the same as `python -m detection evaluate`."""
 
-from inspection.last_handler import run
+from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
-    run("detection.cli_models", "evaluate", alone=True)
+    run("detection.cli.models", "evaluate", alone=True)

@@ -1,6 +1,6 @@
 """Trains a RetinaNet on labelled images: the same as `python -m detection train`."""
 
-from inspection.last_handler import run
+from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
-    run("detection.cli_models", "train", alone=True)
+    run("detection.cli.models", "train", alone=True)

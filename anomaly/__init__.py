@@ -14,13 +14,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import register_with_keras, without_retracing_notices
+from inspection.models.keras_import import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
-    from anomaly.decision import Decider, Finding
-    from anomaly.model import AnomalyModel
+    from anomaly.models.decision import Decider, Finding
+    from anomaly.models.model import AnomalyModel
     from anomaly.settings import AnomalySettings
-    from anomaly.training import train
+    from anomaly.training.loop import train
 
 # Read by TensorFlow once, when it is imported; as in `detection`.
 # What its C++ calls errors here are optimisations it did without.
@@ -30,10 +30,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 without_retracing_notices()
 
 _MODULES = {
-    "AnomalyModel": "anomaly.model",
+    "AnomalyModel": "anomaly.models.model",
     "AnomalySettings": "anomaly.settings",
-    "Finding": "anomaly.decision",
-    "train": "anomaly.training",
+    "Finding": "anomaly.models.decision",
+    "train": "anomaly.training.loop",
 }
 
 __all__ = ["AnomalyModel", "AnomalySettings", "Finding", "load", "train"]
@@ -49,10 +49,10 @@ def load(path: str | Path) -> Decider:
         InputError: The file is missing or no model of ours.
     """
     if Path(path).is_dir():
-        from anomaly.exported import ExportedModel
+        from anomaly.export.exported import ExportedModel
 
         return ExportedModel.load(path)
-    from anomaly.model import AnomalyModel
+    from anomaly.models.model import AnomalyModel
 
     return AnomalyModel.load(path)
 
@@ -63,4 +63,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
 
 
-register_with_keras("inspection.backbones")
+register_with_keras("inspection.models.backbones")

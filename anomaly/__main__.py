@@ -1,6 +1,6 @@
 """`python -m anomaly`: the verbs."""
 
-from inspection.last_handler import run
+from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
     run("anomaly.cli", "app")

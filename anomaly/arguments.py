@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly.data import Data
-from anomaly.exported import GRAPHS, HEADER
+from anomaly.data.dataset import Data
+from anomaly.data.images import open_pictures
+from anomaly.export.exported import GRAPHS, HEADER
 from anomaly.methods.names import METHODS
-from anomaly.pictures import open_pictures
-from anomaly.profiles import PROFILES
+from anomaly.methods.profiles import PROFILES
+from anomaly.models.scores import AGGREGATIONS
 from anomaly.run import MODEL, check_run, run_data, run_settings
-from anomaly.scores import AGGREGATIONS
 from anomaly.settings import AnomalySettings
 from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.data.grouping import grouping_by
+from inspection.data.split import PARTS
+from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
-from inspection.grouping import grouping_by
-from inspection.operating_point import RULES
-from inspection.prediction_folder import Owner, refuse_others
-from inspection.runs import file_hash
-from inspection.split import PARTS
+from inspection.files.writing import file_hash
+from inspection.prediction.folder import Owner, refuse_others
 
 ROOM = "anomaly"
 WEIGHTS = ("auto", "imagenet", "self", "none")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspection.console import console, counted, numbers_of, progress, reports_errors, say
+from inspection.cli.console import console, counted, numbers_of, progress, reports_errors, say
 from inspection.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def train(
     from anomaly.arguments import check_settings
 
     check_settings(settings)
-    from anomaly.training import train as start
+    from anomaly.training.loop import train as start
 
     with _stages() as on_progress:
         folder = start(settings, say, on_progress)
@@ -153,9 +153,9 @@ def evaluate(
     from anomaly.arguments import check_evaluation
 
     check_evaluation(run, split, data)
-    from anomaly.evaluation import evaluate as measure
-    from anomaly.evaluation import lines
-    from anomaly.report import write_report
+    from anomaly.evaluation.measure import evaluate as measure
+    from anomaly.evaluation.measure import lines
+    from anomaly.evaluation.report import write_report
 
     with _stages() as on_progress:
         found = measure(run, split, data, say, on_progress)
@@ -178,9 +178,9 @@ def predict(
 
     owner = check_prediction(run, paths, output, restart)
     import anomaly
-    from anomaly.predict_files import NOT_DECIDED, predict_files
+    from anomaly.prediction.files import NOT_DECIDED, predict_files
     from anomaly.run import MODEL, run_settings
-    from inspection.prediction_folder import refuse_replaced
+    from inspection.prediction.folder import refuse_replaced
 
     if graph := exported_graph(run):
         model, what = anomaly.load(run), f"exported as {graph.name}"
@@ -245,9 +245,9 @@ def compare(
     settings = _settings(config, {**given, "data": data[0]})
     chosen = METHODS if methods == "all" else [part.strip() for part in methods.split(",")]
     check_comparison(settings, data, chosen, profile)
-    from anomaly.compare import TABLE, Targets, write_table
-    from anomaly.compare import compare as run_all
-    from anomaly.compare_report import console_table, write_report
+    from anomaly.comparison.compare import TABLE, Targets, write_table
+    from anomaly.comparison.compare import compare as run_all
+    from anomaly.comparison.report import console_table, write_report
 
     with _stages() as on_progress:
         rows = run_all(data, chosen, settings, profile, name, say=say, on_progress=on_progress)
@@ -279,7 +279,7 @@ def simulate(
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
     from anomaly.run import check_run
-    from inspection.streamlit_page import serve
+    from inspection.cli.pages import serve
 
     check_run(run)
     if watch is not None and not watch.is_dir():
@@ -287,7 +287,7 @@ def simulate(
     if not (run / "test.csv").is_file():
         say("The run has not been measured: that comes first.")
         evaluate(run)
-    page = Path(__file__).with_name("simulator_page.py")
+    page = Path(__file__).parent / "simulator" / "page.py"
     serve(page, [str(run), *([str(watch)] if watch else [])], port, address, browser)
 
 
@@ -306,8 +306,8 @@ def export(
 
     folder = output or run / f"exported_{format}"
     data = check_export(run, format, folder)
-    from anomaly.evaluation import open_run
-    from anomaly.export import export as write
+    from anomaly.evaluation.measure import open_run
+    from anomaly.export.write import export as write
 
     model, _ = open_run(run)
     pictures = [data.pictures.path(item) for item in data.part("test")]
@@ -348,10 +348,10 @@ def generate(
     from anomaly.arguments import check_settings
 
     check_settings(settings)
-    from anomaly.features import FeatureExtractor
-    from anomaly.generate import Generator
-    from anomaly.generate import generate as make
-    from anomaly.training import backbone_for, data_of, source_of
+    from anomaly.features.extractor import FeatureExtractor
+    from anomaly.training.generate import Generator
+    from anomaly.training.generate import generate as make
+    from anomaly.training.loop import backbone_for, data_of, source_of
 
     wanted = Generator(side=side, width=width, epochs=epochs, batch_size=batch_size)
     everything = data_of(settings, say)
@@ -376,7 +376,7 @@ def plan(
     target_overkill: Annotated[float, typer.Option(help="Overkill rate to show.")] = 0.02,
 ) -> None:
     """How many pictures it takes to show a target, and how many are missing."""
-    from anomaly.plan import measured, plan_lines
+    from anomaly.evaluation.plan import measured, plan_lines
 
     for flag, value in (("--target-miss", target_miss), ("--target-overkill", target_overkill)):
         if not 0 < value < 1:

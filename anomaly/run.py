@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from anomaly.data import Data
-from anomaly.pictures import open_pictures
+from anomaly.data.dataset import Data
+from anomaly.data.images import open_pictures
 from anomaly.settings import AnomalySettings
+from inspection.data.stored_split import RUN_SPLIT, run_split
 from inspection.errors import InputError
 from inspection.settings import read_settings
-from inspection.stored_split import RUN_SPLIT, run_split
 
 SUFFIX = ".anomaly"
 MODEL = f"model{SUFFIX}"

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from anomaly.augment import Augmentation
-from anomaly.preparation import Preparation, encode_mask
+from anomaly.data.preparation import Preparation, encode_mask
+from anomaly.features.augment import Augmentation
 from inspection.settings import RunName
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -46,7 +46,7 @@ def covering_radius(data: np.ndarray, chosen: list[int]) -> float:
 
 
 def our_coreset(count: int, width: int, wanted: int) -> Callable[[], dict[str, Any]]:
-    from anomaly.coreset import greedy_k_center
+    from anomaly.methods.parts.coreset import greedy_k_center
 
     data = vectors(count, width)
     return lambda: {"chosen": greedy_k_center(data, wanted).tolist()}
@@ -71,7 +71,7 @@ def plain_coreset(count: int, width: int, wanted: int) -> Callable[[], dict[str,
 
 def picture_file(folder: Path) -> Path:
     """A picture of 900 x 900 pixels."""
-    from inspection.images import write_image
+    from inspection.data.images import write_image
 
     rng = np.random.default_rng(0)
     path = folder / "part.png"
@@ -80,13 +80,13 @@ def picture_file(folder: Path) -> Path:
 
 
 def our_patchcore(path: str, channels: int) -> Callable[[], Any]:
-    from anomaly.features import FeatureExtractor
+    from anomaly.data.preparation import Preparation
+    from anomaly.features.extractor import FeatureExtractor
     from anomaly.methods.patchcore import PatchCore, nearest_in_bank
-    from anomaly.model import AnomalyModel
-    from anomaly.preparation import Preparation
-    from anomaly.scores import Reference
-    from inspection import backbones
-    from inspection.operating_point import fixed_threshold
+    from anomaly.models.model import AnomalyModel
+    from anomaly.models.scores import Reference
+    from inspection.decisions.operating_point import fixed_threshold
+    from inspection.models import backbones
 
     backbone = backbones.resnet("resnet18", "frozen")
     taps = [backbone.pyramid_level_inputs[level] for level in ("P3", "P4")]
@@ -106,7 +106,7 @@ def plain_patchcore(path: str, channels: int) -> Callable[[], Any]:
     from scipy.ndimage import gaussian_filter, uniform_filter, zoom
     from scipy.spatial.distance import cdist
 
-    from inspection import backbones
+    from inspection.models import backbones
 
     backbone = backbones.resnet("resnet18", "frozen")
     taps = [backbone.pyramid_level_inputs[level] for level in ("P3", "P4")]
@@ -149,10 +149,10 @@ def anomalib_patchcore(path: str, python: str | None) -> Callable[[], Any]:
 
 def fit_patchcore(pictures: int, folder: str) -> Callable[[], Any]:
     """Fits on so many pictures; the same few files again and again, which fits just as well."""
-    from anomaly.features import FeatureExtractor, Source
+    from anomaly.data.preparation import Preparation
+    from anomaly.features.extractor import FeatureExtractor, Source
     from anomaly.methods.patchcore import PatchCore
-    from anomaly.preparation import Preparation
-    from inspection import backbones
+    from inspection.models import backbones
 
     files = sorted(Path(folder).glob("*.png"))
     backbone = backbones.resnet("resnet18", "frozen")
@@ -215,7 +215,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace) -> None:
-    from inspection.images import write_image
+    from inspection.data.images import write_image
 
     few, many = (100, 1000) if options.quick else (1000, 10_000)
     rng = np.random.default_rng(0)
@@ -233,11 +233,11 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def size(options: argparse.Namespace) -> None:
-    from anomaly.features import FeatureExtractor
+    from anomaly.data.preparation import Preparation
+    from anomaly.features.extractor import FeatureExtractor
     from anomaly.methods.cs_flow import CSFlow
-    from anomaly.model import AnomalyModel
-    from anomaly.preparation import Preparation
-    from inspection import backbones
+    from anomaly.models.model import AnomalyModel
+    from inspection.models import backbones
 
     backbone = backbones.efficientnet_b5()
     taps = CSFlow.taps_of(backbones.EFFICIENTNET_STAGES)

@@ -22,7 +22,7 @@ def model_and_views(name: str, size: int, count: int) -> tuple[Any, np.ndarray]:
     """The same random network and pictures for every subject."""
     import keras
 
-    from classification.architectures import build_model
+    from classification.models.architectures import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(name, size, 5)
@@ -31,7 +31,7 @@ def model_and_views(name: str, size: int, count: int) -> tuple[Any, np.ndarray]:
 
 
 def ours(name: str, size: int, count: int, method: str) -> Callable[[], Any]:
-    from classification.cam import Explainer
+    from classification.cam.maps import Explainer
 
     model, views = model_and_views(name, size, count)
     explain = Explainer(model)
@@ -109,7 +109,7 @@ def channel_loop(name: str, size: int) -> Callable[[], Any]:
     """Score-CAM with one call of the model a channel."""
     import tensorflow as tf
 
-    from classification.cam import Explainer
+    from classification.cam.maps import Explainer
 
     model, views = model_and_views(name, size, 1)
     explain = Explainer(model)
@@ -132,12 +132,12 @@ def channel_loop(name: str, size: int) -> Callable[[], Any]:
 
 def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[], Any]:
     """Steps as `python -m classification train` takes them, batches made in a thread."""
-    from classification.batches import Batches, Views
-    from classification.pictures import open_pictures
-    from classification.preparation import Preparation
-    from classification.sample import write_sample
-    from classification.sampling import SAMPLERS
-    from inspection.prefetch import ahead
+    from classification.data.images import open_pictures
+    from classification.data.preparation import Preparation
+    from classification.data.sample import write_sample
+    from classification.training.batches import Batches, Views
+    from classification.training.sampling import SAMPLERS
+    from inspection.training.prefetch import ahead
 
     folder = Path(tempfile.mkdtemp())
     write_sample(folder)
@@ -173,8 +173,8 @@ def plain_fit(name: str, size: int, pictures: int, batch: int) -> Callable[[], A
 def _compiled(name: str, size: int):
     import keras
 
-    from classification.architectures import build_model
-    from classification.losses import cross_entropy
+    from classification.models.architectures import build_model
+    from classification.training.losses import cross_entropy
 
     model = build_model(name, size, 5)
     model.compile(keras.optimizers.AdamW(1e-4), loss=cross_entropy, jit_compile=False)

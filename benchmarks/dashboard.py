@@ -20,17 +20,17 @@ def script(runs: str) -> None:
     """Runs inside the page's process."""
     from pathlib import Path
 
-    from classification.dashboard import page
+    from classification.dashboard.page import page
 
     page(Path(runs))
 
 
 def write_run(folder: Path) -> Path:
     """A run whose model was never trained: its maps cost what a trained one's do."""
-    from classification.architectures import build_model
-    from classification.data import open_data
-    from classification.model import Classifier, ModelCard
-    from classification.sample import CLASSES, write_sample
+    from classification.data.dataset import open_data
+    from classification.data.sample import CLASSES, write_sample
+    from classification.models.architectures import build_model
+    from classification.models.classifier import Classifier, ModelCard
     from classification.settings import ClassificationSettings
     from inspection.settings import save_settings
 

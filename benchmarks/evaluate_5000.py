@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.side_by_side import machine
-from inspection.boxes import ImageLabels
-from inspection.detections import Detections
+from inspection.data.boxes import ImageLabels
+from inspection.prediction.detections import Detections
 
 CLASSES = ("scratch", "particle", "stain", "crack", "void", "chip")
 ENGINES = ("ours", "faster-coco-eval", "pycocotools")
@@ -78,7 +78,7 @@ def engine_run(
     All take boxes of all sizes and the 100 highest-scoring detections of an image.
     """
     if engine == "ours":
-        from detection.average_precision import measure_average_precision
+        from detection.evaluation.average_precision import measure_average_precision
 
         def run(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
             results = [
@@ -94,7 +94,7 @@ def engine_run(
     else:
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as Evaluator
-    from detection.coco import found_annotations, truth_dataset
+    from detection.evaluation.coco import found_annotations, truth_dataset
 
     def run(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
         truth = truth_dataset(labels, CLASSES)
@@ -185,7 +185,7 @@ def main() -> None:
                     results.append(pool.apply(measure, arguments))
     print_figures(runs, options.images, options.detections)
     if options.output:
-        from inspection.runs import write_json_atomic
+        from inspection.files.writing import write_json_atomic
 
         write_json_atomic(options.output, {"images": options.images, "runs": runs})
 

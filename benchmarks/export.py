@@ -45,8 +45,8 @@ def export_all(snapshot: Path, folder: Path, pictures: list[Path] | None) -> dic
     Returns:
         The reports' sentences by kind, and a picture to time under `picture`.
     """
-    from detection.export import export, export_parts, export_snapshot
-    from detection.prediction import Detector
+    from detection.export.write import export, export_parts, export_snapshot
+    from detection.models.detector import Detector
 
     detector = Detector.load(snapshot)
     found: dict[str, Any] = {}

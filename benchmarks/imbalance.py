@@ -36,8 +36,8 @@ _LEARNT, _CALIBRATED = 20, 10
 
 def write_table(data: Path, path: Path) -> None:
     """The CSV of the reduced set, with a fixed part for every picture."""
-    from classification.pictures import open_pictures
-    from inspection.split import make_split
+    from classification.data.images import open_pictures
+    from inspection.data.split import make_split
 
     pictures = open_pictures(data)
     split = make_split(pictures.items, (0.6, 0.15, 0.25), 0, data / "tiles.csv")
@@ -72,13 +72,13 @@ def prevalences(table: Path) -> dict[str, float]:
 
 def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: dict) -> dict:
     """One training and its figures on the test part; kept in a file."""
-    from classification.evaluation import score_part
-    from classification.measures import measure
-    from classification.model import Classifier, decided
+    from classification.evaluation.figures import measure
+    from classification.evaluation.measure import score_part
+    from classification.models.classifier import Classifier, decided
     from classification.settings import ClassificationSettings
-    from classification.training import train
-    from classification.training_setup import resume_settings
-    from inspection.snapshots import STATE
+    from classification.training.loop import train
+    from classification.training.setup import resume_settings
+    from inspection.training.snapshots import STATE
 
     folder = f"{name.replace(' ', '_')}_{seed}"
     kept = runs / folder / "imbalance.json"

@@ -23,8 +23,8 @@ from benchmarks.side_by_side import Absent, Bar, Subject, compare, report
 
 def bare_forward(snapshot: Path, picture: Path) -> Callable[[], Any]:
     """The network alone, on pixels that are in memory."""
-    from detection.prediction import Detector
-    from inspection.images import read_image
+    from detection.models.detector import Detector
+    from inspection.data.images import read_image
 
     detector = Detector.load(snapshot)
     images = read_image(picture)[None].astype(np.float32)
@@ -33,7 +33,7 @@ def bare_forward(snapshot: Path, picture: Path) -> Callable[[], Any]:
 
 def our_predict(snapshot: Path, picture: Path) -> Callable[[], Any]:
     """`Detector.predict` on a file."""
-    from detection.prediction import Detector
+    from detection.models.detector import Detector
 
     detector = Detector.load(snapshot)
     return lambda: {"boxes": len(detector.predict(picture).score)}
@@ -41,7 +41,7 @@ def our_predict(snapshot: Path, picture: Path) -> Callable[[], Any]:
 
 def exported_predict(path: Path, picture: Path) -> Callable[[], Any]:
     """`ExportedDetector.predict` on a file."""
-    from detection.exported import ExportedDetector
+    from detection.export.exported import ExportedDetector
 
     detector = ExportedDetector.load(path)
     return lambda: {"boxes": len(detector.predict(picture).score)}
@@ -51,7 +51,7 @@ def keras_cv_predict(picture: Path, size: int, deep: bool) -> Callable[[], Any]:
     """Stock KerasCV: `RetinaNet.predict` with its own pyramid, heads and decoder."""
     import keras_cv
 
-    from inspection.images import fit_for, read_image
+    from inspection.data.images import fit_for, read_image
 
     model = keras_cv.models.RetinaNet(
         backbone=stock_backbone(deep), num_classes=len(CLASSES), bounding_box_format="xyxy"
@@ -86,7 +86,7 @@ def torchvision_predict(picture: Path, size: int) -> Callable[[], Any]:
         from torchvision.models.detection import retinanet_resnet50_fpn
     except ImportError as error:
         raise Absent(f"not installed here ({error})") from error
-    from inspection.images import read_image
+    from inspection.data.images import read_image
 
     model = retinanet_resnet50_fpn(
         weights=None,
@@ -106,8 +106,8 @@ def torchvision_predict(picture: Path, size: int) -> Callable[[], Any]:
 
 def prepare(folder: Path, backbone: str, size: int, channels: int) -> None:
     """Writes pictures, a snapshot and its OpenVINO export; call it in a process of its own."""
-    from detection.export import export
-    from detection.prediction import Detector
+    from detection.export.write import export
+    from detection.models.detector import Detector
 
     pictures = write_pictures(folder, 2, size)
     save_random_model(folder / "model.keras", backbone, size, channels)

@@ -16,13 +16,13 @@ def save_random_model(path: Path, backbone: str, size: int, channels: int) -> No
 
     Args:
         path: The `.keras` file to write.
-        backbone: A name from `inspection.backbones.NAMES`.
+        backbone: A name from `inspection.models.backbones.NAMES`.
         size: Side of the fitted image in pixels.
         channels: Width of pyramid and heads.
     """
     import keras
 
-    from detection.model import RetinaNet
+    from detection.models.retinanet import RetinaNet
 
     keras.utils.set_random_seed(0)
     model = RetinaNet(
@@ -59,7 +59,7 @@ def picture(seed: int, size: int) -> np.ndarray:
 
 def write_pictures(folder: Path, count: int, size: int) -> list[Path]:
     """Writes `picture`s as PNG files."""
-    from inspection.images import write_image
+    from inspection.data.images import write_image
 
     paths = [folder / f"{seed:03d}.png" for seed in range(count)]
     for seed, path in enumerate(paths):

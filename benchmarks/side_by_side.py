@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inspection.runs import write_json_atomic
+from inspection.files.writing import write_json_atomic
 
 
 class Absent(Exception):

@@ -24,7 +24,7 @@ def script(run: str) -> None:
     """Runs inside the page's process."""
     from pathlib import Path
 
-    from anomaly.simulator_page import page
+    from anomaly.simulator.page import page
 
     page(Path(run))
 

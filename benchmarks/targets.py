@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.side_by_side import Subject, compare, report
-from detection.anchors import AnchorGrid, AnchorSettings
-from detection.targets import BACKGROUND, IGNORED, encode_boxes, make_targets
-from inspection.boxes import box_iou
+from detection.models.anchors import AnchorGrid, AnchorSettings
+from detection.models.targets import BACKGROUND, IGNORED, encode_boxes, make_targets
+from inspection.data.boxes import box_iou
 
 COUNTS = (5, 20, 200)  # boxes an image
 
 
 def match_plainly(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """What `detection.targets.match_anchors` gives, from the IoU of every anchor with every box.
+    """What `targets.match_anchors` gives, from the IoU of every anchor with every box.
 
     Args:
         anchors: (A, 4) xyxy in pixels.
@@ -59,7 +59,7 @@ def match_plainly(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def make_targets_plainly(
     anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, ignored: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `detection.targets.make_targets` gives, made from tables of all IoUs."""
+    """What `detection.models.targets.make_targets` gives, made from tables of all IoUs."""
     match = match_plainly(anchors, boxes)
     labels, positive = match.copy(), match >= 0
     offsets = np.zeros((len(anchors), 4), np.float32)

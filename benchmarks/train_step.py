@@ -42,9 +42,9 @@ def our_step(size: int, batch_size: int, backbone: str, channels: int) -> Callab
     """One of our training steps, from pictures and boxes."""
     import keras
 
-    from detection.anchors import AnchorGrid
-    from detection.model import RetinaNet
-    from detection.targets import make_targets
+    from detection.models.anchors import AnchorGrid
+    from detection.models.retinanet import RetinaNet
+    from detection.models.targets import make_targets
 
     model = RetinaNet(backbone, CLASSES, norm="batch", head_norm="none", channels=channels)
     model.compile(keras.optimizers.Adam(_LEARNING_RATE, global_clipnorm=5.0), jit_compile=False)
@@ -103,10 +103,11 @@ def waiting(folder: Path, size: int, batch_size: int, backbone: str, channels: i
     """Steps of the real loop, fed by the real pipeline; the call returns the share waited."""
     import keras
 
-    from detection.anchors import AnchorSettings
-    from detection.batches import Batches, FittedImages, ahead
-    from detection.model import RetinaNet
-    from inspection.boxes import ImageLabels
+    from detection.models.anchors import AnchorSettings
+    from detection.models.retinanet import RetinaNet
+    from detection.training.batches import Batches, FittedImages
+    from inspection.data.boxes import ImageLabels
+    from inspection.training.prefetch import ahead
 
     paths = write_pictures(folder, 8, size)
     _, boxes, classes = labelled(len(paths), size)

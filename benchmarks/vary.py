@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from detection.settings import TrainSettings, load_settings
-from detection.training import train
-from detection.training_log import TrainingLog
-from inspection.runs import write_json_atomic
+from detection.training.log import TrainingLog
+from detection.training.loop import train
+from inspection.files.writing import write_json_atomic
 
 
 def main() -> None:

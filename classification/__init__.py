@@ -14,13 +14,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import register_with_keras, without_retracing_notices
+from inspection.models.keras_import import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
-    from classification.cam import Explainer
-    from classification.model import Classifier, Prediction
+    from classification.cam.maps import Explainer
+    from classification.models.classifier import Classifier, Prediction
     from classification.settings import ClassificationSettings
-    from classification.training import train
+    from classification.training.loop import train
 
 # Read by TensorFlow once, when it is imported; as in `detection`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,10 +29,10 @@ without_retracing_notices()
 
 _MODULES = {
     "ClassificationSettings": "classification.settings",
-    "Classifier": "classification.model",
-    "Explainer": "classification.cam",
-    "Prediction": "classification.model",
-    "train": "classification.training",
+    "Classifier": "classification.models.classifier",
+    "Explainer": "classification.cam.maps",
+    "Prediction": "classification.models.classifier",
+    "train": "classification.training.loop",
 }
 
 __all__ = ["ClassificationSettings", "Classifier", "Explainer", "Prediction", "load", "train"]
@@ -47,7 +47,7 @@ def load(path: str | Path) -> Classifier:
     Raises:
         InputError: The file is missing or no classifier of ours.
     """
-    from classification.model import Classifier
+    from classification.models.classifier import Classifier
 
     return Classifier.load(path)
 
@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'classification' has no attribute {name!r}")
 
 
-register_with_keras("inspection.backbones")
-register_with_keras("classification.swin")
+register_with_keras("inspection.models.backbones")
+register_with_keras("classification.models.swin")

@@ -7,7 +7,7 @@ if not __package__:
     # Run as a folder its own place comes first, whose modules have everyday names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from inspection.last_handler import run
+from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
     run("classification.cli", "app", prog_name="python -m classification")

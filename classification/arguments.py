@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from classification.cam_methods import METHODS, SMOOTHINGS
-from classification.evaluation import run_data
-from classification.folder import FoundPicture, find_pictures
-from classification.measures import MACRO_F1
-from classification.model import ModelCard, model_file
-from classification.pictures import open_pictures
+from classification.cam.methods import METHODS, SMOOTHINGS
+from classification.data.folder import FoundPicture, find_pictures
+from classification.data.images import open_pictures
+from classification.evaluation.figures import MACRO_F1
+from classification.evaluation.measure import run_data
+from classification.models.classifier import ModelCard, model_file
 from classification.settings import ClassificationSettings
 from inspection.arguments import (
     choice_problems,
@@ -19,12 +19,12 @@ from inspection.arguments import (
     run_problems,
     weights_problems,
 )
+from inspection.data.grouping import grouping_by
+from inspection.data.split import PARTS
+from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
-from inspection.grouping import grouping_by
-from inspection.operating_point import RULES
-from inspection.prediction_folder import Owner, refuse_others
-from inspection.runs import file_hash
-from inspection.split import PARTS
+from inspection.files.writing import file_hash
+from inspection.prediction.folder import Owner, refuse_others
 
 ROOM = "classification"
 

@@ -7,6 +7,6 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parent.parent)
 sys.path[:] = [_ROOT, *(p for p in sys.path if p not in (_ROOT, str(Path(__file__).parent)))]
 
-from classification.dashboard import page  # noqa: E402
+from classification.dashboard.page import page  # noqa: E402
 
 page(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classification.command import command_line
-from inspection.console import counted, numbers_of, progress, reports_errors, say
+from inspection.cli.commands import command_line
+from inspection.cli.console import counted, numbers_of, progress, reports_errors, say
+from inspection.data.masks import MASK_FOLDERS
 from inspection.errors import InputError
-from inspection.masks import MASK_FOLDERS
 
 if TYPE_CHECKING:
     from classification.settings import ClassificationSettings
@@ -165,11 +165,11 @@ def train(
 
     if resume:
         check_settings(settings, resume)
-        from classification.training_setup import resume_settings
+        from classification.training.setup import resume_settings
 
         settings = resume_settings(settings, {k: v for k, v in given.items() if v is not None})
     elif settings.data == _SAMPLE and not _SAMPLE.exists():
-        from classification.sample import write_sample
+        from classification.data.sample import write_sample
 
         count = write_sample(_SAMPLE)
         say(
@@ -178,10 +178,10 @@ def train(
         )
     if not resume:
         check_settings(settings, resume)
-    from classification.training import train as start
+    from classification.training.loop import train as start
 
     folder = start(settings, resume, say)
-    say(f"Run: {folder}. Measure it with: {command_line('evaluate', folder)}")
+    say(f"Run: {folder}. Measure it with: {command_line('classification', 'evaluate', folder)}")
 
 
 Output = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -217,13 +217,13 @@ def show(
     seed: Annotated[int, typer.Option(help="Decides what is shown.")] = 0,
 ) -> None:
     """Shows as a picture what preparation and augmentation make of each class."""
-    from classification.pictures import open_pictures
-    from inspection.images import write_image
+    from classification.data.images import open_pictures
+    from inspection.data.images import write_image
 
     given = {"aug": aug, "size": size, "roi": roi, "background": background}
     settings = _settings(None, {**given, "clahe": clahe, "flatten": flatten})
     pictures = open_pictures(data)
-    from classification.augment import augmentation_sheet
+    from classification.training.augment import augmentation_sheet
 
     firsts = {item.kind: item for item in reversed(pictures.items)}
     views = [settings.preparation(pictures.path(firsts[name])).rgb for name in pictures.classes]
@@ -247,15 +247,15 @@ def evaluate(
 ) -> None:
     """Macro F1, each class, miss and overkill, calibration, worst cases; a page with all."""
     from classification.arguments import check_evaluation
-    from classification.cam_methods import METHODS
+    from classification.cam.methods import METHODS
 
     if method not in METHODS:
         raise InputError(f"--method {method}: must be one of {', '.join(METHODS)}")
     check_evaluation(model, split, data)
-    from classification.evaluation import evaluate as measure
-    from classification.evaluation import lines, write_evaluation
-    from classification.model import model_file
-    from classification.report import write_report
+    from classification.evaluation.measure import evaluate as measure
+    from classification.evaluation.measure import lines, write_evaluation
+    from classification.evaluation.report import write_report
+    from classification.models.classifier import model_file
 
     with progress("measuring") as on_progress:
         found = measure(model, split, data, say, on_progress)
@@ -281,9 +281,9 @@ def predict(
     from classification.arguments import check_prediction
 
     owner = check_prediction(model, paths, output, restart)
-    from classification.model import Classifier
-    from classification.predict_files import NOT_DECIDED, TABLE, predict_files
-    from inspection.prediction_folder import refuse_replaced
+    from classification.models.classifier import Classifier
+    from classification.prediction.files import NOT_DECIDED, TABLE, predict_files
+    from inspection.prediction.folder import refuse_replaced
 
     loaded = Classifier.load(model)
     refuse_replaced(loaded.path, owner)
@@ -320,12 +320,12 @@ def submit(
 ) -> None:
     """Writes answers in exactly the sample's header, names, order and number of rows."""
     from classification.arguments import found_pictures
-    from classification.submission import open_sample
+    from classification.prediction.submission import open_sample
 
     _, folder = open_sample(sample, images)
     found_pictures(model, folder)
-    from classification.model import Classifier
-    from classification.submission import submit as write
+    from classification.models.classifier import Classifier
+    from classification.prediction.submission import submit as write
 
     words = [word.strip() for word in answers.split(",")] if answers else None
     with progress("deciding") as on_progress:
@@ -364,16 +364,16 @@ def cam(
 ) -> None:
     """Where the model looks: overlays, and figures where there are masks."""
     from classification.arguments import check_maps, found_pictures
-    from classification.boxes import BoxRule
+    from classification.cam.boxes import BoxRule
 
     check_maps(method, smooth)
     pictures = found_pictures(model, folder)
     if split is not None:
-        from classification.evaluation import pictures_of_part
+        from classification.evaluation.measure import pictures_of_part
 
         pictures = pictures_of_part(model, split, pictures)
-    from classification.explain_files import ExplainRequest, explain_folder
-    from classification.model import Classifier
+    from classification.cam.explain import ExplainRequest, explain_folder
+    from classification.models.classifier import Classifier
 
     loaded = Classifier.load(model)
     rule = BoxRule(threshold, min_area, most)
@@ -439,13 +439,13 @@ def boxes(
 ) -> None:
     """Proposes boxes by what the model looks at, for a person to correct in labelImg."""
     from classification.arguments import check_maps, found_pictures
-    from classification.boxes import CSV_NAME, BoxRule, check_folder, write_proposals
+    from classification.cam.boxes import CSV_NAME, BoxRule, check_folder, write_proposals
 
     check_maps(method, smooth)
     pictures = found_pictures(model, folder)
     check_folder(output, [one.image for one in pictures])  # better refused before the work
-    from classification.explain_files import ExplainRequest, propose
-    from classification.model import Classifier
+    from classification.cam.explain import ExplainRequest, propose
+    from classification.models.classifier import Classifier
 
     loaded = Classifier.load(model)
     request = ExplainRequest(
@@ -479,7 +479,7 @@ def dashboard(
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
 ) -> None:
     """Opens the CAM dashboard: the same as `streamlit run classification/cam_dashboard.py`."""
-    from inspection.streamlit_page import serve
+    from inspection.cli.pages import serve
 
     serve(Path(__file__).with_name("cam_dashboard.py"), [str(runs)], port, address, browser)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from classification.preparation import Preparation
+from classification.data.preparation import Preparation
 from inspection.settings import RunName
 
 SETTINGS = "settings.yaml"

@@ -7,6 +7,6 @@ if __name__ == "__main__":
     # As a script its own folder would come first, whose modules have everyday names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-    from inspection.last_handler import run
+    from inspection.cli.last_handler import run
 
     run("classification.cli", "train", alone=True)

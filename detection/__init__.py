@@ -13,14 +13,14 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from inspection.quiet import register_with_keras
+from inspection.models.keras_import import register_with_keras
 
 if TYPE_CHECKING:
-    from detection.prediction import Detector
+    from detection.models.detector import Detector
     from detection.settings import TrainSettings
-    from detection.training import train
-    from inspection.boxes import ImageLabels
-    from inspection.detections import Detections
+    from detection.training.loop import train
+    from inspection.data.boxes import ImageLabels
+    from inspection.prediction.detections import Detections
 
 # Read by TensorFlow once, when it is imported. What its C++ calls errors here are a missing
 # graphics card and optimisations it did without. It turns its faster CPU kernels on by itself only
@@ -31,11 +31,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Nothing is imported before it is asked for: reading labels needs no TensorFlow, and
 # `python -m detection --help` answers at once.
 _MODULES = {
-    "Detections": "inspection.detections",
-    "Detector": "detection.prediction",
-    "ImageLabels": "inspection.boxes",
+    "Detections": "inspection.prediction.detections",
+    "Detector": "detection.models.detector",
+    "ImageLabels": "inspection.data.boxes",
     "TrainSettings": "detection.settings",
-    "train": "detection.training",
+    "train": "detection.training.loop",
 }
 
 __all__ = ["Detections", "Detector", "ImageLabels", "TrainSettings", "load", "train"]
@@ -53,7 +53,7 @@ def load(path: str) -> Detector:
     Raises:
         InputError: The file is missing or no snapshot of ours.
     """
-    from detection.prediction import Detector
+    from detection.models.detector import Detector
 
     return Detector.load(path)
 
@@ -64,4 +64,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'detection' has no attribute {name!r}")
 
 
-register_with_keras("detection.model")
+register_with_keras("detection.models.retinanet")

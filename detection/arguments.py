@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.dataset import read_labels
-from detection.exported import SUFFIXES
-from detection.prediction_folder import OWN, refuse_annotations
+from detection.data.dataset import read_labels
+from detection.export.exported import SUFFIXES
+from detection.models.snapshots import snapshot_run, snapshot_settings
+from detection.prediction.folder import OWN, refuse_annotations
 from detection.settings import TrainSettings, load_settings
-from detection.snapshots import snapshot_run, snapshot_settings
 from inspection.arguments import (
     choice_problems,
     path_problems,
@@ -18,12 +18,12 @@ from inspection.arguments import (
     run_problems,
     weights_problems,
 )
+from inspection.data.grouping import grouping_by
+from inspection.data.split import PARTS
 from inspection.errors import InputError
-from inspection.grouping import grouping_by
-from inspection.prediction_folder import Owner, refuse_others
-from inspection.runs import file_hash
-from inspection.snapshots import STATE
-from inspection.split import PARTS
+from inspection.files.writing import file_hash
+from inspection.prediction.folder import Owner, refuse_others
+from inspection.training.snapshots import STATE
 
 ROOM = "detection"
 

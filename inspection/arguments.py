@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from inspection.data.images import list_images
 from inspection.errors import InputError
-from inspection.images import list_images
-from inspection.snapshots import STATE
+from inspection.training.snapshots import STATE
 
 
 def refuse(problems: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from yaml.constructor import ConstructorError
 
 from inspection.errors import InputError, shortened
-from inspection.runs import write_text_atomic
+from inspection.files.writing import write_text_atomic
 
 
 def _one_folder(value: str) -> str:

@@ -77,8 +77,8 @@ def write_small_set(
         repeat_val: Draws the validation images like the first training images, so that a
             model that overfits them shows it in the validation's mAP.
     """
-    from inspection.images import write_image
-    from inspection.voc import write_voc
+    from inspection.data.images import write_image
+    from inspection.data.voc import write_voc
 
     folders = SmallSet(root / "annotations", root / "images", root / "snapshots")
     for folder in (folders.annotations, folders.images, folders.snapshots):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # Where the environment of requirements-line.txt is not at hand, this one without the rest.
 _SMALLER = """
 import runpy, sys

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.features import FeatureExtractor, Source, compiled
-from anomaly.fitting import (
+from anomaly.data.preparation import Prepared
+from anomaly.features.extractor import FeatureExtractor, Source, compiled, graphs
+from anomaly.methods.fitting import (
     MapSet,
     Progress,
     checkpoint_path,
@@ -21,7 +21,6 @@ from anomaly.fitting import (
     run_epochs,
     train_step,
 )
-from anomaly.preparation import Prepared
 from inspection.errors import InputError
 
 _DEAD = 1e-2  # of the most varying channel's deviation: what varies less never fires

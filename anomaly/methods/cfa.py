@@ -12,11 +12,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly import graphs
-from anomaly.features import FeatureExtractor
-from anomaly.fitting import MapSet
-from anomaly.maps import patches
+from anomaly.features.extractor import FeatureExtractor, graphs
+from anomaly.features.maps import patches
 from anomaly.methods.base import TrainedMethod, mean_counted
+from anomaly.methods.fitting import MapSet
 from inspection.errors import InputError
 
 _NEAREST, _NEXT = 3, 3  # spheres that attract, and those after them that repel

@@ -12,12 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.coupling_flow import CouplingFlow, PositionCode
-from anomaly.features import FeatureExtractor
-from anomaly.fitting import MapSet, Progress
-from anomaly.maps import enlarged
+from anomaly.features.extractor import FeatureExtractor, graphs
+from anomaly.features.maps import enlarged
 from anomaly.methods.base import State, TrainedMethod, mean_counted
+from anomaly.methods.fitting import MapSet, Progress
+from anomaly.methods.parts.coupling_flow import CouplingFlow, PositionCode
 from inspection.errors import InputError
 
 

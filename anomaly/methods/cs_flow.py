@@ -14,11 +14,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.cross_scale_flow import CrossScaleFlow
-from anomaly.features import FeatureExtractor
-from anomaly.maps import enlarged
+from anomaly.features.extractor import FeatureExtractor, graphs
+from anomaly.features.maps import enlarged
 from anomaly.methods.base import State, TrainedMethod
+from anomaly.methods.parts.cross_scale_flow import CrossScaleFlow
 from inspection.errors import InputError
 
 SIZES = {

@@ -12,11 +12,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly import graphs
-from anomaly.coupling_flow import CouplingFlow
-from anomaly.features import FeatureExtractor
-from anomaly.maps import enlarged
+from anomaly.features.extractor import FeatureExtractor, graphs
+from anomaly.features.maps import enlarged
 from anomaly.methods.base import TrainedMethod, mean_counted
+from anomaly.methods.parts.coupling_flow import CouplingFlow
 from inspection.errors import InputError
 
 

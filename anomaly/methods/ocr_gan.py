@@ -14,10 +14,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly.features import Source, compiled
-from anomaly.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.maps import enlarged
+from anomaly.features.extractor import Source, compiled
+from anomaly.features.maps import enlarged
 from anomaly.methods.base import State, silent
+from anomaly.methods.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.features import FeatureExtractor, Source
-from anomaly.maps import patches
+from anomaly.features.extractor import FeatureExtractor, Source, graphs
+from anomaly.features.maps import patches
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.coreset import greedy_k_center, random_projection
-from anomaly.features import FeatureExtractor, Source
-from anomaly.maps import patches
+from anomaly.features.extractor import FeatureExtractor, Source, graphs
+from anomaly.features.maps import patches
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.methods.parts.coreset import greedy_k_center, random_projection
 from inspection.errors import InputError
 
 _ROWS = 4096

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from anomaly.features import Source
-from anomaly.fitting import MapSet, Progress
+from anomaly.features.extractor import Source
 from anomaly.methods.base import Method
+from anomaly.methods.fitting import MapSet, Progress
 
 
 class PictureMethod(Method):

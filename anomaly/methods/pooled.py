@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from anomaly import graphs
-from anomaly.features import FeatureExtractor, Source
+from anomaly.features.extractor import FeatureExtractor, Source, graphs
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from inspection.errors import InputError
 

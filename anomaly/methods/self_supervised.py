@@ -1,7 +1,7 @@
 """What the backbone trained on the user's own pictures takes for a disturbance itself.
 
 Source: as a detector, Zavrtanik et al. 2021, DRAEM, arXiv:2108.07610, and Li et al. 2021, CutPaste,
-    arXiv:2104.04015; here without reconstruction, by the head that `anomaly.pretraining` trains.
+    arXiv:2104.04015; here without reconstruction, by the head that `pretraining` trains.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from anomaly.features import FeatureExtractor, Source
+from anomaly.data.preparation import Prepared
+from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
-from anomaly.preparation import Prepared
-from anomaly.pretraining import EMBEDDING, LOGIT
+from anomaly.methods.pretraining import EMBEDDING, LOGIT
 from inspection.errors import InputError
 
 _FLIPS = ((), (1,), (2,), (1, 2))
@@ -25,7 +25,7 @@ class SelfSupervised(FeatureMethod):
     """The head's logit, averaged over mirrored views; it needs `--weights self`.
 
     Args:
-        extractor: The logit of a backbone that `anomaly.pretraining` trained.
+        extractor: The logit of a backbone that `anomaly.methods.pretraining` trained.
         mirrored: Look at the view mirrored in three ways too, at four times the cost.
     """
 

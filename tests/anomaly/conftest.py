@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anomaly.cli import app
-from inspection.images import write_image
+from inspection.data.images import write_image
 
 
 def tile(rng: np.random.Generator, side: int = 64) -> np.ndarray:

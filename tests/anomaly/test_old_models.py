@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import anomaly
-from anomaly.export import export
+from anomaly.export.write import export
+from inspection.data.images import write_image
 from inspection.errors import InputError
 from inspection.finite import NotFinite
-from inspection.images import write_image
 
 FOLDER = Path(__file__).parent / "old_models"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 import anomaly
-from anomaly.data import open_data
-from anomaly.evaluation import measure
-from anomaly.features import Source
+from anomaly.data.dataset import open_data
+from anomaly.data.preparation import Preparation
+from anomaly.evaluation.measure import measure
+from anomaly.features.extractor import Source
 from anomaly.methods.cflow import CFlow
 from anomaly.methods.cs_flow import CSFlow
 from anomaly.methods.padim import PaDiM
 from anomaly.methods.patchcore import PatchCore
-from anomaly.preparation import Preparation
 from anomaly.settings import AnomalySettings
-from anomaly.training import stages_for, train
-from inspection import backbones
+from anomaly.training.loop import stages_for, train
+from inspection.data.images import read_image
 from inspection.errors import InputError
-from inspection.images import read_image
-from inspection.locks import RUN_LOCK, locked
+from inspection.files.locks import RUN_LOCK, locked
+from inspection.models import backbones
 from inspection.settings import read_settings
 from tests.anomaly.conftest import SMALL, make_product, typed
 

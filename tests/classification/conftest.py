@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.images import write_image
+from inspection.data.images import write_image
 
 SIZE = 48
 KINDS = ("normal", "dot", "긁힘")
@@ -58,7 +58,7 @@ def labelled(shared_set, tmp_path) -> Path:
 def shared_run(shared_set, tmp_path_factory) -> Path:
     """A trained run; not to be changed."""
     from classification.settings import ClassificationSettings
-    from classification.training import train
+    from classification.training.loop import train
 
     runs = tmp_path_factory.mktemp("runs")
     return train(

@@ -123,7 +123,7 @@ def test_empty_file_means_defaults(tmp_path):
 
 
 def test_backbones_are_those_that_can_be_built():
-    from inspection.backbones import NAMES
+    from inspection.models.backbones import NAMES
 
     for name in NAMES:
         assert TrainSettings(backbone=name).backbone == name

@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inspection.images import write_image
-from tests.inspection.test_archives import CARD, DETECTOR, HEADER, write
+from inspection.data.images import write_image
+from tests.inspection.files.test_archives import CARD, DETECTOR, HEADER, write
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     *("tensorflow", "keras", "keras_cv", "albumentations", "matplotlib", "pandas", "plotly"),
     *("sklearn", "scipy", "streamlit", "openvino", "onnxruntime", "wandb"),

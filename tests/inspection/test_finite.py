@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.detections import Detections
+from inspection.decisions.operating_point import fixed_threshold
 from inspection.errors import InputError
 from inspection.finite import NotFinite, check_finite, names_file
-from inspection.operating_point import fixed_threshold
+from inspection.prediction.detections import Detections
 
 BAD = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.pictures import open_pictures as open_anomaly
+from anomaly.data.images import open_pictures as open_anomaly
 from anomaly.settings import AnomalySettings
-from classification.pictures import open_pictures as open_classification
+from classification.data.images import open_pictures as open_classification
 from classification.settings import ClassificationSettings
-from detection.annotations import read_annotations
+from detection.data.annotations import read_annotations
+from detection.data.table import read_classes, read_table
 from detection.settings import TrainSettings
-from detection.table import read_classes, read_table
-from inspection import grouping
+from inspection.data import grouping
+from inspection.data.grouping import grouping_by
+from inspection.data.images import list_images
+from inspection.data.split import load_split
+from inspection.data.voc import read_voc
 from inspection.errors import MOST_ECHOED, InputError, alike, group_alike, one_line
-from inspection.grouping import grouping_by
-from inspection.images import list_images
 from inspection.settings import read_settings
-from inspection.split import load_split
-from inspection.voc import read_voc
 
 ROUNDS = 150
 LONGEST = 600

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from anomaly.model import AnomalyModel
+from anomaly.preparation import Preparation
+from inspection.images import write_image
+from inspection.operating_point import fixed_threshold
 
 from anomaly.features import FeatureExtractor, Source
 from anomaly.methods import cs_flow
 from anomaly.methods.cs_flow import CSFlow
 from anomaly.methods.fastflow import FastFlow
 from anomaly.methods.patchcore import PatchCore
-from anomaly.model import AnomalyModel
-from anomaly.preparation import Preparation
 from anomaly.training import normal_cells
-from inspection.images import write_image
-from inspection.operating_point import fixed_threshold
 
 SIDE = 32
 

@@ -1,0 +1,66 @@
+"""Scores of pictures as an evaluation wrote them, without the model that gave them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.data.images import NORMAL
+from inspection.errors import InputError
+from inspection.files.sheets import sheet_cell
+from inspection.finite import NotFinite, check_finite
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a run decided on its test part.
+
+    Args:
+        images: Paths from the data's root.
+        kinds: `normal` or the defect's name.
+        decisions: `OK`, `review` or `NG`.
+        scores: (N,).
+
+    Raises:
+        NotFinite: A score is no finite number.
+    """
+
+    images: list[str]
+    kinds: list[str]
+    decisions: list[str]
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_finite(scores=self.scores)
+
+    @property
+    def is_defect(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([kind != NORMAL for kind in self.kinds], bool)
+
+
+def read_scores(path: Path) -> Scored:
+    """Reads what an evaluation wrote.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return Scored(
+            [sheet_cell(row["image"]) for row in rows],
+            [sheet_cell(row["kind"]) for row in rows],
+            [row["decision"] for row in rows],
+            np.array([float(row["score"]) for row in rows]),
+        )
+    except NotFinite as error:
+        raise NotFinite(f"{path}: {error}") from error
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "
+            f"{path.parent}`"
+        ) from error

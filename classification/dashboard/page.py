@@ -1,0 +1,414 @@
+"""The dashboard's page: what a classifier looks at, and how that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from classification.cam.boxes import BoxRule, boxes_of, mask_boxes
+from classification.cam.measures import energy_inside, mask_iou, pointing_game
+from classification.cam.methods import METHODS, SMOOTHINGS
+from classification.dashboard.download import export
+from classification.dashboard.state import (
+    Look,
+    ModelFile,
+    Run,
+    Shown,
+    explain,
+    layer_names,
+    load_model,
+    part_of,
+    picture,
+    runs_below,
+    scored,
+    snapshots,
+)
+from classification.data.images import Picture, Pictures
+from classification.data.preparation import Preparation
+from classification.evaluation.scored import Scored
+from classification.models.classifier import Classifier, decided
+from classification.training.augment import RECIPES
+from inspection.cli.console import counted
+from inspection.cli.pages import keep_networks, stamp, style
+from inspection.data.letterbox import Image8
+from inspection.decisions.operating_point import percent
+from inspection.errors import InputError
+from inspection.report.heat import heat_overlay
+from inspection.report.page import GREEN, RED, DrawnBox, draw_view, image_uri
+
+_LONGEST, _SMALL = 640, 360
+_SLOW = ("score-cam", "ablation-cam")
+# On a phone the image to choose and the images stand before everything that steers them.
+_STYLE = (
+    "@media(max-width:640px){div:has(>.st-key-shown),div:has(>.st-key-compared){order:-1}"
+    "div:has(>.st-key-picker){order:-2}}"
+)
+_BAR = (
+    "<div style='display:flex;align-items:center;gap:.5rem;font-size:.8rem;opacity:.85'>0"
+    "<img alt='colour scale' style='height:12px;flex:0 1 420px;min-width:0' src='{uri}'>{top}</div>"
+)
+
+
+def page(runs: Path) -> None:
+    """Draws the page.
+
+    Args:
+        runs: Folder of the runs.
+    """
+    st.set_page_config(page_title="CAM dashboard", layout="wide")
+    keep_networks()
+    style(_STYLE)
+    names = runs_below(runs)
+    if not names:
+        st.error(
+            f"{runs.resolve()} holds no run of a classifier. Train one with "
+            "`python classification/train.py`, or give the folder of the runs: "
+            "`streamlit run classification/cam_dashboard.py -- RUNS`"
+        )
+        return
+    try:
+        _page(runs, names)
+    except InputError as error:
+        for problem in error.problems:
+            st.error(problem)
+
+
+def _page(runs: Path, names: list[str]) -> None:
+    with st.sidebar:
+        run = Run.of(runs / st.selectbox("Run", names, key="run"))
+        files = snapshots(run.path)
+        chosen = st.selectbox(
+            "Epoch", files, format_func=lambda path: path.stem, key=run.key("epoch")
+        )
+        file = ModelFile.of(chosen)
+        model = load_model(file)
+        part = st.radio("Part", ["test", "val", "train"], horizontal=True, key="part")
+        look = _look(run, file, model)
+    pictures, items = part_of(run, part)
+    if not items:
+        st.info(f"The {part} part holds no picture.")
+        return
+    most = st.sidebar.number_input("Pictures at most", 1, 100_000, 500, key="most")
+    found = scored(file, run, part, int(most))
+    number = _browser(run, model, found)
+    if number is None:
+        return
+    item = found.items[number]
+    with st.container(key="steering"):
+        rule = _rule()
+        # No tabs: what stands in them is computed whether it is looked at or not.
+        what = st.radio(
+            "What",
+            ["Explain", "Compare", "Export"],
+            horizontal=True,
+            label_visibility="collapsed",
+            key="what",
+        )
+    with st.container(key="shown"):
+        if what == "Explain":
+            _explained(look, model, pictures, found, number, rule)
+        elif what == "Compare":
+            _comparison(look, run, model, pictures, item, rule)
+        else:
+            export(look, run, model, pictures, found, rule)
+
+
+def _look(run: Run, file: ModelFile, model: Classifier) -> Look:
+    layers = layer_names(file)
+    layer = st.selectbox("Layer", layers, key=run.key("layer"))
+    method = st.selectbox("Method", METHODS, key="method")
+    smooth = st.selectbox(
+        "Smoothing",
+        SMOOTHINGS,
+        key="smooth",
+        help="augment: mean over mirrored, lighter and darker views; pca: first principal "
+        "component instead of the sum over channels.",
+    )
+    recipe = st.selectbox("Augmentation", RECIPES, key="recipe")
+    seed = 0
+    if recipe != "none":
+        seed = int(st.number_input("Augmentation's seed", 0, 10_000, 0, key="seed"))
+    with st.expander("Preprocessing"):
+        preparation = _preparation(run, model.card.preparation)
+    return Look(file, layer, method, smooth, preparation, recipe, seed)
+
+
+def _preparation(run: Run, trained: Preparation) -> Preparation:
+    text = st.text_input(
+        "Region x1,y1,x2,y2",
+        ",".join(map(str, trained.roi)) if trained.roi else "",
+        key=run.key("roi"),
+        help="In pixels of the picture; empty is all of it.",
+    )
+    roi = None
+    if text.strip():
+        try:
+            x1, y1, x2, y2 = (int(part) for part in text.split(","))
+        except ValueError:
+            raise InputError(f"Region {text}: give four whole numbers x1,y1,x2,y2") from None
+        roi = (x1, y1, x2, y2)
+    background = st.checkbox(
+        "Grey out the background", trained.background, key=run.key("background")
+    )
+    clahe = st.slider(
+        "CLAHE, clip limit", 0.0, 8.0, float(trained.clahe), 0.5, key=run.key("clahe")
+    )
+    flatten = st.checkbox("Flatten the light", trained.flatten, key=run.key("flatten"))
+    chosen = replace(trained, roi=roi, background=background, clahe=clahe, flatten=flatten)
+    if chosen != trained:
+        st.caption("Other than in training: shares here are not those of the list.")
+    return chosen
+
+
+def _browser(run: Run, model: Classifier, found: Scored) -> int | None:
+    """The pictures by class and by error, the worst first; the one to look at."""
+    point = model.card.operating_point
+    names = model.classes
+    decision = decided(found.probability, names, model.card.normal, point and point.threshold)
+    truth = found.truth
+    with st.container(key="filters"):
+        order = _order(run, names, found, decision)
+    if not order:
+        st.info("No picture is like that.")
+        return None
+
+    def text(number: int) -> str:
+        mark = "✗" if decision[number] != truth[number] else "✓"
+        return (
+            f"{mark} {found.items[number].image} – is {names[truth[number]]}, told "
+            f"{names[decision[number]]} ({percent(found.probability[number, decision[number]])})"
+        )
+
+    with st.container(key="picker"):
+        return _picked(run.key("number"), order, text)
+
+
+def _order(run: Run, names: Sequence[str], found: Scored, decision: np.ndarray) -> list[int]:
+    """Numbers of the pictures that are asked for."""
+    truth = found.truth
+    left, middle, right = st.columns([1, 1, 1])
+    wrong = left.selectbox("Show", ["all", "wrong only", "right only"], key="wrong")
+    true = middle.selectbox("True class", ["any", *names], key=run.key("true"))
+    told = right.selectbox("Predicted class", ["any", *names], key=run.key("told"))
+    keep = np.ones(len(truth), bool)
+    if wrong != "all":
+        keep &= (decision != truth) == (wrong == "wrong only")
+    if true != "any":
+        keep &= truth == names.index(true)
+    if told != "any":
+        keep &= decision == names.index(told)
+    share = found.probability[np.arange(len(truth)), truth]
+    # Worst first: wrong before right, then by how little of it goes to the true class.
+    order = [int(n) for n in np.lexsort((share, decision == truth)) if keep[n]]
+    errors = int((decision != truth).sum())
+    st.caption(
+        f"{len(order)} of {counted(len(truth), 'picture')} shown, {errors} wrong in all; the worst "
+        "come first."
+    )
+    return order
+
+
+def _picked(key: str, order: list[int], text: Callable[[int], str]) -> int:
+    """The picture that is chosen by name, or by a step from the one before."""
+    state = st.session_state
+    if state.get(key) not in order:
+        state[key] = order[0]
+    place = order.index(state[key])
+    # In one row on a phone too; columns would stand below each other or run off the screen.
+    with st.container(horizontal=True, wrap=False, vertical_alignment="bottom"):
+        _step("◀", "back", key, order[place - 1] if place else None)
+        st.selectbox("Picture", order, format_func=text, key=key, label_visibility="collapsed")
+        _step("▶", "forward", key, order[place + 1] if place + 1 < len(order) else None)
+    return state[key]
+
+
+def _step(sign: str, name: str, key: str, number: int | None) -> None:
+    """A button to a neighbour, before the widget of that key is drawn again."""
+
+    def go() -> None:
+        st.session_state[key] = number
+
+    st.button(sign, key=name, on_click=go, disabled=number is None)
+
+
+def _rule() -> BoxRule:
+    kind, value, area = st.columns([1, 2, 1])
+    threshold = kind.selectbox("Threshold", ["share", "quantile", "otsu"], key="kind")
+    level = value.slider(
+        "of the maximum" if threshold == "share" else "of the places",
+        0.05,
+        0.99,
+        0.5 if threshold == "share" else 0.9,
+        0.01,
+        key=f"level_{threshold}",
+        disabled=threshold == "otsu",
+    )
+    least = area.number_input("Smallest box, pixels", 1, 1_000_000, 25, key="least")
+    texts = {"otsu": "otsu", "share": f"{level}", "quantile": f"quantile:{level}"}
+    return BoxRule(texts[threshold], int(least))
+
+
+def _shown(look: Look, pictures: Pictures, item: Picture, target: int) -> Shown:
+    path = pictures.path(item)
+    if look.method in _SLOW:
+        with st.spinner(f"{look.method} goes through every channel …"):
+            return explain(look, path, stamp(path), target)
+    return explain(look, path, stamp(path), target)
+
+
+def _mask(look: Look, pictures: Pictures, item: Picture) -> np.ndarray | None:
+    """Where the defect is; None where not known, or where the view was turned or shifted."""
+    return pictures.mask(item) if look.recipe == "none" else None
+
+
+def _under(look: Look, pictures: Pictures, item: Picture, shown: Shown) -> Image8:
+    """What the map is laid over: the picture, or the changed view that was looked at."""
+    path = pictures.path(item)
+    if look.recipe != "none":
+        return shown.view
+    return picture(path, stamp(path), look.preparation.bits)
+
+
+def _drawn(
+    under: Image8, cam: np.ndarray, mask: np.ndarray | None, rule: BoxRule, top: float, longest: int
+) -> Image8:
+    heat = cam / top if top > 0 else cam
+    own = cam / cam.max() if cam.max() > 0 else cam
+    drawn = [DrawnBox(box, RED, "", 2) for box in boxes_of(own, rule, "").xyxy]
+    if mask is not None:
+        drawn = [*(DrawnBox(box, GREEN, "", 2) for box in mask_boxes(mask)), *drawn]
+    return draw_view(heat_overlay(under, heat), drawn, longest=longest)
+
+
+def _figures(cam: np.ndarray, mask: np.ndarray | None, rule: BoxRule) -> str:
+    if mask is None or not mask.any():
+        return ""
+    own = cam / cam.max() if cam.max() > 0 else cam
+    iou = mask_iou((own >= rule.level(own)) & (own > 0), mask)
+    if not cam.any():
+        return "the map is empty"
+    hit = "hit" if pointing_game(cam, mask) else "beside"
+    return f"IoU {iou:.2f}, energy inside {energy_inside(cam, mask):.2f}, peak {hit}"
+
+
+def _scale_bar(top: str) -> None:
+    ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))
+    grey = np.full((12, 256, 3), 128, np.uint8)
+    st.markdown(
+        _BAR.format(uri=image_uri(heat_overlay(grey, ramp)), top=top), unsafe_allow_html=True
+    )
+
+
+def _explained(
+    look: Look,
+    model: Classifier,
+    pictures: Pictures,
+    found: Scored,
+    number: int,
+    rule: BoxRule,
+) -> None:
+    item = found.items[number]
+    mask = _mask(look, pictures, item)
+    truth = int(found.truth[number])
+    first = _shown(look, pictures, item, truth)
+    told = _told(model, first.shares)
+    shown = st.container()
+    shared = st.toggle("One scale for both maps", True, key="shared")
+    maps = {truth: first, told: _shown(look, pictures, item, told)}
+    top = max(float(one.cam.max()) for one in maps.values())
+    under = _under(look, pictures, item, first)
+    with shown:
+        columns = st.columns(3)
+        with columns[0]:
+            st.image(_plain(under, mask), width="stretch")
+            st.caption(f"`{item.image}`" + ("" if mask is None else " – the mask's boxes green"))
+        titles = ("Predicted", told), ("True", truth)
+        for column, (title, target) in zip(columns[1:], titles, strict=True):
+            one = maps[target]
+            scale = top if shared else float(one.cam.max())
+            with column:
+                st.image(_drawn(under, one.cam, mask, rule, scale, _LONGEST), width="stretch")
+                name = model.classes[target]
+                st.markdown(f"**{title}: {name}** – {percent(float(one.shares[target]))}")
+                figures = _figures(one.cam, mask, rule)
+                st.caption(f"strongest place {one.cam.max():.3g}; {figures}")
+        _scale_bar(f"{top:.3g}" if shared else "each map's maximum")
+    shares = sorted(zip(first.shares, model.classes, strict=True), reverse=True)
+    text = "  ·  ".join(f"{name} {percent(float(share))}" for share, name in shares)
+    st.caption(f"Shares: {text}")
+
+
+def _plain(under: Image8, mask: np.ndarray | None) -> Image8:
+    boxes = () if mask is None else [DrawnBox(box, GREEN, "", 2) for box in mask_boxes(mask)]
+    return draw_view(under, boxes, longest=_LONGEST)
+
+
+def _told(model: Classifier, shares: np.ndarray) -> int:
+    point = model.card.operating_point
+    return int(
+        decided(shares[None], model.classes, model.card.normal, point and point.threshold)[0]
+    )
+
+
+def _comparison(
+    look: Look,
+    run: Run,
+    model: Classifier,
+    pictures: Pictures,
+    item: Picture,
+    rule: BoxRule,
+) -> None:
+    """The same picture and class over epochs, layers, methods or augmentations."""
+    over, which = st.columns([1, 2])
+    axis = over.selectbox("Over", ["epochs", "layers", "methods", "augmentations"], key="over")
+    name = which.selectbox(
+        "Class", model.classes, model.classes.index(item.kind), key=run.key("explained")
+    )
+    target = model.classes.index(name)
+    if axis == "epochs":
+        files = snapshots(run.path)[1:]
+        options = {path.stem: replace(look, model=ModelFile.of(path)) for path in files}
+        usual = _spread(list(options), 4)
+    elif axis == "layers":
+        options = {layer: replace(look, layer=layer) for layer in layer_names(look.model)}
+        usual = _spread([layer for layer in options if _is_stage(layer)] or list(options), 4)
+    elif axis == "methods":
+        options = {method: replace(look, method=method) for method in METHODS}
+        usual = [method for method in METHODS if method not in _SLOW]
+    else:
+        options = {recipe: replace(look, recipe=recipe) for recipe in RECIPES}
+        usual = list(RECIPES)
+    chosen = st.multiselect("Which", list(options), usual, key=run.key(f"which_{axis}"))
+    with st.container(key="compared"):
+        _grid({key: options[key] for key in chosen}, pictures, item, target, rule)
+        _scale_bar("each map's maximum")
+
+
+def _grid(
+    looks: dict[str, Look], pictures: Pictures, item: Picture, target: int, rule: BoxRule
+) -> None:
+    columns = st.columns(4)
+    for place, (key, look) in enumerate(looks.items()):
+        with columns[place % 4]:
+            shown = _shown(look, pictures, item, target)
+            mask = _mask(look, pictures, item)
+            under = _under(look, pictures, item, shown)
+            top = float(shown.cam.max())
+            st.image(_drawn(under, shown.cam, mask, rule, top, _SMALL), width="stretch")
+            figures = _figures(shown.cam, mask, rule)
+            st.caption(f"**{key}** – {percent(float(shown.shares[target]))}  \n{figures}")
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    """At most so many, evenly, the first and last among them."""
+    places = np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int))
+    return [names[place] for place in places]
+
+
+def _is_stage(layer: str) -> bool:
+    """Ends of blocks, which is where a person would look."""
+    return layer.rsplit("/", 1)[-1].endswith(("_out", "_add", "_add2", "_project_BN", "features"))

@@ -1,0 +1,82 @@
+"""Pictures of a part with the shares that a classifier gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from classification.data.images import Picture, Pictures
+from classification.models.classifier import Classifier
+
+_BATCH = 16
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier says of labelled pictures.
+
+    Args:
+        items: The pictures.
+        truth: (N,) index of each one's class in the model's classes.
+        probability: (N, K) float64 shares.
+        normal: Index of the normal class, or None.
+    """
+
+    items: tuple[Picture, ...]
+    truth: np.ndarray
+    probability: np.ndarray
+    normal: int | None
+
+    @property
+    def score(self) -> np.ndarray:
+        """(N,) 1 - normal's share; NaN where there is no normal class."""
+        if self.normal is None:
+            return np.full(len(self.items), np.nan)
+        return 1 - self.probability[:, self.normal]
+
+    @property
+    def auroc(self) -> float:
+        """Chance that a defect scores over a normal picture; NaN where one of them is missing."""
+        if self.normal is None:
+            return float("nan")
+        is_defect = self.truth != self.normal
+        if is_defect.all() or not is_defect.any():
+            return float("nan")
+        from sklearn.metrics import roc_auc_score
+
+        return float(roc_auc_score(is_defect, self.score))
+
+
+def score_pictures(
+    model: Classifier,
+    pictures: Pictures,
+    items: Sequence[Picture],
+    on_progress: Progress = lambda done, total: None,
+) -> Scored:
+    """Looks at pictures in batches.
+
+    Args:
+        model: The classifier.
+        pictures: Where they are.
+        items: Which; their classes are the model's.
+        on_progress: Called with pictures done and in all.
+
+    Raises:
+        InputError: A picture cannot be read.
+    """
+    found = [np.zeros((0, len(model.classes)))]
+    for start in range(0, len(items), _BATCH):
+        part = items[start : start + _BATCH]
+        views = np.stack([model.prepare(pictures.path(item)).rgb for item in part])
+        found.append(model.probabilities(views))
+        on_progress(start + len(part), len(items))
+    normal = model.card.normal
+    return Scored(
+        tuple(items),
+        np.array([model.classes.index(item.kind) for item in items], np.int64),
+        np.concatenate(found),
+        None if normal is None else model.classes.index(normal),
+    )

@@ -1,0 +1,343 @@
+"""Before the first step: pictures, model, batches and record from the settings, or from a run."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+
+from classification.data.dataset import CALIBRATION, Data, describe, open_data
+from classification.evaluation.figures import MACRO_F1
+from classification.models.architectures import ARCHITECTURES, LOGITS, build_model, resolve_weights
+from classification.models.classifier import Classifier, ModelCard
+from classification.settings import SETTINGS, ClassificationSettings
+from classification.training.augment import augmentation_sheet
+from classification.training.batches import Batches, Views
+from classification.training.losses import make_loss
+from classification.training.sampling import SAMPLERS
+from inspection.cli.console import counted
+from inspection.data.depth import bits_note
+from inspection.data.images import image_size, write_image
+from inspection.data.stored_split import RUN_SPLIT
+from inspection.decisions.operating_point import RULES
+from inspection.errors import InputError
+from inspection.files.records import RECORD, RunRecord, read_record
+from inspection.files.writing import copy_atomic, write_json_atomic
+from inspection.models.backbones import match_imagenet_inputs
+from inspection.models.gradients import wants_jit
+from inspection.report.page import versions
+from inspection.settings import read_settings, save_settings
+from inspection.training import log as training_log
+from inspection.training.optimizer import adamw, rate_schedule
+from inspection.training.schedule import describe_change
+from inspection.training.snapshots import STATE, Plan, RunFolder, RunState
+
+SHEET = "augmentation.png"
+_SHOWN = 6  # pictures of the augmentation's sheet
+
+
+class TrainingLog(training_log.TrainingLog):
+    """Loss, macro F1 on the calibration part."""
+
+    loss_parts: ClassVar = {"loss": "loss"}
+    score: ClassVar = ("val_macro_f1", "macro F1")
+
+
+@dataclass
+class Run:
+    """A training that is set up.
+
+    Args:
+        id: Of this run alone, whatever its folder is called.
+    """
+
+    id: str
+    settings: ClassificationSettings
+    data: Data
+    model: keras.Model
+    card: ModelCard
+    batches: Batches
+    validation: Views
+    folder: RunFolder
+    state: RunState
+    log: TrainingLog
+
+
+def resume_settings(
+    settings: ClassificationSettings, given: dict[str, Any]
+) -> ClassificationSettings:
+    """The stored settings of the run to resume; only `epochs`, `keep` and `wandb` may be changed.
+
+    Args:
+        settings: As typed; names the run.
+        given: What was typed, to tell a wish from a default.
+
+    Raises:
+        InputError: There is no such run, or another setting is to be changed.
+    """
+    if settings.name is None:
+        found = sorted(settings.runs.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
+        found = [path for path in found if (path.parent / SETTINGS).is_file()]
+        if not found:
+            raise InputError(f"{settings.runs}: holds no run with a finished epoch to resume.")
+        folder = found[-1].parent
+    else:
+        folder = settings.runs / settings.name
+    if not (folder / SETTINGS).is_file():
+        raise InputError(f"{folder}: there is no such run to resume; check --name and --runs.")
+    stored = read_settings(ClassificationSettings, folder / SETTINGS, {})
+    changed = [
+        f"--{key.replace('_', '-')} {value}: this run was started with "
+        f"{getattr(stored, key)}, and --resume changes only --epochs and --keep; leave it out, or "
+        "start a new run."
+        for key, value in given.items()
+        if value is not None
+        and value != "auto"
+        and key not in ("epochs", "keep", "name", "runs", "wandb")
+        and getattr(settings, key) != getattr(stored, key)
+    ]
+    if changed:
+        raise InputError(changed)
+    typed = [key for key in ("epochs", "keep", "wandb") if given.get(key) is not None]
+    update = {key: getattr(settings, key) for key in typed}
+    return stored.model_copy(update={"runs": settings.runs, "name": folder.name, **update})
+
+
+def prepare(
+    settings: ClassificationSettings, resume: bool, say: Callable[[str], None], log: TrainingLog
+) -> Run:
+    """Opens pictures and model for a training, and writes its record.
+
+    Args:
+        settings: Complete settings with the run's name; for a resume those of `resume_settings`.
+            The caller holds its folder.
+        resume: Go on from the run's last save.
+        say: Told what is found.
+        log: Where progress is shown.
+
+    Raises:
+        InputError: Pictures, settings, weights or the run cannot be used.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    if settings.rule not in (MACRO_F1, *RULES):
+        raise InputError(f"--rule {settings.rule}: must be one of {', '.join((MACRO_F1, *RULES))}")
+    path = settings.runs / settings.name
+    data = open_data(
+        settings.data,
+        settings.runs,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        normal=settings.normal,
+        before=path / RUN_SPLIT if resume else None,
+        say=say,
+    )
+    for line in describe(data):
+        say(line)
+    if note := bits_note(list(map(data.pictures.path, data.pictures.items)), settings.bits):
+        say(f"Warning: {note}.")
+    items = data.part("train")
+    _check_paste(settings, data)
+    _check_roi(settings, data)
+    classes = data.pictures.classes
+    normal = data.pictures.normal
+    labels = [classes.index(item.kind) for item in items]
+    views = Views(data.pictures, items, settings.preparation)
+    batches = Batches(
+        views,
+        labels,
+        len(classes),
+        SAMPLERS[settings.sampling](labels, len(classes), settings.seed),
+        settings.batch_size,
+        settings.aug,
+        None if normal is None else classes.index(normal),
+        settings.paste,
+        settings.mix,
+        settings.mix_alpha,
+        settings.seed,
+    )
+    record = read_record(path) if resume else RunRecord(id=uuid.uuid4().hex)
+    folder, state, settings, model, card = _model(settings, data, record, resume, path, say)
+    settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
+    loss = make_loss(settings.loss, batches.prior, settings.focal_gamma)
+    if state.plan_rate(settings.steps, settings.epochs, record):
+        schedule = rate_schedule(settings.lr, 0, plan=state.plan)
+        say(describe_change(schedule, state.plan, settings.steps))
+    _compile(model, settings, loss, state.plan)
+    if resume:
+        folder.restore_optimizer(model, state)
+    folder.make_good(state)
+    log.open(path, resume_after=state.epoch if resume else None)
+    validation = Views(data.pictures, data.part(CALIBRATION), settings.preparation)
+    # Runs before there was an id went to Weights & Biases by their path.
+    run_id = record.id or hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    run = Run(run_id, settings, data, model, card, batches, validation, folder, state, log)
+    _write_record(run)
+    if not resume:
+        _show_augmentation(run)
+    return run
+
+
+def _check_paste(settings: ClassificationSettings, data: Data) -> None:
+    if not settings.paste:
+        return
+    if data.pictures.normal is None:
+        raise InputError(
+            "--paste: defects are pasted into normal pictures, and no class is called normal; "
+            "name it by --normal"
+        )
+    if not any(item.mask for item in data.part("train")):
+        raise InputError(
+            f"{settings.data}: --paste cuts defects out by their masks, and the train part has "
+            "none; put them into masks/<class>/, or leave --paste out"
+        )
+
+
+def _check_roi(settings: ClassificationSettings, data: Data) -> None:
+    if settings.roi is None:
+        return
+    x1, y1, x2, y2 = settings.roi
+    sizes = {
+        data.pictures.path(item): image_size(data.pictures.path(item))
+        for item in data.pictures.items
+    }
+    outside = {
+        p: s for p, s in sizes.items() if not (0 <= x1 < x2 <= s[0] and 0 <= y1 < y2 <= s[1])
+    }
+    if outside:
+        path, (width, height) = next(iter(outside.items()))
+        raise InputError(
+            f"--roi {x1},{y1},{x2},{y2}: is not within {counted(len(outside), 'picture')}, such as "
+            f"{path} of {width} x {height} pixels; give left, top, right, bottom"
+        )
+
+
+def _model(
+    settings: ClassificationSettings,
+    data: Data,
+    record: RunRecord,
+    resume: bool,
+    path: Path,
+    say: Callable[[str], None],
+) -> tuple[RunFolder, RunState, ClassificationSettings, keras.Model, ModelCard]:
+    """Model and card, new or those of the run's last save."""
+    classes = data.pictures.classes
+    cards: list[ModelCard] = []
+    folder = RunFolder(path, settings.keep, finish=lambda file: cards[0].write_into(file))
+    if resume:
+        state = folder.load_state()
+        stored = Classifier.load(path / state.snapshot)
+        if stored.classes != classes:
+            raise InputError(
+                f"{path}: was started with the classes {', '.join(stored.classes)}, now there are "
+                f"{', '.join(classes)}; start a new run"
+            )
+        if record.data_hash != data.pictures.hash:
+            say("Note: the pictures have changed since this run began; it goes on with them.")
+        cards.append(stored.card)
+        return folder, state, settings, stored.model, stored.card
+    weights = resolve_weights(settings.model, settings.weights, say)
+    snapshot = weights if weights.endswith(".keras") else None
+    model = build_model(
+        settings.model, settings.size, len(classes), "none" if snapshot else weights
+    )
+    if snapshot:
+        _take_weights(model, settings, snapshot, classes, say)
+    kind = ARCHITECTURES[settings.model]
+    lr = settings.lr or (kind.scratch_lr if weights == "none" else kind.pretrained_lr)
+    settings = settings.model_copy(update={"weights": weights, "lr": lr})
+    card = ModelCard(
+        settings.model,
+        classes,
+        data.pictures.normal,
+        settings.preparation,
+        run=settings.name,
+        data=str(settings.data.resolve()),
+    )
+    cards.append(card)
+    return folder, RunState(), settings, model, card
+
+
+def _take_weights(
+    model: keras.Model,
+    settings: ClassificationSettings,
+    snapshot: str,
+    classes: tuple[str, ...],
+    say: Callable[[str], None],
+) -> None:
+    source = Classifier.load(snapshot)
+    if source.card.architecture != settings.model:
+        raise InputError(
+            f"--weights {snapshot}: is a {source.card.architecture}, this run has --model "
+            f"{settings.model}; give the same"
+        )
+    theirs = {_name(layer): layer for layer in source.model.layers}
+    taken = 0
+    for layer in model.layers:
+        # Another set of classes has another meaning, whatever their number.
+        if layer.name == LOGITS and source.classes != classes:
+            continue
+        values = theirs[_name(layer)].get_weights() if _name(layer) in theirs else []
+        if [v.shape for v in values] == [tuple(v.shape) for v in layer.weights]:
+            layer.set_weights(values)
+            taken += len(values)
+            if hasattr(layer, "finalize_state"):  # a normalisation works with what follows from it
+                layer.finalize_state()
+    if sum(isinstance(layer, keras.layers.Rescaling) for layer in source.model.layers) > 1:
+        match_imagenet_inputs(model)
+    say(f"{snapshot}: took {taken} of {len(model.weights)} weights.")
+
+
+def _name(layer: keras.layers.Layer) -> str:
+    # The one layer with weights that keras.applications leaves to Keras to name, by a count.
+    return "normalization" if isinstance(layer, keras.layers.Normalization) else layer.name
+
+
+def _compile(
+    model: keras.Model, settings: ClassificationSettings, loss: Callable, plan: Plan
+) -> None:
+    steps = settings.steps * settings.epochs
+    optimizer = adamw(settings.lr, steps, settings.weight_decay, plan=plan)
+    # Compiled by XLA, convolutions on a CPU lose oneDNN's kernels.
+    model.compile(optimizer, loss=loss, jit_compile=wants_jit())
+
+
+def _write_record(run: Run) -> None:
+    save_settings(run.settings, run.folder.path / SETTINGS)
+    write_json_atomic(
+        run.folder.path / RECORD,
+        {
+            "id": run.id,
+            "settings": run.settings.model_dump(mode="json"),
+            "versions": versions("tensorflow", "keras", "numpy", "albumentations"),
+            "backend": keras.backend.backend(),
+            "classes": run.card.classes,
+            "data_hash": run.data.pictures.hash,
+            "split_hash": run.data.split.hash,
+            "images": run.data.split.parts,
+            "seed": run.settings.seed,
+        },
+    )
+    copy_atomic(run.data.split_path, run.folder.path / RUN_SPLIT)
+
+
+def _show_augmentation(run: Run) -> None:
+    """One picture of each class in turn, and what the recipe makes of it."""
+    views = run.batches.views
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(run.batches.labels.tolist()):
+        by_class.setdefault(label, []).append(index)
+    chosen = [numbers[0] for _, numbers in sorted(by_class.items())][:_SHOWN]
+    sheet = augmentation_sheet([views[i] for i in chosen], run.settings.aug)
+    write_image(run.folder.path / SHEET, sheet)
+
+
+def usual_name(settings: ClassificationSettings) -> str:
+    """What a run is called that was given no name."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.model}"

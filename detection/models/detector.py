@@ -1,0 +1,214 @@
+"""Pictures in, boxes out: a trained model with everything it needs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import overload
+
+import keras
+import numpy as np
+
+from detection.models.anchors import anchor_boxes, level_lengths
+from detection.models.decision import Picture, decided
+from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
+from detection.models.retinanet import RetinaNet
+from detection.models.snapshots import snapshot_settings
+from inspection.data.images import Fit, as_rgb, fitted_picture
+from inspection.decisions.operating_point import OperatingPoint
+from inspection.errors import InputError
+from inspection.files.archives import check_network, read_safely
+from inspection.finite import check_weights, names_file
+from inspection.prediction.detections import Detections
+
+
+class Detector:
+    """A RetinaNet that reads pictures as its training did and returns boxes in their pixels.
+
+    Args:
+        model: The network, with class names, anchors and preprocessing inside.
+
+    Example:
+        >>> detector = Detector.load("snapshots/best.keras")   # doctest: +SKIP
+        >>> detector.predict("part.png").decision              # doctest: +SKIP
+    """
+
+    def __init__(self, model: RetinaNet) -> None:
+        preprocessing = model.settings["preprocessing"]
+        self.model = model
+        self.size = int(preprocessing["size"])
+        self.fit = preprocessing["fit"]
+        self.bits = int(preprocessing["bits"])
+        self._anchors = anchor_boxes(model.anchors, self.size, self.size)
+        self._levels = level_lengths(model.anchors, self.size, self.size)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Detector:
+        """Loads a snapshot.
+
+        Raises:
+            InputError: The file is missing, damaged, or no model of ours.
+            NotFinite: It holds a weight that is no finite number.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: there is no such snapshot; train one with train_retinanet.py, or give "
+                "the path of a .keras file."
+            )
+        snapshot_settings(path)
+        with read_safely(path, "cannot be loaded as a snapshot", "copy it again, or train anew."):
+            check_network(path)
+            model = keras.saving.load_model(path, compile=False)
+        if not isinstance(model, RetinaNet):
+            raise InputError(f"{path}: holds a {type(model).__name__}, not a detection model.")
+        with names_file(path):
+            check_weights(model)
+        return cls(model)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.model.classes
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The threshold that was chosen on the validation part, with its evidence."""
+        stored = self.model.settings["operating_point"]
+        return None if stored is None else OperatingPoint.from_dict(stored)
+
+    def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The bare network: (B, size, size, 3) RGB 0-255 to offsets and logits."""
+        outputs = self.model.predict_on_batch({"images": images.astype(np.float32)})
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    @overload
+    def predict(self, picture: Picture, **options: float) -> Detections: ...
+    @overload
+    def predict(self, picture: Sequence[Picture], **options: float) -> list[Detections]: ...
+    def predict(self, picture, **options):
+        """Finds defects in one image of any size, or in each of a list.
+
+        Args:
+            picture: A file; an array (H, W, 3) RGB, (H, W) or (H, W, 1) grey, of uint8 or, with
+                the bits that the model was trained for, uint16; or a list of these.
+            **options: `min_score`, `nms_iou`, `max_detections`; see `decoding.decode`.
+
+        Returns:
+            Boxes in pixels of the image, best first, with the decision by the operating point;
+            for a list one each.
+
+        Raises:
+            InputError: A file cannot be read, or an array is no image.
+            NotFinite: The network gives something that is no finite number.
+        """
+        if isinstance(picture, list | tuple):
+            return [self.predict(one, **options) for one in picture]
+        return self.predict_batch([picture], **options)[0]
+
+    def predict_batch(
+        self,
+        pictures: Sequence[Picture],
+        min_score: float = MIN_SCORE,
+        nms_iou: float = NMS_IOU,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> list[Detections]:
+        """Finds defects in several images in one pass of the network; as `predict` for each."""
+        if not pictures:
+            return []
+        pictures = [
+            as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
+        ]
+        fitted, fits = [], []
+        for picture in pictures:
+            image, fit = fitted_picture(picture, self.size, self.fit, self.bits)
+            fitted.append(image)
+            fits.append(fit)
+        outputs = self.forward(np.stack(fitted))
+        found = []
+        for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
+            with names_file(picture):
+                every = self.detections(
+                    outputs["box"][index],
+                    outputs["classification"][index],
+                    fit,
+                    # The decision rests on all boxes, whatever is asked for.
+                    min(min_score, MIN_SCORE),
+                    nms_iou,
+                    max(max_detections, 1),
+                )
+            found.append(decided(self, picture, every, min_score, max_detections))
+        return found
+
+    def detections(
+        self,
+        offsets: np.ndarray,
+        logits: np.ndarray,
+        fit: Fit,
+        min_score: float = MIN_SCORE,
+        nms_iou: float = NMS_IOU,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> Detections:
+        """Decodes the network's raw outputs of one fitted picture.
+
+        Args:
+            offsets: (A, 4) from the box head.
+            logits: (A, C) from the classification head.
+            fit: How the picture was fitted.
+            min_score: Lower scores are dropped.
+            nms_iou: Overlap above which the worse box of a class is dropped.
+            max_detections: The best so many are kept.
+        """
+        boxes, score, label = decode(
+            offsets,
+            logits,
+            self._anchors,
+            self._levels,
+            (self.size, self.size),
+            min_score,
+            nms_iou,
+            max_detections,
+        )
+        boxes = fit.to_source(boxes)
+        # In a letterbox's border there is no picture: what lies there alone has no area left.
+        real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        names = tuple(self.classes[index] for index in label[real])
+        return Detections(boxes[real], score[real], names)
+
+
+def predict_all(
+    detector: Detector,
+    pictures: Iterable[tuple[str, Picture]],
+    batch_size: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+    **options: float,
+) -> dict[str, Detections]:
+    """Predicts many pictures by name.
+
+    Args:
+        detector: The model.
+        pictures: Pairs of name and picture.
+        batch_size: Pictures per forward pass.
+        on_progress: Called with the number of pictures done.
+        **options: As for `Detector.predict`.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    found: dict[str, Detections] = {}
+    waiting: list[tuple[str, Picture]] = []
+
+    def flush() -> None:
+        if waiting:
+            results = detector.predict_batch([picture for _, picture in waiting], **options)
+            found.update(zip((name for name, _ in waiting), results, strict=True))
+            waiting.clear()
+            if on_progress:
+                on_progress(len(found))
+
+    for pair in pictures:
+        waiting.append(pair)
+        if len(waiting) == batch_size:
+            flush()
+    flush()
+    return found

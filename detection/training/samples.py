@@ -1,0 +1,53 @@
+"""Augmented samples as images: what the network is about to be taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detection.models.anchors import POSITIVE_IOU, AnchorSettings, best_ious
+from detection.training.augment import Sample
+from inspection.data.images import Image8, write_image
+from inspection.prediction.detections import CLASS_COLOURS
+from inspection.report.page import RED, Colour, DrawnBox, draw_view
+
+
+def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings) -> Image8:
+    """An augmented sample; the best IoU stands at boxes that anchors do not reach at IoU .5."""
+    colours = list(class_colours(classes).values())
+    side = sample.image.shape[0]
+    drawn = []
+    for box, kind, iou in zip(
+        sample.boxes,
+        sample.classes.tolist(),
+        best_ious(anchors, sample.boxes, side, side),
+        strict=True,
+    ):
+        if kind < 0:
+            drawn.append(DrawnBox(box, (158, 158, 158), "ignored", 3))
+        elif iou < POSITIVE_IOU:
+            drawn.append(DrawnBox(box, RED, f"{classes[kind]}, best IoU {iou:.2f}", 4))
+        else:
+            drawn.append(DrawnBox(box, colours[kind], classes[kind], 3))
+    return draw_view(sample.image, drawn, None, 560, 21)
+
+
+def write_samples(
+    path: str | Path,
+    samples: Iterable[Sample],
+    classes: Sequence[str],
+    anchors: AnchorSettings,
+    columns: int = 4,
+) -> None:
+    """Writes augmented samples side by side into one image, atomically; its parent must exist."""
+    views = [draw_sample(sample, classes, anchors) for sample in samples]
+    views += [np.full_like(views[0], 255)] * (-len(views) % min(columns, len(views)))
+    rows = [cv2.hconcat(views[i : i + columns]) for i in range(0, len(views), columns)]
+    write_image(path, cv2.vconcat(rows))
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, Colour]:
+    return {name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)}

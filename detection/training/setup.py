@@ -1,0 +1,382 @@
+"""Before the first step: data, model, anchors and schedule from the settings, or from a run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import keras
+import numpy as np
+
+from detection.data.dataset import (
+    Dataset,
+    boxes_per_class,
+    choose_stratified,
+    fitted_boxes,
+    open_dataset,
+    without_difficult,
+)
+from detection.models.anchors import AnchorSettings, best_ious, best_possible_recall
+from detection.models.detector import Detector
+from detection.models.retinanet import RetinaNet
+from detection.models.snapshots import run_folder, snapshot_settings, top_line
+from detection.models.weights import apply_weights, resolve_weights
+from detection.settings import TrainSettings
+from detection.training.batches import Batches, FittedImages
+from detection.training.log import TrainingLog
+from detection.training.samples import write_samples
+from detection.training.shown_boxes import find_shown_boxes
+from inspection.cli.console import counted
+from inspection.data.boxes import ImageLabels
+from inspection.data.stored_split import RUN_SPLIT
+from inspection.errors import InputError
+from inspection.files.records import RECORD, RunRecord, read_record
+from inspection.files.writing import copy_atomic, write_json_atomic
+from inspection.models.gradients import wants_jit
+from inspection.report.page import versions
+from inspection.settings import save_settings
+from inspection.training.optimizer import adamw, rate_schedule
+from inspection.training.schedule import describe_change
+from inspection.training.snapshots import Plan, RunFolder, RunState
+
+# Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
+_BATCH_NORM_FROM = 8
+# Of an epoch's steps; from here on validation is worth a sentence.
+_LONG_VALIDATION = 0.3
+
+
+@dataclass
+class Run:
+    """Everything a running training holds.
+
+    Args:
+        validation: The images of val that epochs are measured on.
+        steps: Steps of one epoch.
+    """
+
+    settings: TrainSettings
+    dataset: Dataset
+    validation: list[ImageLabels]
+    batches: Batches
+    model: RetinaNet
+    folder: RunFolder
+    state: RunState
+    log: TrainingLog
+    steps: int
+
+
+def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
+    """Opens data and model for a training, writes its record and says what is ahead.
+
+    Args:
+        settings: Complete settings with the run's name; for a resume those of the run, see
+            `arguments.resume_settings`. The caller holds its folder.
+        resume: Go on from the run's last save.
+        log: Where it is said.
+
+    Raises:
+        InputError: Labels, images, settings, weights or the run cannot be used.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    dataset = open_dataset(
+        settings.annotations,
+        settings.images,
+        settings.snapshots,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        one_based=settings.one_based,
+        unlabelled=settings.unlabelled,
+        to_train=True,
+        before=settings.snapshots / str(settings.run) / RUN_SPLIT if resume else None,
+        say=log.say,
+    )
+    folder = run_folder(settings.snapshots / settings.run, settings.keep)
+    record = RunRecord()
+    if resume:
+        record = read_record(folder.path)
+        state, model = _continued(folder, dataset, record, log)
+    else:
+        state = RunState()
+        _check_windows(settings, dataset.part("train"))
+        settings, model = _new_model(settings, dataset, log)
+    images = FittedImages(
+        dataset.part("train"),
+        settings.images,
+        model.classes,
+        settings.size,
+        settings.fit,
+        settings.bits,
+    )
+    batches = Batches(
+        images,
+        model.anchors,
+        settings.batch_size,
+        settings.crop,
+        settings.augment,
+        settings.seed,
+        settings.background,
+    )
+    # Stored, so that an epoch keeps its length when images join before a resume.
+    settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
+    steps = settings.steps
+    if state.plan_rate(steps, settings.epochs, record):
+        schedule = rate_schedule(settings.lr, 0, settings.warmup, state.plan)
+        log.say(describe_change(schedule, state.plan, steps))
+    _compile(model, settings, steps, state.plan)
+    if resume:
+        folder.restore_optimizer(model, state)
+    rival = folder.make_good(state)
+    if rival is not None:
+        log.say(top_line(folder.path, settings.run, rival))
+    log.open(folder.path, resume_after=state.epoch if resume else None)
+    validation = _choose_validation(settings, dataset, record)
+    run = Run(settings, dataset, validation, batches, model, folder, state, log, steps)
+    _write_record(run)
+    _write_samples(run)
+    _announce(run)
+    return run
+
+
+def _continued(
+    folder: RunFolder, dataset: Dataset, record: RunRecord, log: TrainingLog
+) -> tuple[RunState, RetinaNet]:
+    """State and model of the run to go on with, after a look at what has changed since."""
+    state = folder.load_state()
+    model = Detector.load(folder.path / state.snapshot).model
+    unknown = sorted(set(dataset.classes) - set(model.classes))
+    if unknown:
+        raise InputError(
+            f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
+            "labels have now; start a new run."
+        )
+    if (record.data_hash, record.split_hash) != (dataset.hash, dataset.split.hash):
+        log.say("Note: labels or split have changed since this run began; it goes on with them.")
+    return state, model
+
+
+def _choose_validation(
+    settings: TrainSettings, dataset: Dataset, record: RunRecord
+) -> list[ImageLabels]:
+    """The images of val to measure epochs on; a resumed run keeps those it began with."""
+    labels = dataset.part("val")
+    if settings.val_images is None:
+        return labels
+    known = set(record.validated_on or ())
+    kept = [item for item in labels if item.image in known]
+    return kept or choose_stratified(labels, settings.val_images, settings.seed)
+
+
+def usual_name(backbone: str) -> str:
+    """What a run is called that was given no name."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{backbone}"
+
+
+def _new_model(
+    settings: TrainSettings, dataset: Dataset, log: TrainingLog
+) -> tuple[TrainSettings, RetinaNet]:
+    anchors = _choose_anchors(settings, dataset.part("train"), log)
+    weights = resolve_weights(settings.backbone, settings.weights, log.say)
+    settings = _filled(settings.model_copy(update={"weights": weights}))
+    model = RetinaNet(
+        settings.backbone,
+        dataset.classes,
+        anchors,
+        norm=settings.norm,
+        channels=settings.channels,
+        train_backbone=not settings.freeze,
+        preprocessing={
+            "size": settings.size,
+            "fit": settings.fit,
+            "bits": settings.bits,
+            "run": settings.run,
+            "run_id": uuid.uuid4().hex,
+            "annotations": str(settings.annotations.resolve()),
+            "images": str(settings.images.resolve()),
+            "unlabelled": settings.unlabelled,
+            "one_based": settings.one_based,
+        },
+    )
+    apply_weights(model, weights, log.say)
+    return settings, model
+
+
+def _filled(settings: TrainSettings) -> TrainSettings:
+    """Settings with every default that depends on others put in; weights must be settled."""
+    pretrained = settings.weights != "none"
+    whole = settings.crop is None or settings.crop >= settings.size
+    update: dict[str, Any] = {}
+    if settings.batch_size is None:
+        side = settings.size if whole else settings.crop
+        update["batch_size"] = int(np.clip((900 / side) ** 2 * 2, 2, 16))
+    if settings.lr is None:
+        update["lr"] = 2e-4 if pretrained else 1e-3
+    if settings.norm == "auto":
+        small = whole and update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
+        update["norm"] = "frozen" if pretrained else "group" if small else "batch"
+        if settings.weights.endswith(".keras"):  # what GroupNorm learnt fits no other norm
+            stored = snapshot_settings(settings.weights).get("norm")
+            update["norm"] = "group" if stored == "group" else "frozen"
+    if not whole and update.get("norm", settings.norm) == "group":
+        raise InputError(
+            f"--norm group with --crop {settings.crop}: GroupNorm takes its statistics over the "
+            "whole map, so what is learnt on windows comes out otherwise on whole images. Give "
+            "--norm batch (and no --weights of a run with group), or leave out --crop."
+        )
+    return settings.model_copy(update=update)
+
+
+def _check_windows(settings: TrainSettings, labels: list[ImageLabels]) -> None:
+    """Refuses windows that cannot show a whole box.
+
+    Raises:
+        InputError: A box is longer than `--crop`.
+    """
+    if settings.crop is None or settings.crop >= settings.size:
+        return
+    longest = {
+        item.image: float((boxes[:, 2:] - boxes[:, :2]).max())
+        for item in map(without_difficult, labels)
+        if len(boxes := fitted_boxes([item], settings.images, settings.size, settings.fit))
+    }
+    images = [name for name, side in longest.items() if side > settings.crop]
+    if images:
+        most = max(longest.values())
+        fits = min(settings.size, 32 * math.ceil(1.1 * most / 32))
+        named = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
+        raise InputError(
+            f"--crop {settings.crop}: boxes of {len(images)} training images ({named}) are longer, "
+            f"up to {most:.0f} px at --size {settings.size}; cut by every window, they would be "
+            f"learnt as shorter ones. Give --crop {fits}, or leave out --crop to train on whole "
+            "images; a box that may be left unlearnt can be marked difficult in labelImg."
+        )
+
+
+def _choose_anchors(
+    settings: TrainSettings, labels: list[ImageLabels], log: TrainingLog
+) -> AnchorSettings:
+    """Anchors as the settings ask, with what they can reach said."""
+    shown = find_shown_boxes(labels, settings)
+    chosen = shown.choose_anchors(settings.anchors)
+    recall = [
+        best_possible_recall(best_ious(item, shown.boxes, shown.side, shown.side))
+        for item in (AnchorSettings(), chosen)
+    ]
+    log.say(
+        f"Anchors {settings.anchors}: sizes {', '.join(f'{size:g}' for size in chosen.sizes)}, "
+        f"ratios {', '.join(f'{ratio:g}' for ratio in chosen.ratios)}, {chosen.per_location} at "
+        f"each place; best possible recall at IoU .5 of the boxes as training shows them "
+        f"({shown.how}): {recall[1]:.3f} (the paper's anchors: {recall[0]:.3f})."
+    )
+    return chosen
+
+
+def _compile(model: RetinaNet, settings: TrainSettings, steps: int, plan: Plan = ()) -> None:
+    optimizer = adamw(
+        settings.lr,
+        steps * settings.epochs,
+        settings.weight_decay,
+        settings.clip_norm,
+        settings.warmup,
+        plan,
+    )
+    if settings.precision == "float16":  # small gradients would become 0
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, jit_compile=wants_jit(settings.jit))
+
+
+def _write_record(run: Run) -> None:
+    save_settings(run.settings, run.folder.path / "settings.yaml")
+    write_json_atomic(
+        run.folder.path / RECORD,
+        {
+            "id": run.model.settings["preprocessing"].get("run_id"),
+            "settings": run.settings.model_dump(mode="json"),
+            "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "albumentations"),
+            "backend": keras.backend.backend(),
+            "data_hash": run.dataset.hash,
+            "split_hash": run.dataset.split.hash,
+            "images": run.dataset.split.parts,
+            "validated_on": [item.image for item in run.validation],
+            "seed": run.settings.seed,
+        },
+    )
+    copy_atomic(run.dataset.split_path, run.folder.path / RUN_SPLIT)
+
+
+def _write_samples(run: Run) -> None:
+    """The first images of the run as training shows them, to be looked at while it runs."""
+    batches = run.batches
+    samples = (batches.shown(position) for position in range(min(12, len(batches.windows))))
+    write_samples(run.folder.path / "samples.jpg", samples, run.model.classes, run.model.anchors)
+
+
+def _announce(run: Run) -> None:
+    """Says what is ahead, from one step that is taken back again."""
+    settings, log = run.settings, run.log
+    for part in ("train", "val", "test"):
+        labels = run.dataset.part(part)
+        counts = ", ".join(f"{name} {n}" for name, n in sorted(boxes_per_class(labels).items()))
+        normal = sum(not len(item.xyxy) for item in labels)
+        log.say(f"{part}: {len(labels)} images, {normal} normal; boxes: {counts or 'none'}")
+    log.say("Measuring how long a step takes (the first one also builds the graph) ...")
+    seconds = _seconds_per_step(run)
+    validation = _seconds_per_image(run) * len(run.validation)
+    left = max(0, settings.epochs - run.state.epoch)
+    validations = sum(
+        epoch % settings.val_every == 0 or epoch == settings.epochs
+        for epoch in range(run.state.epoch + 1, settings.epochs + 1)
+    )
+    if not left:
+        log.say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
+    snapshot = run.model.count_params() * 4 / 1e6
+    free = shutil.disk_usage(run.folder.path).free
+    kept = min(settings.keep or settings.epochs, settings.epochs)
+    log.say(
+        f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
+        f"{seconds:.1f} s each; an epoch takes about {seconds * run.steps / 60:.1f} min, its "
+        f"validation on {counted(len(run.validation), 'image')} {validation:.0f} s more, "
+        f"{'every epoch' if settings.val_every == 1 else f'every {settings.val_every} epochs'}; "
+        f"the run about {_duration(seconds * run.steps * left + validation * validations)}."
+    )
+    if validation > _LONG_VALIDATION * seconds * run.steps * settings.val_every:
+        log.say("Validation takes much of that: --val-every and --val-images make it shorter.")
+    log.say(
+        f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
+        f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}; "
+        "samples.jpg in it shows what training shows."
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _seconds_per_step(run: Run) -> float:
+    model, batch = run.model, run.batches[run.state.step]
+    model.optimizer.build(model.trainable_variables)
+    weights = model.get_weights()
+    states = [np.asarray(value) for value in model.optimizer.variables]
+    for _ in range(2):  # the first also traces and compiles
+        began = time.perf_counter()
+        model.train_on_batch({"images": batch.images}, batch.targets)
+        seconds = time.perf_counter() - began
+    model.set_weights(weights)
+    for variable, value in zip(model.optimizer.variables, states, strict=True):
+        variable.assign(value)
+    return seconds
+
+
+def _seconds_per_image(run: Run) -> float:
+    detector = Detector(run.model)
+    path = run.settings.images / run.validation[0].image
+    for _ in range(2):  # the first also traces and compiles
+        began = time.perf_counter()
+        detector.predict(path)
+        seconds = time.perf_counter() - began
+    return seconds

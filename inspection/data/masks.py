@@ -1,0 +1,116 @@
+"""Pictures that say where a defect is: finding and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inspection.data.images import image_size, list_images, read_image
+from inspection.decisions.rates import percent
+from inspection.errors import InputError
+
+MASK_FOLDERS = ("masks", "ground_truth")
+OTHER_FOLDERS = ("images", "images_900", "annotations")
+"""What a detector learns from, which may lie beside the folders of classes and is none."""
+Masks = dict[tuple[str, str], str]
+_MOST_BETWEEN = 0.02  # of a mask's pixels
+
+
+def find_masks(root: Path) -> Masks:
+    """The masks in `masks/` or `ground_truth/`, whose names may end in `_mask`.
+
+    Args:
+        root: Folder that holds one of the two.
+
+    Returns:
+        (defect, or "" for masks of all defects in one folder; stem of the picture) to the mask's
+        path from the root.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for name in MASK_FOLDERS:
+        folder = root / name
+        if not folder.is_dir():
+            continue
+        for path in list_images(folder):
+            kind = "" if path.parent == folder else path.parent.name
+            found[kind, path.stem.removesuffix("_mask")] = path.relative_to(root).as_posix()
+    return found
+
+
+def mask_of(masks: Masks, kind: str, stem: str) -> str | None:
+    """The mask of a picture of a kind, None where there is none."""
+    return masks.get((kind, stem)) or masks.get(("", stem))
+
+
+def read_mask(path: Path, image: Path) -> np.ndarray:
+    """A mask as (H, W) bool.
+
+    Args:
+        path: The mask: two values, of which the darker means normal, but for a few pixels along
+            edges; all black is allowed.
+        image: The picture it belongs to.
+
+    Raises:
+        InputError: The mask has another size than the picture, or is not binary.
+    """
+    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    wanted = image_size(image)
+    if (grey.shape[1], grey.shape[0]) != wanted:
+        raise InputError(
+            f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its picture "
+            f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the picture's size"
+        )
+    low, high = float(grey.min()), float(grey.max())
+    if low == high:
+        return np.full(grey.shape, low > 127)
+    reach = 0.1 * (high - low)
+    # Masks that were scaled have a few grey pixels along their edges.
+    between = np.mean((grey > low + reach) & (grey < high - reach))
+    if between > _MOST_BETWEEN:
+        raise InputError(
+            f"{path}: the mask is not binary, {percent(between)} of its pixels are neither dark "
+            "nor light; save it as PNG with black for normal and white for the defect"
+        )
+    return grey > (low + high) / 2
+
+
+def class_folders(root: Path, notes: list[str]) -> list[Path]:
+    """The folders below a root that are classes: not masks, hidden ones or a detector's data.
+
+    Args:
+        root: Where the folders are.
+        notes: Takes a sentence about folders that are left out but might have been meant.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = [path for path in folders if path.name not in MASK_FOLDERS]
+    found = [path for path in folders if path.name not in OTHER_FOLDERS and path.name[0] != "."]
+    others = [path.name for path in folders if path.name in OTHER_FOLDERS]
+    if others:
+        notes.append(
+            f"{root}: {' and '.join(others)} are no classes and left out; rename a folder that is "
+            "one"
+        )
+    return found
+
+
+def header_problems(pictures: Iterable[tuple[Path, Path | None]]) -> list[str]:
+    """What is wrong with pictures and their masks, as far as headers tell: fast for thousands.
+
+    Args:
+        pictures: Each one's file, and its mask's or None.
+
+    Returns:
+        A sentence for each file that is no image, or mask of another size.
+    """
+    problems: list[str] = []
+    for path, mask in pictures:
+        try:
+            size = image_size(path)
+            if mask is not None and image_size(mask) != size:
+                read_mask(mask, path)
+        except InputError as error:
+            problems += error.problems
+    return problems
