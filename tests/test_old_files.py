@@ -1,0 +1,143 @@
+"""Runs of an earlier program, moved with their data, serve as they did; see `old_files/make.py`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+FOLDER = Path(__file__).parent / "old_files"
+ROOMS = ("detection", "classification", "anomaly")
+MODELS = {
+    "detection": "snapshots/old/best.keras",
+    "classification": "runs/old",
+    "anomaly": "runs/old/model.anomaly",
+}
+DATA = {"detection": "images", "classification": "parts", "anomaly": "product"}
+
+
+def expected(room: str) -> dict[str, Any]:
+    return json.loads((FOLDER / room / "expected.json").read_text(encoding="utf-8"))
+
+
+def unpacked(room: str, folder: Path) -> Path:
+    with tarfile.open(FOLDER / room / "run.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def settings_moved(room: str, run: Path, root: Path) -> None:
+    """Names the data's new place in a run's settings, as a user does with an editor."""
+    path = run / "settings.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f"/tmp/old_run_data/{room}/" in text
+    path.write_text(text.replace(f"/tmp/old_run_data/{room}", str(root)), encoding="utf-8")
+
+
+def typed(room: str, *arguments: object) -> str:
+    """What a verb says that must go well."""
+    app = importlib.import_module(f"{room}.cli").app
+    result = CliRunner().invoke(app, [str(item) for item in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def figures(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's file, cut down to what is compared."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        key: [found[key]["count"], found[key]["total"]] if isinstance(value, list) else found[key]
+        for key, value in keys.items()
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_old_model_decides_as_it_did(room, tmp_path):
+    root = unpacked(room, tmp_path / "옮김")
+    model = importlib.import_module(room).load(root / MODELS[room])
+    predictions = expected(room)["predictions"]
+    assert len({told["decision"] for told in predictions.values()}) == 2
+    for name, told in predictions.items():
+        found = model.predict(root / DATA[room] / name)
+        assert found.decision == told["decision"], name
+        if room == "detection":
+            np.testing.assert_allclose(found.score[:5], told["scores"], rtol=1e-4)
+            np.testing.assert_allclose(found.xyxy[0], told["best_box"], rtol=1e-4, atol=1e-3)
+        elif room == "classification":
+            assert found.label == told["label"], name
+            assert found.probability == pytest.approx(told["probability"], rel=1e-4, abs=1e-7)
+        else:
+            assert found.score == pytest.approx(told["score"], rel=1e-4), name
+            assert found.score_map.mean() == pytest.approx(told["map_mean"], rel=1e-4), name
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_old_run_is_measured_on_its_own_split_wherever_it_and_its_data_are(room, tmp_path):
+    root = unpacked(room, tmp_path / "옮김")
+    if room == "detection":  # which takes another place of its data by flags
+        typed(
+            room,
+            *("evaluate", root / MODELS[room], "--output", tmp_path),
+            *("--annotations", root / "annotations", "--images", root / "images"),
+        )
+        file = tmp_path / "metrics.json"
+    else:
+        run = root / "runs/old"
+        settings_moved(room, run, root)
+        output = ["--output", tmp_path] if room == "classification" else []
+        typed(room, "evaluate", run, *output)
+        file = tmp_path / "evaluation.json" if output else run / "test.json"
+    wanted = expected(room)["figures"]
+    found = figures(file, wanted)
+    for key, value in wanted.items():
+        assert found[key] == pytest.approx(value, rel=1e-4), key
+
+
+def log_of(run: Path) -> list[str]:
+    return (run / "log.csv").read_text(encoding="utf-8-sig").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("room", "run", "flags", "epochs"),
+    [
+        ("detection", "snapshots/old", ("--run", "old", "--snapshots"), 1),
+        ("classification", "runs/old", ("--name", "old", "--runs"), 2),
+    ],
+)
+def test_an_old_run_goes_on(room, run, flags, epochs, tmp_path):
+    """Takes 5 to 9 s: a real step, since only its optimizer shows that the stored one fits."""
+    root = unpacked(room, tmp_path / "옮김")
+    run = root / run
+    settings_moved(room, run, root)
+    before = log_of(run)
+    assert len(before) == epochs + 1
+    split = (run / "split.csv").read_bytes()
+
+    typed(room, "train", "--resume", "--epochs", epochs + 1, *flags, run.parent)
+
+    after = log_of(run)
+    assert len(after) == epochs + 2
+    assert [row.split(",")[0] for row in after[1:]] == [str(n + 1) for n in range(epochs + 1)]
+    assert after[: epochs + 1] == before
+    assert (run / "split.csv").read_bytes() == split
+    assert json.loads((run / "state.json").read_text(encoding="utf-8"))["epoch"] == epochs + 1
+    importlib.import_module(room).load(run / "best.keras")
+
+
+def test_the_settings_of_an_old_anomaly_run_train_again(tmp_path):
+    """This room's trainings are not resumed."""
+    root = unpacked("anomaly", tmp_path / "옮김")
+    run = root / "runs/old"
+    settings_moved("anomaly", run, root)
+    typed(
+        "anomaly",
+        *("train", root / "product", "--config", run / "settings.yaml", "--run", "again"),
+    )
+    again = importlib.import_module("anomaly").load(root / "runs/again/model.anomaly")
+    assert again.predict(root / "product/normal/00.png").decision in ("OK", "NG")
