@@ -74,7 +74,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(shared_set, tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from classification.settings import ClassificationSettings as S\n"
-        "from classification import training\n"
+        "from classification.training import loop as training\n"
         "from inspection.training.snapshots import RunFolder\n"
         "save = RunFolder.save\n"
         "def once(self, model, state, interrupted=False):\n"
