@@ -3,4 +3,4 @@
 from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
-    run("detection.cli.models", "evaluate", alone=True)
+    run("detection.cli.evaluate", "evaluate", alone=True)

@@ -3,4 +3,4 @@
 from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
-    run("detection.cli.models", "train", alone=True)
+    run("detection.cli.train", "train", alone=True)

@@ -1,6 +1,13 @@
-"""`python -m anomaly`: the verbs."""
+"""`python -m anomaly`, or `python PATH/anomaly` from anywhere: the verbs."""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Run as a folder its own place comes first, whose modules have everyday names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from inspection.cli.last_handler import run
 
 if __name__ == "__main__":
-    run("anomaly.cli", "app")
+    run("anomaly.cli", "app", prog_name="python -m anomaly")

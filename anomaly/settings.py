@@ -11,6 +11,9 @@ from anomaly.data.preparation import Preparation, encode_mask
 from anomaly.features.augment import Augmentation
 from inspection.settings import RunName
 
+ROOM = "anomaly"
+"""As the files that this room writes name it."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

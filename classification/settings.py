@@ -13,6 +13,9 @@ from inspection.settings import RunName
 SETTINGS = "settings.yaml"
 """The complete settings in a run's folder."""
 
+ROOM = "classification"
+"""As the files that this room writes name it."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 

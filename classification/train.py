@@ -9,4 +9,4 @@ if __name__ == "__main__":
 
     from inspection.cli.last_handler import run
 
-    run("classification.cli", "train", alone=True)
+    run("classification.cli.train", "train", alone=True)

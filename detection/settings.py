@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inspection.settings import RunName, read_settings
 
+ROOM = "detection"
+"""As the files that this room writes name it."""
+
 # `flip` mirrors and never turns: for parts that always lie one way.
 Recipe = Literal["none", "flip", "basic", "heavy"]
 Positive = Annotated[int, Field(ge=1)]

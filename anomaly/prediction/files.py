@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomaly.arguments import ROOM
 from anomaly.models.decision import Decider
 from anomaly.models.heat import overlay
+from anomaly.settings import ROOM
 from inspection.data.images import list_images, read_image, write_image
 from inspection.errors import InputError
 from inspection.files.listing import name_problems

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from anomaly.arguments import check_settings
 from anomaly.data.dataset import CALIBRATION, Data, describe, open_data
 from anomaly.data.images import Picture
 from anomaly.data.near_duplicates import warning
@@ -100,7 +99,6 @@ def train(
     Raises:
         InputError: Settings, pictures or weights cannot be used, or the run exists.
     """
-    check_settings(settings)
     kind = method_class(settings.method)
     check_options(kind, settings.options)
     held = held_run(

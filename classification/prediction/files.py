@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.arguments import ROOM
 from classification.data.folder import FoundPicture, find_pictures
 from classification.data.preparation import View
 from classification.evaluation.scored import Progress
 from classification.models.classifier import Classifier, Prediction
+from classification.settings import ROOM
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from detection.cli import labels as cli_labels
-from detection.cli import models as cli_models
+from detection.cli import dataset, evaluate, export, labels, predict, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,16 +13,16 @@ app = typer.Typer(
     help="From labelImg boxes to a RetinaNet and the numbers it can be trusted by.",
 )
 for verb in (
-    cli_labels.label,
-    cli_labels.resize,
-    cli_labels.convert,
-    cli_labels.check,
-    cli_labels.split,
-    cli_labels.anchors,
-    cli_labels.show,
-    cli_models.train,
-    cli_models.evaluate,
-    cli_models.predict,
-    cli_models.export,
+    labels.label,
+    labels.resize,
+    labels.convert,
+    labels.check,
+    dataset.split,
+    dataset.anchors,
+    dataset.show,
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    export.export,
 ):
     app.command()(verb)

@@ -89,3 +89,14 @@ def numbers_of(option: str, text: str, count: int) -> tuple[float, ...]:
 def say(text: str) -> None:
     """Prints one line as it is."""
     console.print(printable(text), soft_wrap=True)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """One bar that changes its text from stage to stage; a callback (stage, done, total)."""
+    with progress("starting") as bar:
+        try:
+            yield lambda what, done, total: bar(done, total, what)
+        except KeyboardInterrupt:
+            say("Interrupted. What was finished is kept: the same command goes on from there.")
+            raise

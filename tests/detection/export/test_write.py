@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detection.cli import models as cli_models
+from detection.cli.export import export
 from detection.export import onnx_graph
 from detection.export import write as exporting
 from detection.export.exported import ExportedDetector, Metadata, load_any
@@ -177,7 +177,7 @@ def test_int8_is_measured_on_what_it_was_not_calibrated_on(detector, pictures, t
         exporting.export(detector, tmp_path / "model.xml", **options)
     assert "1 images are among the calibration and among the held-out" in str(caught.value)
     assert "2 labels were given for 1 held-out" in str(caught.value)
-    limit = inspect.signature(cli_models.export).parameters["max_int8_loss"].default
+    limit = inspect.signature(export).parameters["max_int8_loss"].default
     assert limit == MAX_LOSS
 
 

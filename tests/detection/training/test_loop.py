@@ -23,7 +23,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from detection.arguments import resume_settings
+from detection.cli.arguments import resume_settings
 from detection.data.annotations import read_annotations
 from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
 from detection.models.detector import Detector

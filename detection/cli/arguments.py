@@ -10,8 +10,8 @@ from detection.data.dataset import read_labels
 from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_run, snapshot_settings
 from detection.prediction.folder import OWN, refuse_annotations
-from detection.settings import TrainSettings, load_settings
-from inspection.arguments import (
+from detection.settings import ROOM, TrainSettings, load_settings
+from inspection.cli.arguments import (
     choice_problems,
     path_problems,
     refuse,
@@ -24,8 +24,6 @@ from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
 from inspection.training.snapshots import STATE
-
-ROOM = "detection"
 
 
 def check_settings(settings: TrainSettings, resume: bool) -> None:

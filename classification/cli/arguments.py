@@ -11,8 +11,8 @@ from classification.data.images import open_pictures
 from classification.evaluation.figures import MACRO_F1
 from classification.evaluation.measure import run_data
 from classification.models.classifier import ModelCard, model_file
-from classification.settings import ClassificationSettings
-from inspection.arguments import (
+from classification.settings import ROOM, ClassificationSettings
+from inspection.cli.arguments import (
     choice_problems,
     path_problems,
     refuse,
@@ -25,8 +25,6 @@ from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
-
-ROOM = "classification"
 
 
 def check_settings(settings: ClassificationSettings, resume: bool) -> None:

@@ -1,16 +1,23 @@
-"""Verbs that make a model or use one."""
+"""Training a RetinaNet."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from detection.cli.labels import Augment, Config, GroupBy, three_fractions
-from inspection.cli.console import console, counted, progress, reports_errors, say
+from detection.cli.labels import (
+    Augment,
+    Config,
+    GroupBy,
+    three_fractions,
+)
+from inspection.cli.console import (
+    reports_errors,
+    say,
+)
 from inspection.errors import InputError
 
 
@@ -138,7 +145,7 @@ def train(
     if fractions is not None:
         given["fractions"] = three_fractions(fractions)
     settings = load_settings(config, given)
-    from detection.arguments import check_settings, resume_settings
+    from detection.cli.arguments import check_settings, resume_settings
 
     check_settings(settings, resume)
     if resume:
@@ -165,138 +172,3 @@ def _promote(run: str, snapshots: Path, others: dict[str, Any]) -> None:
     from detection.models.snapshots import promote_run
 
     say(promote_run(snapshots, run))
-
-
-@reports_errors
-def evaluate(
-    snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
-    split: Annotated[
-        str | None, typer.Option(help="train, val, test or all; test, or all for other folders.")
-    ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    iou: Annotated[float, typer.Option(min=0.01, max=1.0, help="IoU that a hit needs.")] = 0.5,
-    csv: Annotated[
-        Path | None, typer.Option(help="Labels from this CSV (ours or keras-retinanet's).")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help="Images without XML: skip, or normal; as in training.")
-    ] = None,
-    one_based: Annotated[
-        bool | None, typer.Option("--one-based", help="VOC-devkit XML; as in training.")
-    ] = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of defective parts made: escapes in PPM."),
-    ] = None,
-) -> None:
-    """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
-    from detection.arguments import check_model
-
-    check_model(snapshot, split)
-    from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
-
-    request = EvaluationRequest(
-        *(snapshot, split, annotations, images, csv, iou, batch_size, output),
-        *(unlabelled, one_based, prevalence),
-    )
-    with progress("evaluating") as on_progress:
-        evaluation, report = evaluate_snapshot(request, say, on_progress)
-    from detection.evaluation.measure import print_evaluation
-
-    print_evaluation(evaluation, console)
-    say(f"Report: {report}")
-
-
-@reports_errors
-def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
-    model: Annotated[Path, typer.Option(help="A .keras snapshot or an exported model.")] = Path(
-        "snapshots/best.keras"
-    ),
-    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Boxes of lower scores are not written; there are none under 0.05.",
-            show_default="the model's operating point",
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
-) -> None:
-    """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
-    from detection.arguments import check_prediction
-    from detection.prediction.files import predict_files
-
-    owner = check_prediction(model, paths, output)
-    from detection.export.exported import load_any
-    from inspection.prediction.folder import refuse_replaced
-
-    detector = load_any(model)
-    said = _provenance(model, detector.classes)
-    refuse_replaced(model, owner)
-    say(f"Model {model}: {said}.")
-    with progress("predicting") as on_progress:
-        result = predict_files(
-            detector,
-            paths,
-            output,
-            threshold=threshold,
-            batch_size=batch_size,
-            resume=not restart,
-            on_progress=on_progress,
-            model_hash=owner.model_hash,
-            run=owner.run,
-        )
-    done, before = counted(result.done, "image"), result.skipped
-    say(f"{done} done, {before} were done before; results in {output}.")
-    if threshold is None and detector.operating_point is None:
-        say(
-            "Warning: this model has no calibrated threshold; OK and NG were decided at "
-            f"{result.threshold:g}, which nobody chose on pictures. Train longer, or give "
-            "--threshold."
-        )
-    if result.problems:
-        raise InputError(result.problems)
-
-
-def _provenance(model: Path, classes: Sequence[str]) -> str:
-    """What decides, in words; of an exported model only the classes are known."""
-    from detection.models.snapshots import provenance
-
-    if model.suffix.lower() == ".keras":
-        return provenance(model)
-    return f"{counted(len(classes), 'class')} ({', '.join(classes)})"
-
-
-@reports_errors
-def export(
-    snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
-    output: Annotated[Path | None, typer.Option(help="File to write; beside the snapshot.")] = None,
-    format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; measured on val.")] = False,
-    annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    max_int8_loss: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="mAP that int8 may cost, else it is refused.")
-    ] = 0.02,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Write it though nothing can be compared or int8 costs more."),
-    ] = False,
-) -> None:
-    """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
-    from detection.arguments import check_model
-
-    check_model(snapshot)
-    from detection.export.write import export_snapshot
-
-    report = export_snapshot(
-        snapshot, output, format, int8, say, annotations, images, max_int8_loss, force
-    )
-    say(f"Exported: {report.path}")

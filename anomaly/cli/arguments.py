@@ -12,8 +12,8 @@ from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.models.scores import AGGREGATIONS
 from anomaly.run import MODEL, check_run, run_data, run_settings
-from anomaly.settings import AnomalySettings
-from inspection.arguments import choice_problems, path_problems, refuse, weights_problems
+from anomaly.settings import ROOM, AnomalySettings
+from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
 from inspection.decisions.operating_point import RULES
@@ -21,7 +21,6 @@ from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
 
-ROOM = "anomaly"
 WEIGHTS = ("auto", "imagenet", "self", "none")
 
 

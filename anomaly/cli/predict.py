@@ -1,0 +1,58 @@
+"""Deciding on new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inspection.cli.console import (
+    counted,
+    reports_errors,
+    say,
+    stages,
+)
+from inspection.errors import InputError
+
+
+@reports_errors
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one that export wrote.")],
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+    heat_maps: Annotated[bool, typer.Option(help="Write pictures with heat maps.")] = True,
+    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
+) -> None:
+    """Decides on new pictures: a CSV and heat maps."""
+    from anomaly.cli.arguments import check_prediction, exported_graph
+
+    owner = check_prediction(run, paths, output, restart)
+    import anomaly
+    from anomaly.prediction.files import NOT_DECIDED, predict_files
+    from anomaly.run import MODEL, run_settings
+    from inspection.prediction.folder import refuse_replaced
+
+    if graph := exported_graph(run):
+        model, what = anomaly.load(run), f"exported as {graph.name}"
+    else:
+        settings = run_settings(run)
+        model, what = anomaly.load(run / MODEL), f"{settings.method} trained on {settings.data}"
+    refuse_replaced(graph or run / MODEL, owner)
+    with stages() as on_progress:
+        found = predict_files(
+            model,
+            paths,
+            output,
+            heat_maps=heat_maps,
+            restart=restart,
+            owner=owner,
+            on_progress=on_progress,
+        )
+    names = ("OK", "review", "NG", NOT_DECIDED)
+    say(f"Model: {run}, {what}.")
+    say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
+    if found.skipped:
+        say(f"{counted(found.skipped, 'image')} of these had been done before.")
+    if found.problems:
+        raise InputError(found.problems)

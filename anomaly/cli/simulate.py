@@ -1,0 +1,44 @@
+"""The page with a movable threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly.cli.evaluate import evaluate
+from anomaly.cli.shared import (
+    Run,
+)
+from inspection.cli.console import (
+    reports_errors,
+    say,
+)
+from inspection.errors import InputError
+
+
+@reports_errors
+def simulate(
+    run: Run,
+    watch: Annotated[
+        Path | None, typer.Option(help="Look at new pictures of this folder instead.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Who may open it; 0.0.0.0 lets the whole network, and save.")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Opens a page with a movable threshold that plays the test part like a line."""
+    from anomaly.run import check_run
+    from inspection.cli.pages import serve
+
+    check_run(run)
+    if watch is not None and not watch.is_dir():
+        raise InputError(f"--watch {watch}: there is no such folder; make it, or correct the path")
+    if not (run / "test.csv").is_file():
+        say("The run has not been measured: that comes first.")
+        evaluate(run)
+    page = Path(__file__).parents[1] / "simulator" / "page.py"
+    serve(page, [str(run), *([str(watch)] if watch else [])], port, address, browser)

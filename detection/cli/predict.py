@@ -1,0 +1,81 @@
+"""Boxes on new images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inspection.cli.console import (
+    counted,
+    progress,
+    reports_errors,
+    say,
+)
+from inspection.errors import InputError
+
+
+@reports_errors
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
+    model: Annotated[Path, typer.Option(help="A .keras snapshot or an exported model.")] = Path(
+        "snapshots/best.keras"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Boxes of lower scores are not written; there are none under 0.05.",
+            show_default="the model's operating point",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
+) -> None:
+    """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
+    from detection.cli.arguments import check_prediction
+    from detection.prediction.files import predict_files
+
+    owner = check_prediction(model, paths, output)
+    from detection.export.exported import load_any
+    from inspection.prediction.folder import refuse_replaced
+
+    detector = load_any(model)
+    said = _provenance(model, detector.classes)
+    refuse_replaced(model, owner)
+    say(f"Model {model}: {said}.")
+    with progress("predicting") as on_progress:
+        result = predict_files(
+            detector,
+            paths,
+            output,
+            threshold=threshold,
+            batch_size=batch_size,
+            resume=not restart,
+            on_progress=on_progress,
+            model_hash=owner.model_hash,
+            run=owner.run,
+        )
+    done, before = counted(result.done, "image"), result.skipped
+    say(f"{done} done, {before} were done before; results in {output}.")
+    if threshold is None and detector.operating_point is None:
+        say(
+            "Warning: this model has no calibrated threshold; OK and NG were decided at "
+            f"{result.threshold:g}, which nobody chose on pictures. Train longer, or give "
+            "--threshold."
+        )
+    if result.problems:
+        raise InputError(result.problems)
+
+
+def _provenance(model: Path, classes: Sequence[str]) -> str:
+    """What decides, in words; of an exported model only the classes are known."""
+    from detection.models.snapshots import provenance
+
+    if model.suffix.lower() == ".keras":
+        return provenance(model)
+    return f"{counted(len(classes), 'class')} ({', '.join(classes)})"
