@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from classification.data.preparation import Preparation
-from inspection.settings import RunName
+from inspection.fields import (
+    BATCH_SIZE,
+    DATA,
+    DECISION,
+    LEARNING_RATE,
+    MODEL,
+    PREPARATION,
+    RUN,
+    SIZE,
+    TRAINING,
+    Bits,
+    Epochs,
+    Fit,
+    Flag,
+    Fractions,
+    GroupBy,
+    Keep,
+    Positive,
+    Roi,
+    RuleName,
+    RunName,
+    Seed,
+    Share,
+    Steps,
+    TargetMiss,
+    TargetOverkill,
+    WeightDecay,
+    run_name,
+    runs_folder,
+    weights_flag,
+)
 
-SETTINGS = "settings.yaml"
-"""The complete settings in a run's folder."""
+if TYPE_CHECKING:
+    from classification.data.preparation import Preparation
 
 ROOM = "classification"
 """As the files that this room writes name it."""
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
+SETTINGS = "settings.yaml"
+"""The complete settings in a run's folder."""
 
 
 class ClassificationSettings(BaseModel):
@@ -29,58 +58,105 @@ class ClassificationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: Path = Path("images_by_class")
-    runs: Path = Path("runs")
-    name: RunName | None = None
-    normal: str | None = None
+    data: Annotated[
+        Path,
+        Flag(
+            DATA,
+            "A folder for each class, train/normal_images and so on, or a CSV image,label.",
+            "images_by_class; where missing, a drawn sample",
+        ),
+    ] = Path("images_by_class")
+    runs: Annotated[Path, runs_folder("snapshots")] = Path("runs")
+    name: Annotated[RunName | None, run_name("date and model", "run")] = None
+    normal: Annotated[str | None, Flag(DATA, "The class of good parts.", "normal, good or ok")] = (
+        None
+    )
 
-    model: Literal[
-        "resnet18",
-        "resnet18-small",
-        "resnet50",
-        "mobilenetv2",
-        "mobilenetv3",
-        "efficientnet",
-        "convnext",
-        "swin",
+    model: Annotated[
+        Literal[
+            "resnet18",
+            "resnet18-small",
+            "resnet50",
+            "mobilenetv2",
+            "mobilenetv3",
+            "efficientnet",
+            "convnext",
+            "swin",
+        ],
+        Flag(MODEL, "Architecture."),
     ] = "resnet50"
-    weights: str = "auto"
+    weights: Annotated[str, weights_flag("auto, imagenet, none")] = "auto"
 
-    size: Annotated[int, Field(ge=32)] = 224
-    fit: Literal["letterbox", "stretch"] = "stretch"
-    bits: Annotated[int, Field(ge=8, le=16)] = 16
-    roi: tuple[int, int, int, int] | None = None
-    background: bool = False
-    clahe: Annotated[float, Field(ge=0, le=40)] = 0.0
-    flatten: bool = False
+    size: Annotated[int, Field(ge=32), SIZE] = 224
+    fit: Fit = "stretch"
+    bits: Bits = 16
+    roi: Roi = None
+    background: Annotated[bool, Flag(PREPARATION, "Grey out all but the largest object.")] = False
+    clahe: Annotated[
+        float,
+        Field(ge=0, le=40),
+        Flag(PREPARATION, "Clip limit of CLAHE, about 2; 0 leaves it out."),
+    ] = 0.0
+    flatten: Annotated[bool, Flag(PREPARATION, "Take out uneven light.")] = False
 
-    aug: Literal["none", "basic", "flip", "noise", "clahe", "heavy", "rotate4"] = "basic"
-    sampling: Literal["plain", "balanced", "class-aware"] = "plain"
-    loss: Literal["cross-entropy", "weighted", "focal", "logit-adjusted"] = "cross-entropy"
-    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
-    paste: Annotated[float, Field(ge=0, le=1)] = 0.0
-    mix: Literal["none", "mixup", "cutmix"] = "none"
-    mix_alpha: Annotated[float, Field(gt=0)] = 0.4
+    aug: Annotated[
+        Literal["none", "basic", "flip", "noise", "clahe", "heavy", "rotate4"],
+        Flag(TRAINING, "Random changes.", also=("augment",)),
+    ] = "basic"
+    sampling: Annotated[
+        Literal["plain", "balanced", "class-aware"],
+        Flag(TRAINING, "How rare classes are drawn."),
+    ] = "plain"
+    loss: Annotated[
+        Literal["cross-entropy", "weighted", "focal", "logit-adjusted"],
+        Flag(TRAINING, "What is minimised."),
+    ] = "cross-entropy"
+    focal_gamma: Annotated[
+        float, Field(ge=0), Flag(TRAINING, "With --loss focal: how little easy images count.")
+    ] = 2.0
+    paste: Annotated[
+        float, Field(ge=0, le=1), Flag(TRAINING, "Chance that a normal image gets a masked defect.")
+    ] = 0.0
+    mix: Annotated[
+        Literal["none", "mixup", "cutmix"], Flag(TRAINING, "How two images are made one.")
+    ] = "none"
+    mix_alpha: Annotated[
+        float, Field(gt=0), Flag(TRAINING, "With --mix: the larger, the more even the two parts.")
+    ] = 0.4
 
-    epochs: Positive = 30
-    steps: Positive | None = None
-    batch_size: Positive = 8
-    lr: Annotated[float, Field(gt=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    seed: Annotated[int, Field(ge=0)] = 0
-    keep: Positive | None = None
-    wandb: bool = False
+    epochs: Epochs = 30
+    steps: Steps = None
+    batch_size: Annotated[Positive, Flag(TRAINING, BATCH_SIZE)] = 8
+    lr: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Flag(TRAINING, LEARNING_RATE, "0.001 from scratch, 0.0001 pretrained"),
+    ] = None
+    weight_decay: WeightDecay = 0.05
+    seed: Seed = 0
+    keep: Keep = None
+    wandb: Annotated[bool, Flag(RUN, "True logs to Weights & Biases.", typed=True)] = False
 
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    group_by: str | None = None
-    rule: str = "macro-f1"
-    target_miss: Share = 0.005
-    target_overkill: Share = 0.02
-    prevalence: Share | None = None
+    fractions: Fractions = (0.7, 0.15, 0.15)
+    group_by: GroupBy = None
+    rule: Annotated[
+        Literal["macro-f1", RuleName], Flag(DECISION, "How the threshold is chosen, on val.")
+    ] = "macro-f1"
+    target_miss: TargetMiss = 0.005
+    target_overkill: TargetOverkill = 0.02
+    prevalence: Annotated[
+        Share | None,
+        Flag(
+            DECISION,
+            "Share of defective parts in use, for macro-f1 and least-cost.",
+            "that of val; for least-cost 0.01",
+        ),
+    ] = None
 
     @property
     def preparation(self) -> Preparation:
-        """How pictures are brought to the network."""
+        """How images are brought to the network."""
+        from classification.data.preparation import Preparation
+
         return Preparation(
             self.size,
             self.fit,

@@ -7,14 +7,37 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inspection.settings import RunName, read_settings
+from inspection.fields import (
+    BATCH_SIZE,
+    DATA,
+    LEARNING_RATE,
+    MODEL,
+    PREPARATION,
+    SIZE,
+    TRAINING,
+    Bits,
+    Epochs,
+    Fit,
+    Flag,
+    Fractions,
+    GroupBy,
+    Keep,
+    Positive,
+    RunName,
+    Seed,
+    Steps,
+    TargetMiss,
+    WeightDecay,
+    run_name,
+    runs_folder,
+    weights_flag,
+)
+from inspection.settings import read_settings
 
 ROOM = "detection"
 """As the files that this room writes name it."""
 
-# `flip` mirrors and never turns: for parts that always lie one way.
 Recipe = Literal["none", "flip", "basic", "heavy"]
-Positive = Annotated[int, Field(ge=1)]
 
 
 class TrainSettings(BaseModel):
@@ -26,44 +49,92 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    annotations: Path = Path("annotations")
-    images: Path = Path("images_900")
-    snapshots: Path = Path("snapshots")
-    run: RunName | None = None
+    annotations: Annotated[Path, Flag(DATA, "Folder of labelImg XML files.")] = Path("annotations")
+    images: Annotated[Path, Flag(DATA, "Folder of the images.")] = Path("images_900")
+    snapshots: Annotated[Path, runs_folder("runs")] = Path("snapshots")
+    run: Annotated[RunName | None, run_name("date and backbone", "name")] = None
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
-    weights: str = "auto"
-    freeze: bool = False
-    norm: Literal["auto", "batch", "frozen", "group"] = "auto"
-    channels: Annotated[int, Field(ge=32, multiple_of=32)] = 256
-    anchors: Literal["auto", "default"] = "auto"
+    backbone: Annotated[
+        Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"],
+        Flag(MODEL, "Network under the pyramid."),
+    ] = "resnet50"
+    weights: Annotated[str, weights_flag("auto, imagenet, none")] = "auto"
+    freeze: Annotated[bool, Flag(MODEL, "Keep the backbone as it is.")] = False
+    norm: Annotated[
+        Literal["auto", "batch", "frozen", "group"],
+        Flag(
+            MODEL,
+            "Normalisation; auto: frozen when pretrained, else batch, of small batches group.",
+        ),
+    ] = "auto"
+    channels: Annotated[
+        int, Field(ge=32, multiple_of=32), Flag(MODEL, "Width of pyramid and heads.")
+    ] = 256
+    anchors: Annotated[
+        Literal["auto", "default"],
+        Flag(MODEL, "Anchor boxes: auto fits them to the labels, default are the paper's."),
+    ] = "auto"
 
-    size: Annotated[int, Field(ge=64)] = 900
-    fit: Literal["letterbox", "stretch"] = "letterbox"
-    bits: Annotated[int, Field(ge=8, le=16)] = 16
-    crop: Annotated[int, Field(ge=64)] | None = None
-    background: Annotated[float, Field(ge=0)] = 1.0
-    augment: Recipe = "basic"
+    size: Annotated[int, Field(ge=64), SIZE] = 900
+    fit: Fit = "letterbox"
+    bits: Bits = 16
+    crop: Annotated[
+        Annotated[int, Field(ge=64)] | None,
+        Flag(PREPARATION, "Train on windows of this side, in pixels.", "whole images"),
+    ] = None
+    background: Annotated[
+        float,
+        Field(ge=0),
+        Flag(PREPARATION, "With --crop: windows anywhere, for each window around a box."),
+    ] = 1.0
+    augment: Annotated[
+        Recipe,
+        Flag(TRAINING, "Random changes: none, flip (mirrored, never turned), basic or heavy."),
+    ] = "basic"
 
-    epochs: Positive = 30
-    steps: Positive | None = None
-    batch_size: Positive | None = None
-    lr: Annotated[float, Field(gt=0)] | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    clip_norm: Annotated[float, Field(gt=0)] = 5.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    jit: bool = False
-    seed: Annotated[int, Field(ge=0)] = 0
-    keep: Positive | None = None
-    val_every: Positive = 1
-    val_images: Positive | None = None
+    epochs: Epochs = 30
+    steps: Annotated[Steps, Flag(TRAINING, "Steps per epoch.", "every image or window once")] = None
+    batch_size: Annotated[
+        Positive | None,
+        Flag(TRAINING, BATCH_SIZE, "2 at 900 pixels, up to 16 for small windows"),
+    ] = None
+    lr: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Flag(TRAINING, LEARNING_RATE, "0.001 from scratch, 0.0002 pretrained"),
+    ] = None
+    warmup: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Flag(
+            TRAINING,
+            "Steps in which the learning rate rises to its highest.",
+            "a tenth of all, at most 200",
+        ),
+    ] = None
+    weight_decay: WeightDecay = 0.05
+    clip_norm: Annotated[
+        float, Field(gt=0), Flag(TRAINING, "Longest gradient; longer ones are shortened to it.")
+    ] = 5.0
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], Flag(TRAINING, "Number format.")
+    ] = "float32"
+    jit: Annotated[bool, Flag(TRAINING, "Compile with XLA.")] = False
+    seed: Seed = 0
+    keep: Keep = None
+    val_every: Annotated[
+        Positive, Flag(TRAINING, "Validate after every so many epochs, and the last.")
+    ] = 1
+    val_images: Annotated[
+        Positive | None, Flag(TRAINING, "Validate on at most so many images of val.", "all")
+    ] = None
 
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    group_by: str | None = None
-    unlabelled: Literal["skip", "normal"] = "skip"
-    one_based: bool = False
-    target_miss: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    fractions: Fractions = (0.7, 0.15, 0.15)
+    group_by: GroupBy = None
+    unlabelled: Annotated[
+        Literal["skip", "normal"],
+        Flag(DATA, "Images without XML: skip leaves them out, normal takes them as free of boxes."),
+    ] = "skip"
+    one_based: Annotated[bool, Flag(DATA, "XML from a VOC devkit, counted from 1.")] = False
+    target_miss: TargetMiss = 0.005
 
 
 def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:

@@ -5,27 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError
 from yaml.constructor import ConstructorError
 
 from inspection.errors import InputError, shortened
 from inspection.files.writing import write_text_atomic
 
-
-def _one_folder(value: str) -> str:
-    if not value or value in (".", "..") or set(value) & set("/\\"):
-        raise ValueError("a run is the name of one folder, without / or \\")
-    return value
-
-
 _LARGEST = 100_000  # bytes of a file of settings
 _DEEPEST = 10  # levels of one
 _TOO_MUCH = 2**32  # what seeds end at, and more than any size, count or rate
 
-RunName = Annotated[str, AfterValidator(_one_folder)]
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -88,7 +80,8 @@ def _place(loc: Sequence[int | str], config: Path | None, given: dict[str, Any])
 
 def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
-        text = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        text = "must be True or False" if error["type"] == "bool_parsing" else error["msg"]
+        text = text.removeprefix("Value error, ").replace("Input should be", "must be")
         return f"{text} (given: {_echoed(error['input'])})"
     near = difflib.get_close_matches(str(error["loc"][-1]), kind.model_fields, 1)
     return f"there is no such setting{f'; is {near[0]} meant?' if near else ''}"

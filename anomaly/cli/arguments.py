@@ -10,13 +10,11 @@ from anomaly.data.images import open_pictures
 from anomaly.export.exported import GRAPHS, HEADER
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
-from anomaly.models.scores import AGGREGATIONS
 from anomaly.run import MODEL, check_run, run_data, run_settings
 from anomaly.settings import ROOM, AnomalySettings
 from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
-from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
@@ -30,12 +28,7 @@ def check_settings(settings: AnomalySettings) -> None:
     Raises:
         InputError: With every wrong name; or with what is wrong about files or pictures.
     """
-    problems = choice_problems("--aggregation", settings.aggregation, ("auto", *AGGREGATIONS))
-    if settings.method not in METHODS:
-        problems.append(f"method '{settings.method}' is unknown; take one of {', '.join(METHODS)}")
-    if settings.rule is not None:
-        problems += choice_problems("--rule", settings.rule, RULES)
-    problems += weights_problems(settings.weights, WEIGHTS)
+    problems = weights_problems(settings.weights, WEIGHTS)
     if settings.generated is not None:
         problems += path_problems([settings.generated])
     if settings.run is not None and (settings.runs / settings.run / MODEL).exists():

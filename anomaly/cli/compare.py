@@ -4,64 +4,58 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from anomaly.cli.shared import (
-    SHARED,
-    Backbone,
-    Bits,
-    Config,
-    Fit,
-    Fractions,
-    GroupBy,
-    PretrainSteps,
-    Roi,
-    RoiMask,
-    Rule,
-    Runs,
-    Seed,
-    Size,
-    TargetMiss,
-    TargetOverkill,
-    Tile,
-    Weights,
-    read,
-)
-from inspection.cli.console import (
-    console,
-    reports_errors,
-    say,
-    stages,
-)
+from anomaly.settings import AnomalySettings
+from inspection.cli.console import console, reports_errors, say, stages
+from inspection.cli.options import Config, takes_settings
 from inspection.errors import InputError
+from inspection.fields import DECISION
+from inspection.settings import read_settings
 
 
 @reports_errors
+@takes_settings(
+    AnomalySettings,
+    only=(
+        "runs",
+        "kept",
+        "backbone",
+        "weights",
+        "pretrain_steps",
+        "size",
+        "fit",
+        "bits",
+        "roi",
+        "roi_mask",
+        "tile",
+        "overlap",
+        "fractions",
+        "group_by",
+        "seed",
+        "rule",
+        "target_miss",
+        "target_overkill",
+    ),
+)
 def compare(
+    given: dict[str, Any],
     data: Annotated[list[Path], typer.Argument(help="One or many data roots (products).")],
     methods: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
     profile: Annotated[str, typer.Option(help="cpu or paper: options of each method.")] = "cpu",
-    name: Annotated[str, typer.Option(help="Folder of the comparison.")] = "compare",
-    runs: Runs = None,
-    backbone: Backbone = None,
-    weights: Weights = None,
-    pretrain_steps: PretrainSteps = None,
-    size: Size = None,
-    fit: Fit = None,
-    bits: Bits = None,
-    roi: Roi = None,
-    roi_mask: RoiMask = None,
-    tile: Tile = None,
-    fractions: Fractions = None,
-    group_by: GroupBy = None,
-    seed: Seed = None,
-    rule: Rule = None,
-    target_miss: TargetMiss = None,
-    target_overkill: TargetOverkill = None,
-    target_mb: Annotated[float | None, typer.Option(help="Largest model, 10^6 bytes.")] = None,
-    target_ms: Annotated[float | None, typer.Option(help="Longest p95, file to decision.")] = None,
+    name: Annotated[
+        str, typer.Option("--name", "--run", help="Name of the comparison's folder.")
+    ] = "compare",
+    target_mb: Annotated[
+        float | None,
+        typer.Option(help="Largest model, 10^6 bytes.", rich_help_panel=DECISION),
+    ] = None,
+    target_ms: Annotated[
+        float | None,
+        typer.Option(help="Longest p95, file to decision.", rich_help_panel=DECISION),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Trains and measures several methods on one or many products; a table and a page."""
@@ -70,8 +64,7 @@ def compare(
     from anomaly.cli.arguments import check_comparison
     from anomaly.methods.names import METHODS
 
-    given = {key: value for key, value in locals().items() if key in SHARED}
-    settings = read(config, {**given, "data": data[0]})
+    settings = read_settings(AnomalySettings, config, {**given, "data": data[0]})
     chosen = METHODS if methods == "all" else [part.strip() for part in methods.split(",")]
     check_comparison(settings, data, chosen, profile)
     from anomaly.comparison.compare import TABLE, Targets, write_table

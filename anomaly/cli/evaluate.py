@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from anomaly.cli.shared import (
-    Run,
-)
-from inspection.cli.console import (
-    reports_errors,
-    say,
-    stages,
-)
+from inspection.cli.console import reports_errors, say, stages
+from inspection.cli.options import OtherData, Run, Split
 
 
 @reports_errors
 def evaluate(
     run: Run,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    data: Annotated[
-        Path | None, typer.Option(help="Other pictures, all of which are measured.")
-    ] = None,
+    split: Split = "test",
+    data: OtherData = None,
 ) -> None:
     """Miss, overkill, AUROC, AUPRO, size and speed at the model's own threshold."""
     from anomaly.cli.arguments import check_evaluation

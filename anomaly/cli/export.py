@@ -7,21 +7,14 @@ from typing import Annotated
 
 import typer
 
-from anomaly.cli.shared import (
-    Run,
-)
-from inspection.cli.console import (
-    counted,
-    reports_errors,
-    say,
-    stages,
-)
+from inspection.cli.console import counted, reports_errors, say, stages
+from inspection.cli.options import Format, Run
 
 
 @reports_errors
 def export(
     run: Run,
-    format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
+    format: Format = "openvino",
     output: Annotated[
         Path | None,
         typer.Option(help="New folder.", show_default="exported_FORMAT in the run's folder"),

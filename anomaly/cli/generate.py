@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from anomaly.cli.shared import (
-    SHARED,
-    Backbone,
-    Bits,
-    Config,
-    Data,
-    Fit,
-    Fractions,
-    GroupBy,
-    PretrainSteps,
-    Roi,
-    Runs,
-    Seed,
-    Size,
-    Weights,
-    read,
-)
-from inspection.cli.console import (
-    reports_errors,
-    say,
-    stages,
-)
+from anomaly.settings import AnomalySettings
+from inspection.cli.console import reports_errors, say, stages
+from inspection.cli.options import Config, takes_settings
+from inspection.fields import BATCH_SIZE
+from inspection.settings import read_settings
 
 
 @reports_errors
+@takes_settings(
+    AnomalySettings,
+    positional=("data",),
+    only=(
+        "runs",
+        "kept",
+        "backbone",
+        "weights",
+        "pretrain_steps",
+        "size",
+        "fit",
+        "bits",
+        "roi",
+        "fractions",
+        "group_by",
+        "seed",
+    ),
+)
 def generate(
-    data: Data,
+    given: dict[str, Any],
     output: Annotated[Path, typer.Option(help="New folder.")],
-    count: Annotated[int, typer.Option(min=1, help="Pictures to write.")] = 200,
-    side: Annotated[int, typer.Option(help="Of the pictures: 16, 32, 64, 128 or 256.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the normal pictures.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="Images to write.")] = 200,
+    side: Annotated[int, typer.Option(help="Of the images: 16, 32, 64, 128 or 256.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the normal images.")] = 100,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first convolution.")] = 32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
-    runs: Runs = None,
-    backbone: Backbone = None,
-    weights: Weights = None,
-    pretrain_steps: PretrainSteps = None,
-    size: Size = None,
-    fit: Fit = None,
-    bits: Bits = None,
-    roi: Roi = None,
-    fractions: Fractions = None,
-    group_by: GroupBy = None,
-    seed: Seed = None,
+    batch_size: Annotated[int, typer.Option(min=1, help=BATCH_SIZE)] = 32,
     config: Config = None,
 ) -> None:
     """Trains a DCGAN on the train part's normals and writes more of them, with a KID check."""
-    given = {key: value for key, value in locals().items() if key in SHARED or key == "data"}
-    settings = read(config, given)
+    settings = read_settings(AnomalySettings, config, given)
 
     from anomaly.cli.arguments import check_settings
 

@@ -7,22 +7,21 @@ from typing import Annotated
 
 import typer
 
-from inspection.cli.console import (
-    counted,
-    reports_errors,
-    say,
-    stages,
-)
+from inspection.cli.console import counted, reports_errors, say, stages
+from inspection.cli.options import Output, Paths, Restart
 from inspection.errors import InputError
 
 
 @reports_errors
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or one that export wrote.")],
-    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
-    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
-    heat_maps: Annotated[bool, typer.Option(help="Write pictures with heat maps.")] = True,
-    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A run's folder, or one that export wrote."),
+    ],
+    paths: Paths,
+    output: Output = Path("predictions"),
+    heat_maps: Annotated[bool, typer.Option(help="Write images with heat maps.")] = True,
+    restart: Restart = False,
 ) -> None:
     """Decides on new pictures: a CSV and heat maps."""
     from anomaly.cli.arguments import check_prediction, exported_graph

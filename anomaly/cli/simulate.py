@@ -8,13 +8,8 @@ from typing import Annotated
 import typer
 
 from anomaly.cli.evaluate import evaluate
-from anomaly.cli.shared import (
-    Run,
-)
-from inspection.cli.console import (
-    reports_errors,
-    say,
-)
+from inspection.cli.console import reports_errors, say
+from inspection.cli.options import Address, Browser, Port, Run
 from inspection.errors import InputError
 
 
@@ -22,13 +17,11 @@ from inspection.errors import InputError
 def simulate(
     run: Run,
     watch: Annotated[
-        Path | None, typer.Option(help="Look at new pictures of this folder instead.")
+        Path | None, typer.Option(help="Look at new images of this folder instead.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
-    address: Annotated[
-        str, typer.Option(help="Who may open it; 0.0.0.0 lets the whole network, and save.")
-    ] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    port: Port = 8501,
+    address: Address = "127.0.0.1",
+    browser: Browser = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
     from anomaly.run import check_run

@@ -8,7 +8,6 @@ from pathlib import Path
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.folder import FoundPicture, find_pictures
 from classification.data.images import open_pictures
-from classification.evaluation.figures import MACRO_F1
 from classification.evaluation.measure import run_data
 from classification.models.classifier import ModelCard, model_file
 from classification.settings import ROOM, ClassificationSettings
@@ -21,7 +20,6 @@ from inspection.cli.arguments import (
 )
 from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
-from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
@@ -33,8 +31,7 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     Raises:
         InputError: With every wrong name; or with what is wrong about files or pictures.
     """
-    problems = choice_problems("--rule", settings.rule, (MACRO_F1, *RULES))
-    problems += weights_problems(settings.weights, ("auto", "imagenet", "none"))
+    problems = weights_problems(settings.weights, ("auto", "imagenet", "none"))
     if settings.name is not None:
         folder = settings.runs / settings.name
         problems += run_problems(folder, resume, "--name", "--runs")

@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
-from inspection.cli.console import (
-    reports_errors,
-)
+from inspection.cli.console import reports_errors
+from inspection.cli.options import Address, Browser, Port
 
 
 @reports_errors
 def dashboard(
     runs: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
-    address: Annotated[str, typer.Option(help="Who may open it.")] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    port: Port = 8501,
+    address: Address = "127.0.0.1",
+    browser: Browser = True,
 ) -> None:
     """Opens the CAM dashboard: the same as `streamlit run classification/cam_dashboard.py`."""
     from inspection.cli.pages import serve

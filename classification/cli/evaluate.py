@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from classification.cli.shared import (
-    Method,
-    Model,
-)
-from inspection.cli.console import (
-    progress,
-    reports_errors,
-    say,
-)
+from classification.cli.shared import Method, Model
+from inspection.cli.console import progress, reports_errors, say
+from inspection.cli.options import Beside, OtherData, Split
 from inspection.errors import InputError
 
 
 @reports_errors
 def evaluate(
     model: Model,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    data: Annotated[
-        Path | None, typer.Option(help="Other pictures, all of which are measured.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the results.", show_default="evaluation_SPLIT beside it"),
-    ] = None,
+    split: Split = "test",
+    data: OtherData = None,
+    output: Beside = None,
     method: Method = "grad-cam",
 ) -> None:
     """Macro F1, each class, miss and overkill, calibration, worst cases; a page with all."""

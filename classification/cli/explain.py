@@ -9,30 +9,16 @@ from typing import Annotated
 
 import typer
 
-from classification.cli.shared import (
-    Layer,
-    Method,
-    MinArea,
-    Model,
-    Most,
-    Output,
-    Smooth,
-    Threshold,
-)
-from inspection.cli.console import (
-    counted,
-    progress,
-    reports_errors,
-    say,
-)
-from inspection.data.masks import MASK_FOLDERS
+from classification.cli.shared import Images, Layer, Method, MinArea, Model, Most, Smooth, Threshold
+from inspection.cli.console import counted, progress, reports_errors, say
+from inspection.cli.options import Output
 from inspection.errors import InputError
 
 
 @reports_errors
 def cam(
     model: Model,
-    folder: Annotated[Path, typer.Argument(help="Pictures: a folder, a CSV or one file.")],
+    folder: Images,
     method: Method = "grad-cam",
     layer: Layer = None,
     smooth: Smooth = "none",
@@ -116,7 +102,7 @@ def cam(
 @reports_errors
 def boxes(
     model: Model,
-    folder: Annotated[Path, typer.Argument(help="Pictures: a folder, a CSV or one file.")],
+    folder: Images,
     method: Method = "grad-cam",
     layer: Layer = None,
     smooth: Smooth = "none",
@@ -155,6 +141,8 @@ def boxes(
         f"them with: {shlex.join(['python', '-m', 'detection', 'label', str(folder)])} "
         f"--proposals {shlex.quote(str(output))}"
     )
+    from inspection.data.masks import MASK_FOLDERS
+
     if any((folder / name).is_dir() for name in MASK_FOLDERS):
         say("Masks lie in that folder, and labelImg shows them too: label one class at a time.")
     if problems:

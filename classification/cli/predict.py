@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from classification.cli.shared import (
-    Model,
-    Output,
-)
-from inspection.cli.console import (
-    counted,
-    progress,
-    reports_errors,
-    say,
-)
+from classification.cli.shared import Model
+from inspection.cli.console import counted, progress, reports_errors, say
+from inspection.cli.options import Output, Paths, Restart
 from inspection.errors import InputError
 
 
 @reports_errors
 def predict(
     model: Model,
-    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders.")],
+    paths: Paths,
     output: Output = Path("predictions"),
-    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
+    restart: Restart = False,
 ) -> None:
     """Decides on new pictures: a CSV."""
     from collections import Counter

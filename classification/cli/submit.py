@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from classification.cli.shared import (
-    Model,
-)
-from inspection.cli.console import (
-    progress,
-    reports_errors,
-    say,
-)
+from classification.cli.shared import Model
+from inspection.cli.console import progress, reports_errors, say
 
 
 @reports_errors

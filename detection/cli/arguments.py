@@ -67,6 +67,25 @@ def check_model(model: Path, split: str | None = None) -> None:
         snapshot_settings(model)
 
 
+def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+    """Tells the model from the images where it is typed before them, without its flag.
+
+    Args:
+        model: Of the flag; where it is given, all paths are images.
+        paths: As typed. Of others the model is `snapshots/best.keras`.
+
+    Raises:
+        InputError: Only a model was typed.
+    """
+    if model is not None:
+        return model, paths
+    if paths[0].suffix.lower() not in (".keras", *SUFFIXES):
+        return TrainSettings().snapshots / "best.keras", paths
+    if len(paths) == 1:
+        raise InputError(f"{paths[0]}: is a model; give the images or their folder after it")
+    return paths[0], paths[1:]
+
+
 def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     """Model, images and output folder of a prediction.
 

@@ -3,57 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from detection.cli.labels import (
-    Annotations,
-    Augment,
-    Config,
-    GroupBy,
-    Images,
-    OneBased,
-    Unlabelled,
-    three_fractions,
-)
-from inspection.cli.console import (
-    console,
-    reports_errors,
-    say,
-)
+from detection.settings import TrainSettings
+from inspection.cli.console import console, reports_errors, say
+from inspection.cli.options import Config, takes_settings
 from inspection.errors import InputError
-
-_SHOW_ONLY = ("output", "limit", "config")
+from inspection.settings import read_settings
 
 
 @reports_errors
+@takes_settings(
+    TrainSettings,
+    only=(
+        "annotations",
+        "images",
+        "snapshots",
+        "fractions",
+        "group_by",
+        "seed",
+        "unlabelled",
+        "one_based",
+    ),
+)
 def split(
-    annotations: Annotations = Path("annotations"),
-    images: Images = Path("images_900"),
-    snapshots: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("snapshots"),
-    fractions: Annotated[
-        str, typer.Option(help="Shares of train, val and test.")
-    ] = "0.7,0.15,0.15",
-    group_by: GroupBy = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    unlabelled: Unlabelled = "skip",
-    one_based: OneBased = False,
+    given: dict[str, Any],
 ) -> None:
     """Makes the stored split, or lets new images join it; no image ever changes side."""
     from detection.data.dataset import boxes_per_class, open_dataset
     from inspection.data.split import PARTS, leakage
 
+    settings = read_settings(TrainSettings, None, given)
     dataset = open_dataset(
-        annotations,
-        images,
-        snapshots,
-        fractions=three_fractions(fractions),
-        seed=seed,
-        group_by=group_by,
-        one_based=one_based,
-        unlabelled=unlabelled,
+        settings.annotations,
+        settings.images,
+        settings.snapshots,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        one_based=settings.one_based,
+        unlabelled=settings.unlabelled,
         say=say,
     )
     table = Table("", *PARTS)
@@ -66,30 +58,36 @@ def split(
         table.add_row(f"{name} boxes", *(str(count[name]) for count in counts))
     console.print(table)
     say(f"Stored in {dataset.split_path}, hash {dataset.split.hash[:12]}.")
-    findings = leakage(dataset.split, images)
+    findings = leakage(dataset.split, settings.images)
     if findings:
         raise InputError(findings)
 
 
 @reports_errors
+@takes_settings(
+    TrainSettings,
+    only=(
+        "annotations",
+        "images",
+        "size",
+        "fit",
+        "crop",
+        "augment",
+        "unlabelled",
+        "one_based",
+    ),
+)
 def anchors(
-    annotations: Annotations = Path("annotations"),
-    images: Images = Path("images_900"),
-    size: Annotated[int, typer.Option(min=64, help="Side that images are fitted to.")] = 900,
-    fit: Annotated[str, typer.Option(help="letterbox or stretch.")] = "letterbox",
-    crop: Annotated[int | None, typer.Option(help="Side of training windows.")] = None,
-    augment: Augment = None,
-    unlabelled: Unlabelled = "skip",
-    one_based: OneBased = False,
+    given: dict[str, Any],
 ) -> None:
     """How many boxes the paper's anchors and the fitted ones can reach, as training shows them."""
-    given = dict(locals())
     from detection.data.dataset import read_labels
     from detection.models.anchors import best_ious, best_possible_recall
-    from detection.settings import load_settings
 
-    settings = load_settings(None, given)
-    labels = read_labels(annotations, images, one_based=one_based, unlabelled=unlabelled, say=say)
+    settings = read_settings(TrainSettings, None, given)
+    labels = read_labels(
+        settings.annotations, settings.images, settings.one_based, settings.unlabelled, say
+    )
     from detection.training.shown_boxes import find_shown_boxes
 
     shown = find_shown_boxes(labels, settings)
@@ -109,38 +107,41 @@ def anchors(
             f"{ious.mean():.3f}" if len(ious) else "-",
         )
     console.print(table)
+    side = settings.size
     say(
-        f"{len(shown.labelled)} boxes in {len(labels)} images, fitted to {size} x {size}; reached "
+        f"{len(shown.labelled)} boxes in {len(labels)} images, fitted to {side} x {side}; reached "
         f"as the recipe {settings.augment} shows them: {shown.how}."
     )
 
 
 @reports_errors
+@takes_settings(
+    TrainSettings,
+    only=(
+        "annotations",
+        "images",
+        "size",
+        "fit",
+        "bits",
+        "crop",
+        "augment",
+        "anchors",
+        "seed",
+        "unlabelled",
+        "one_based",
+    ),
+)
 def show(
-    annotations: Annotated[Path | None, typer.Option(help="Folder of labelImg XML.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    given: dict[str, Any],
     output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("snapshots/show.html"),
-    size: Annotated[int | None, typer.Option(help="Side that images are fitted to.")] = None,
-    fit: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
-    bits: Annotated[int | None, typer.Option(help="Bits that a 16-bit camera fills.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of training windows.")] = None,
-    augment: Augment = None,
-    anchors: Annotated[str | None, typer.Option(help="auto (fitted) or default.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 12,
-    seed: Annotated[int | None, typer.Option(help="Decides the pictures drawn.")] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help="Images without XML: skip, or normal.")
-    ] = None,
-    one_based: Annotated[bool | None, typer.Option("--one-based", help="VOC-devkit XML.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 12,
     config: Config = None,
 ) -> None:
     """Draws annotations, anchors and augmented samples into one HTML page."""
-    given = {key: value for key, value in locals().items() if key not in _SHOW_ONLY}
     from detection.data.dataset import read_labels
     from detection.data.table import classes_of
-    from detection.settings import load_settings
 
-    settings = load_settings(config, given)
+    settings = read_settings(TrainSettings, config, given)
     labels = read_labels(
         settings.annotations, settings.images, settings.one_based, settings.unlabelled, say
     )

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from inspection.cli.console import (
-    console,
-    progress,
-    reports_errors,
-    say,
-)
+from detection.cli.labels import AS_TRAINED
+from detection.settings import TrainSettings
+from inspection.cli.console import console, progress, reports_errors, say
+from inspection.cli.options import Beside, takes_settings, typed_settings
+from inspection.fields import BATCH_SIZE
 
 
 @reports_errors
+@takes_settings(
+    TrainSettings,
+    only=("annotations", "images", "unlabelled", "one_based"),
+    defaults=AS_TRAINED,
+)
 def evaluate(
+    given: dict[str, Any],
     snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
     split: Annotated[
-        str | None, typer.Option(help="train, val, test or all; test, or all for other folders.")
+        str | None,
+        typer.Option(
+            help="Part of the run's split: train, val, test or all.",
+            show_default="test; all for other folders",
+        ),
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
     iou: Annotated[float, typer.Option(min=0.01, max=1.0, help="IoU that a hit needs.")] = 0.5,
     csv: Annotated[
         Path | None, typer.Option(help="Labels from this CSV (ours or keras-retinanet's).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help="Images without XML: skip, or normal; as in training.")
-    ] = None,
-    one_based: Annotated[
-        bool | None, typer.Option("--one-based", help="VOC-devkit XML; as in training.")
-    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help=BATCH_SIZE)] = 1,
+    output: Beside = None,
     prevalence: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Share of defective parts made: escapes in PPM."),
@@ -47,8 +48,14 @@ def evaluate(
     from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
 
     request = EvaluationRequest(
-        *(snapshot, split, annotations, images, csv, iou, batch_size, output),
-        *(unlabelled, one_based, prevalence),
+        snapshot=snapshot,
+        split=split,
+        csv=csv,
+        iou=iou,
+        batch_size=batch_size,
+        output=output,
+        prevalence=prevalence,
+        **typed_settings(TrainSettings, given),
     )
     with progress("evaluating") as on_progress:
         evaluation, report = evaluate_snapshot(request, say, on_progress)

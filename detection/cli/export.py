@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from inspection.cli.console import (
-    reports_errors,
-    say,
-)
+from detection.cli.labels import AS_TRAINED
+from detection.settings import TrainSettings
+from inspection.cli.console import reports_errors, say
+from inspection.cli.options import Format, takes_settings
 
 
 @reports_errors
+@takes_settings(TrainSettings, only=("annotations", "images"), defaults=AS_TRAINED)
 def export(
+    given: dict[str, Any],
     snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
-    output: Annotated[Path | None, typer.Option(help="File to write; beside the snapshot.")] = None,
-    format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="beside the snapshot")
+    ] = None,
+    format: Format = "openvino",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; measured on val.")] = False,
-    annotations: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The training's by default.")] = None,
     max_int8_loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="mAP that int8 may cost, else it is refused.")
     ] = 0.02,
@@ -36,6 +38,14 @@ def export(
     from detection.export.write import export_snapshot
 
     report = export_snapshot(
-        snapshot, output, format, int8, say, annotations, images, max_int8_loss, force
+        snapshot,
+        output,
+        format,
+        int8,
+        say,
+        given.get("annotations"),
+        given.get("images"),
+        max_int8_loss,
+        force,
     )
     say(f"Exported: {report.path}")

@@ -8,22 +8,26 @@ from typing import Annotated
 
 import typer
 
-from inspection.cli.console import (
-    counted,
-    progress,
-    reports_errors,
-    say,
-)
+from inspection.cli.console import counted, progress, reports_errors, say
+from inspection.cli.options import Output, Restart
 from inspection.errors import InputError
+from inspection.fields import BATCH_SIZE
 
 
 @reports_errors
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
-    model: Annotated[Path, typer.Option(help="A .keras snapshot or an exported model.")] = Path(
-        "snapshots/best.keras"
-    ),
-    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[MODEL] PATHS...", help="The model, then image files and folders."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .keras snapshot or an exported model; then all before are images.",
+            show_default="snapshots/best.keras",
+        ),
+    ] = None,
+    output: Output = Path("predictions"),
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -33,13 +37,14 @@ def predict(
             show_default="the model's operating point",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    restart: Annotated[bool, typer.Option("--restart", help="Do finished images again.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help=BATCH_SIZE)] = 1,
+    restart: Restart = False,
 ) -> None:
     """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
-    from detection.cli.arguments import check_prediction
+    from detection.cli.arguments import check_prediction, model_and_paths
     from detection.prediction.files import predict_files
 
+    model, paths = model_and_paths(model, paths)
     owner = check_prediction(model, paths, output)
     from detection.export.exported import load_any
     from inspection.prediction.folder import refuse_replaced

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from inspection.cli.console import counted
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
+from inspection.fields import RunName
 from inspection.files.archives import CONFIG, Hostile, open_archive, read_json, read_safely
-from inspection.settings import RunName
 from inspection.training.snapshots import BEST, Rival, RunFolder, Standing
 
 PROMOTE = "python train_retinanet.py --promote"

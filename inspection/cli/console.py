@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inspection.cli.last_handler import reported
-from inspection.errors import InputError, printable
+from inspection.errors import printable
 
 
 def plain_console(**options: Any) -> Console:
@@ -64,26 +64,6 @@ def counted(number: int, noun: str) -> str:
     """A number and its noun: `1 image`, `2 images`, `3 boxes`."""
     plural = f"{noun}es" if noun.endswith(("x", "ss")) else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
-
-
-def numbers_of(option: str, text: str, count: int) -> tuple[float, ...]:
-    """The numbers of an option such as `--roi 10,10,200,90`.
-
-    Args:
-        option: Its name, for the message.
-        text: As typed.
-        count: How many there must be.
-
-    Raises:
-        InputError: It is not so many numbers with commas between them.
-    """
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        raise InputError(f"--{option} {text}: give {count} numbers with commas between them")
-    return values
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from inspection.decisions.rates import (
     support_note,
 )
 from inspection.errors import InputError
+from inspection.fields import RuleName
 from inspection.finite import check_finite
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 DEFECTIVE, NORMAL = "defective images", "normal images"
-RULES = ("least-overkill", "least-miss", "least-cost", "normal-quantile", "review-band")
+RULES = get_args(RuleName)
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def test_no_defects_at_all(tmp_path):
         (["train", ".", "--method", "patchcor"], "patchcore"),
         (["train", ".", "--size", "50"], "--size"),
         (["train", ".", "--roi", "1,2,3"], "--roi 1,2,3"),
-        (["train", ".", "--aggregation", "most"], "--aggregation most"),
+        (["train", ".", "--aggregation", "most"], "--aggregation: must be 'auto'"),
         (["evaluate", "absent"], "absent"),
         (["evaluate", ".", "--split", "tset"], "--split tset"),
     ],

@@ -271,7 +271,7 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
 def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):
     for arguments, match in (
         (("train", "--data", tmp_path / "no"), "there is no such folder or CSV"),
-        (("train", "--wandb", "perhaps"), "--wandb perhaps: must be True or False"),
+        (("train", "--wandb", "perhaps"), "--wandb: must be True or False"),
         (("train", "--model", "vgg"), "--model: must be 'resnet18'"),
         (("train", "--roi", "1,2"), "--roi 1,2: give 4 numbers"),
         (("evaluate", tmp_path / "no.keras"), "there is no such model"),
