@@ -10,7 +10,6 @@ import sys
 
 import pytest
 import yaml
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from detection.cli import app
@@ -179,23 +178,6 @@ def test_a_resume_with_another_setting_is_refused_before_tensorflow_is_imported(
         )
         assert done.returncode == 2, done.stderr
         assert "--batch-size 4: this run was started with 2" in done.stderr + done.stdout
-
-
-def test_help_tells_the_settings_own_defaults():
-    """The texts stand in the command line, since importing the settings takes a while."""
-    defaults = TrainSettings().model_dump(mode="json")
-    for parameter in get_command(app).commands["train"].params:
-        shown, value = parameter.show_default, defaults.get(parameter.name)
-        if parameter.name in ("resume", "config", "group_by", "promote"):
-            continue
-        if isinstance(value, bool):
-            assert value is False
-        elif value is None:
-            assert isinstance(shown, str)
-        elif isinstance(value, list):
-            assert shown == ",".join(map(str, value))
-        else:
-            assert shown == f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def test_promote_trains_nothing_and_takes_no_other_flag(tmp_path):
