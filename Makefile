@@ -6,17 +6,23 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 LOCK = requirements.lock
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint types docs install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.wafers.demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/python -m mypy
+
+docs: $(VENV)/.installed
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python docs/reference.py build/docs
 
 install: $(VENV)/.installed
 
@@ -27,4 +33,4 @@ $(VENV)/.installed: $(LOCK)
 	touch $@
 
 clean:
-	rm -rf demo .pytest_cache .ruff_cache
+	rm -rf demo build/docs .pytest_cache .ruff_cache .mypy_cache

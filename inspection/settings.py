@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,7 +78,7 @@ def _place(loc: Sequence[int | str], config: Path | None, given: dict[str, Any])
     return f"{config}, {shortened('.'.join(names))}"
 
 
-def _sentence(kind: type[BaseModel], error: dict[str, Any]) -> str:
+def _sentence(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
         text = "must be True or False" if error["type"] == "bool_parsing" else error["msg"]
         text = text.removeprefix("Value error, ").replace("Input should be", "must be")

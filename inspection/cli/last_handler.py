@@ -49,7 +49,7 @@ def run(module: str, command: str, *, alone: bool = False, **options: Any) -> No
     for stream in (sys.stdout, sys.stderr):
         # A file name that is not UTF-8, or a console without Korean, must not end a command.
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
             called = getattr(importlib.import_module(module), command)

@@ -48,7 +48,7 @@ class ImageLabels:
     image: str
     xyxy: FloatArray
     label: tuple[str, ...] = ()
-    difficult: NDArray[np.bool_] | None = None
+    difficult: NDArray[np.bool_] = None  # type: ignore[assignment]  # made below
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ def valid_boxes(xyxy: ArrayLike, size: Sequence[float] | None = None) -> NDArray
         (N,) bool.
     """
     boxes = as_boxes(xyxy)
-    valid = np.isfinite(boxes).all(axis=1)
+    valid = np.asarray(np.isfinite(boxes).all(axis=1), bool)
     valid &= (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     if size is not None:
         valid &= (boxes[:, 2:] <= np.asarray(size, np.float32)).all(axis=1)

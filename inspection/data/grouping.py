@@ -38,7 +38,7 @@ def grouping_by(group_by: str | Path | None) -> Callable[[str], str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a later Python may read otherwise
-            pattern = re.compile(group_by)
+            pattern = re.compile(str(group_by))
     except (re.error, OverflowError, RecursionError, MemoryError) as error:
         raise InputError(
             f"--group-by {group_by!r}: is no regular expression ({first_line(error)}); an example "

@@ -6,11 +6,11 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from inspection.data.letterbox import PAD_VALUE, Fit, FitMode, Image8, fit_for
 from inspection.errors import InputError
@@ -75,7 +75,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         with path.open("rb") as file:
             try:
                 image = _open(file)
-            except Image.UnidentifiedImageError:
+            except UnidentifiedImageError:
                 width, height, orientation = _tiff_header(file)
                 return (height, width) if orientation >= 5 else (width, height)
             # Pillow has already turned a TIFF's size.
@@ -99,7 +99,7 @@ def colour_channels(path: str | Path) -> int:
         with path.open("rb") as file:
             try:
                 bands = _open(file).getbands()
-            except Image.UnidentifiedImageError:
+            except UnidentifiedImageError:
                 _tiff_header(file)  # what Pillow cannot open of these is colour
                 return 3
         return 1 if bands[0] in ("L", "1", "I", "F") else 3
@@ -113,7 +113,7 @@ def is_deep(path: str | Path) -> bool:
     Raises:
         InputError: The file is no image.
     """
-    return _described(path, lambda image: image.mode.startswith("I") or ";16" in str(image.tile))
+    return _described(path, lambda image: image.mode.startswith("I") or ";16" in str(image.tile))  # type: ignore[attr-defined]
 
 
 def has_palette_or_alpha(path: str | Path) -> bool:
@@ -133,7 +133,7 @@ def _described(path: str | Path, what: Callable[[Image.Image], bool]) -> bool:
         with path.open("rb") as file:
             try:
                 return what(_open(file))
-            except Image.UnidentifiedImageError:
+            except UnidentifiedImageError:
                 _tiff_header(file)  # of floating-point colour, which Pillow cannot open
                 return False
 
@@ -213,7 +213,7 @@ def _guarded(path: Path, action: Callable[[], _Result]) -> _Result:
         raise InputError(
             f"{path}: has more than {MAX_PIXELS // 10**6} million pixels; cut it into tiles first"
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(
             f"{path}: is no PNG, JPEG, BMP or TIFF image; remove it or save it as PNG"
         ) from error
@@ -228,14 +228,14 @@ def _guarded(path: Path, action: Callable[[], _Result]) -> _Result:
         ) from error
 
 
-def _open(file: io.BufferedIOBase) -> Image.Image:
+def _open(file: IO[bytes]) -> Image.Image:
     return Image.open(file, formats=_FORMATS)
 
 
 def _decode(path: Path, content: bytes, bits: int) -> Image8:
     try:
         image = _open(io.BytesIO(content))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         # Pillow knows no colour TIFF of floating point.
         width, height, _ = _tiff_header(io.BytesIO(content))
         _check_pixels(path, width, height)
@@ -244,7 +244,7 @@ def _decode(path: Path, content: bytes, bits: int) -> Image8:
         _check_pixels(path, *image.size)
         is_tiff = image.format == "TIFF"
         orientation = 1 if is_tiff else _orientation(image)
-        deep = ";16" in str(image.tile)
+        deep = ";16" in str(image.tile)  # type: ignore[attr-defined]
         # Loading finds truncation, also where the pixels are taken from OpenCV's decoder.
         image.load()
         if image.mode.startswith(("I", "F")):
@@ -271,7 +271,7 @@ def _decode_deep(path: Path, content: bytes, bits: int) -> Image8:
     flags = cv2.IMREAD_UNCHANGED
     samples = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if samples is None:
-        raise Image.UnidentifiedImageError(str(path))
+        raise UnidentifiedImageError(str(path))
     if samples.ndim == 3 and samples.shape[2] >= 3:
         samples = samples[..., [2, 1, 0, *range(3, samples.shape[2])]]
     return _to_rgb(_to_8_bit(path, samples, bits))
@@ -308,7 +308,7 @@ def _to_rgb(samples: Image8) -> Image8:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG" and not _png_has_metadata(image.fp):
+    if image.format == "PNG" and not _png_has_metadata(image.fp):  # type: ignore[attr-defined]
         return 1
     value = image.getexif().get(_ORIENTATION, 1)
     return value if value in range(1, 9) else 1
@@ -344,12 +344,12 @@ def _turn(rgb: Image8, orientation: int) -> Image8:
     return rgb
 
 
-def _tiff_header(file: io.BufferedIOBase) -> tuple[int, int, int]:
+def _tiff_header(file: IO[bytes]) -> tuple[int, int, int]:
     """(width, height, orientation) of a TIFF's first page, width and height as stored."""
     file.seek(0)
     header = file.read(8)
     if header[:4] not in (b"II*\0", b"MM\0*"):
-        raise Image.UnidentifiedImageError("no TIFF")
+        raise UnidentifiedImageError("no TIFF")
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     file.seek(tags.next)
     tags.load(file)
@@ -384,10 +384,9 @@ def fitted_picture(
     Raises:
         InputError: The file cannot be read, or the array is no image.
     """
-    array = isinstance(picture, np.ndarray)
-    picture = as_rgb(picture, bits) if array else read_image(picture, bits)
-    fit = fit_for(picture.shape[1], picture.shape[0], size, mode)
-    return fit.apply(picture), fit
+    rgb = as_rgb(picture, bits) if isinstance(picture, np.ndarray) else read_image(picture, bits)
+    fit = fit_for(rgb.shape[1], rgb.shape[0], size, mode)
+    return fit.apply(rgb), fit
 
 
 def as_rgb(image: np.ndarray, bits: int = 16) -> Image8:

@@ -62,9 +62,11 @@ class Fit:
         # INTER_AREA averages only along an axis that shrinks; one that grows comes second.
         small = (min(width, inner_width), min(height, inner_height))
         if small != (width, height):
-            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), image.dtype)
         if small != (inner_width, inner_height):
-            image = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+            wanted = (inner_width, inner_height)
+            larger = cv2.resize(image, wanted, interpolation=cv2.INTER_LINEAR)
+            image = np.asarray(larger, image.dtype)
         if (inner_width, inner_height) == (self.size, self.size):
             return image
         result = np.full((self.size, self.size, *image.shape[2:]), PAD_VALUE, image.dtype)

@@ -68,7 +68,7 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
         return np.full(grey.shape, low > 127)
     reach = 0.1 * (high - low)
     # Masks that were scaled have a few grey pixels along their edges.
-    between = np.mean((grey > low + reach) & (grey < high - reach))
+    between = float(np.mean((grey > low + reach) & (grey < high - reach)))
     if between > _MOST_BETWEEN:
         raise InputError(
             f"{path}: the mask is not binary, {percent(between)} of its pixels are neither dark "

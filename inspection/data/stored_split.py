@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from inspection.cli.console import counted
 from inspection.data.grouping import stem_note
@@ -132,7 +132,12 @@ def stored_split(
     judge = judge or Judge()
     if note := stem_note(group_by, [item.image for item in items]):
         say(note)
-    options = {"fractions": fractions, "seed": seed, "group_by": group_by, "allowed": allowed}
+    options: dict[str, Any] = {
+        "fractions": fractions,
+        "seed": seed,
+        "group_by": group_by,
+        "allowed": allowed,
+    }
     source = path
     if not path.is_file() and before is not None and _serves(before, judge, group_by):
         source = before

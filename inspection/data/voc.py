@@ -102,9 +102,9 @@ def read_voc(
     found: list[str] = []
     width, height, depth = (_size(path, root, name, found) for name in _SIZE_FIELDS)
     objects = [_object(path, element, one_based, found) for element in root.iterfind("object")]
-    if found and problems is None:
-        raise InputError(found)
     if found:
+        if problems is None:
+            raise InputError(found)
         problems += found
     return VocFile(
         path=path,

@@ -65,11 +65,11 @@ def _check(values: np.ndarray, limits: bool) -> None:
 
 def _tensors(message: memoryview, kind: str) -> Iterator[np.ndarray]:
     if kind == "tensor":
-        fields = dict(_fields(message))
-        stored = _KINDS.get(fields.get(_DATA_TYPE))
+        fields: dict[int, Any] = dict(_fields(message))
+        stored = _KINDS.get(fields.get(_DATA_TYPE, 0))
         for number, dtype in ((_RAW, stored), (_FLOATS, "<f4"), (_DOUBLES, "<f8")):
             if stored and isinstance(fields.get(number), memoryview):
-                yield np.frombuffer(fields[number], dtype)
+                yield np.frombuffer(fields[number], np.dtype(dtype))
         return
     for number, value in _fields(message):
         below = _BELOW[kind].get(number)

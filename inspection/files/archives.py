@@ -75,6 +75,7 @@ def open_archive(source: str | Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
+        assert archive.fp is not None  # open
         archive.fp.seek(0, io.SEEK_END)
         on_disk = archive.fp.tell()
         unpacked = sum(member.file_size for member in members)

@@ -39,9 +39,9 @@ def list_files(
         and path.is_file()
     )
     unreadable = name_problems(found, folder)
-    if unreadable and problems is None:
-        raise InputError(unreadable)
     if unreadable:
+        if problems is None:
+            raise InputError(unreadable)
         problems += unreadable
         found = [path for path in found if _is_utf8(path)]
     return found

@@ -18,7 +18,7 @@ from inspection.errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
     import msvcrt
 
 RUN_LOCK = "run.lock"

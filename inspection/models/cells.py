@@ -84,15 +84,15 @@ class Cells:
         return np.einsum("bhw,xw->bhx", maps, columns).astype(np.float32)
 
 
-def even(shape: tuple[int, int], size: tuple[int, int]) -> Cells:
+def even(shape: tuple[int, ...], size: tuple[int, ...]) -> Cells:
     """The grid whose cells part the image evenly.
 
     Args:
         shape: (h, w) cells.
         size: (height, width) in pixels.
     """
-    stride = tuple(length / cells for length, cells in zip(size, shape, strict=True))
-    return Cells(tuple(step / 2 - 0.5 for step in stride), stride)
+    down, across = (length / cells for length, cells in zip(size, shape, strict=True))
+    return Cells((down / 2 - 0.5, across / 2 - 0.5), (down, across))
 
 
 def mixing(places: np.ndarray, cells: int) -> np.ndarray:
@@ -145,13 +145,13 @@ def measure_cells(
     _, (slope,) = value_and_gradients(told, [images])
     energy = np.square(slope.astype(np.float64)).sum(axis=-1)
     grid = even(index.shape, size)
-    found = [
+    down, across = (
         _line(numbers, np.array([_centre(one.sum(axis=other)) for one in energy]), start, step)
         for numbers, other, start, step in zip(
             (rows, columns), (1, 0), grid.origin, grid.stride, strict=True
         )
-    ]
-    return Cells(tuple(start for start, _ in found), tuple(step for _, step in found))
+    )
+    return Cells((down[0], across[0]), (down[1], across[1]))
 
 
 def _centre(profile: np.ndarray) -> float:

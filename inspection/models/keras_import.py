@@ -83,7 +83,7 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
                     for name in self.modules:
                         importlib.import_module(name)
 
-            spec.loader.exec_module = execute_and_register
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 

@@ -139,7 +139,7 @@ def figure_png(
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "font.family": families(),
         "font.size": 9,
         "axes.titlesize": 10,

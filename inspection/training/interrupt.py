@@ -32,7 +32,7 @@ class InterruptGuard:
     def __init__(self, doing: str = "this step", say: Callable[[str], None] | None = None) -> None:
         self._say = say or _to_stderr
         self._doing = doing
-        self._before: dict[int, Any] = {}
+        self._before: dict[signal.Signals, Any] = {}
         self.wanted = False
 
     def __enter__(self) -> InterruptGuard:
@@ -66,7 +66,7 @@ class InterruptGuard:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Holds off Ctrl-C and SIGTERM while something is saved."""
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -47,7 +47,7 @@ class TrainingLog:
         self._folder: Path | None = None
         self._rows: list[dict[str, str]] = []
         self._bar: Progress | None = None
-        self._board = None
+        self._board: Any = None
         self._shown = 0.0
 
     def say(self, text: str) -> None:
@@ -198,7 +198,7 @@ class TrainingLog:
         values = {name: float(value) for name, value in row.items() if value}
         del values["epoch"]
         if self._folder is not None:
-            self._write_board(int(row["epoch"]), values)
+            self._write_board(self._folder, int(row["epoch"]), values)
             self._write_curves(self._folder / CURVES)
         for observe in self.observers:
             observe(int(row["epoch"]), values)
@@ -209,11 +209,11 @@ class TrainingLog:
         with atomic_path(path) as temporary:
             pd.DataFrame(self._rows).to_csv(temporary, index=False)
 
-    def _write_board(self, epoch: int, values: dict[str, float]) -> None:
+    def _write_board(self, folder: Path, epoch: int, values: dict[str, float]) -> None:
         import tensorflow as tf
 
         if self._board is None:
-            self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+            self._board = tf.summary.create_file_writer(str(folder / "tensorboard"))
         with self._board.as_default(step=epoch):
             for name, value in values.items():
                 tf.summary.scalar(name, value)

@@ -169,7 +169,9 @@ class TrainingLoop:
         losses = {name: value / self.steps for name, value in state.sums.items()}
         state.epoch = epoch
         state.sums = {}
-        is_best, score, details = False, {}, {}
+        is_best = False
+        score: dict[str, float] = {}
+        details: Mapping[str, float] = {}
         if found is not None:
             rank = found.score if found.rank is None else found.rank
             is_best = state.take_best(rank, losses.get("loss", 0.0))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from inspection.training.schedule import extended
-from inspection.training.snapshots import Plan
 
 _FINAL = 0.01  # of the highest learning rate
 _LONGEST_WARMUP = 200  # steps
@@ -17,7 +18,7 @@ def adamw(
     weight_decay: float,
     clip_norm: float = 5.0,
     warmup: int | None = None,
-    plan: Plan = (),
+    plan: Sequence[tuple[int, int]] = (),
 ) -> keras.optimizers.Optimizer:
     """AdamW that decays neither norms nor biases.
 
@@ -42,7 +43,7 @@ def adamw(
 
 
 def rate_schedule(
-    lr: float, steps: int, warmup: int | None = None, plan: Plan = ()
+    lr: float, steps: int, warmup: int | None = None, plan: Sequence[tuple[int, int]] = ()
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate that `adamw` follows, of the same arguments."""
     steps = plan[0][1] if plan else steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol, TypeVar
 
 Batch = TypeVar("Batch", covariant=True)
@@ -16,7 +16,9 @@ class Batches(Protocol[Batch]):
     def __getitem__(self, step: int) -> Batch: ...
 
 
-def ahead(batches: Batches[Batch], first: int, last: int, depth: int = 4) -> Iterator[Batch]:
+def ahead(
+    batches: Batches[Batch], first: int, last: int, depth: int = 4
+) -> Generator[Batch, None, None]:
     """Yields the batches of the steps [first, last) while the next ones are made in a thread.
 
     Args:

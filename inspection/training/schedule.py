@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ _CLOSE = 1.05
 
 
 def extended(
-    schedule: keras.optimizers.schedules.CosineDecay, plan: Plan
+    schedule: keras.optimizers.schedules.CosineDecay, plan: Sequence[tuple[int, int]]
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """A schedule that is followed as far as the plan did, then falls from where it stands.
 

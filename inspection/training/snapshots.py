@@ -249,7 +249,8 @@ class RunFolder:
         snapshot, optimizer = f"{stem}.keras", f"{stem}.optimizer.npz"
         with atomic_path(self.path / optimizer) as temporary, temporary.open("wb") as file:
             values = [np.asarray(value) for value in model.optimizer.variables]
-            np.savez(file, **{f"v{index:04d}": value for index, value in enumerate(values)})
+            named: dict[str, Any] = {f"v{index:04d}": value for index, value in enumerate(values)}
+            np.savez(file, **named)
         with atomic_path(self.path / snapshot) as temporary:
             _save_without_optimizer(model, temporary)
             self._finish(temporary)
@@ -277,6 +278,7 @@ class RunFolder:
             if not top.is_file():
                 copy_atomic(mine, top)
                 return None
+            assert self._standing is not None  # else there is nothing to compare
             own, other = self._standing(mine), self._standing(top)
             if own is not None and other is not None and own.is_same_run(other):
                 _copy_changed(mine, top)
@@ -284,7 +286,9 @@ class RunFolder:
             replaced = anyway or other is None or (own is not None and own.beats(other))
             if replaced:
                 copy_atomic(mine, top)
-        same = None not in (own, other) and own.judged_on == other.judged_on is not None
+        same = (
+            own is not None and other is not None and own.judged_on == other.judged_on is not None
+        )
         return Rival(other, replaced, same)
 
     @contextlib.contextmanager
@@ -302,7 +306,7 @@ class RunFolder:
             InputError: It belongs to another model.
         """
         model.optimizer.build(model.trainable_variables)
-        path = self.path / state.optimizer
+        path = self.path / str(state.optimizer)
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 values = [stored[name] for name in sorted(stored.files)]
@@ -310,9 +314,7 @@ class RunFolder:
             raise InputError(f"{path}: is damaged ({error}); start the run anew.") from error
         variables = model.optimizer.variables
         if [value.shape for value in values] != [tuple(item.shape) for item in variables]:
-            raise InputError(
-                f"{self.path / state.optimizer}: does not fit the model beside it; start anew."
-            )
+            raise InputError(f"{path}: does not fit the model beside it; start anew.")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
