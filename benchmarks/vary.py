@@ -19,10 +19,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from detection.settings import TrainSettings, load_settings
+from detection.settings import TrainSettings
 from detection.training.log import TrainingLog
 from detection.training.loop import train
 from inspection.files.writing import write_json_atomic
+from inspection.settings import read_settings
 
 
 def main() -> None:
@@ -41,7 +42,9 @@ def main() -> None:
         for value in given.values.split(","):
             for seed in seeds:
                 changed = {given.setting: value, "seed": seed, "run": f"{value}_{seed}"}
-                settings = load_settings(given.config, changed | {"snapshots": Path(folder)})
+                settings = read_settings(
+                    TrainSettings, given.config, changed | {"snapshots": Path(folder)}
+                )
                 row = _last_epoch(settings)
                 found.setdefault(value, []).append(row)
                 console.print(f"{given.setting} {value}, seed {seed}: val mAP {row['val_map']:.3f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,7 +32,6 @@ from inspection.fields import (
     runs_folder,
     weights_flag,
 )
-from inspection.settings import read_settings
 
 ROOM = "detection"
 """As the files that this room writes name it."""
@@ -135,12 +134,3 @@ class TrainSettings(BaseModel):
     ] = "skip"
     one_based: Annotated[bool, Flag(DATA, "XML from a VOC devkit, counted from 1.")] = False
     target_miss: TargetMiss = 0.005
-
-
-def load_settings(config: Path | None, given: dict[str, Any]) -> TrainSettings:
-    """Settings from a YAML file and from flags, which win; see `inspection.settings`.
-
-    Raises:
-        InputError: The file cannot be read or a value does not fit; names every field.
-    """
-    return read_settings(TrainSettings, config, given)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from anomaly.settings import AnomalySettings
+from anomaly.settings import ROOM, AnomalySettings
+from inspection.cli.commands import command_line
 from inspection.cli.console import console, reports_errors, say, stages
 from inspection.cli.options import Config, takes_settings
 from inspection.errors import InputError
@@ -17,29 +18,7 @@ from inspection.settings import read_settings
 
 
 @reports_errors
-@takes_settings(
-    AnomalySettings,
-    only=(
-        "runs",
-        "kept",
-        "backbone",
-        "weights",
-        "pretrain_steps",
-        "size",
-        "fit",
-        "bits",
-        "roi",
-        "roi_mask",
-        "tile",
-        "overlap",
-        "fractions",
-        "group_by",
-        "seed",
-        "rule",
-        "target_miss",
-        "target_overkill",
-    ),
-)
+@takes_settings(AnomalySettings, without=("data", "run", "method"))
 def compare(
     given: dict[str, Any],
     data: Annotated[list[Path], typer.Argument(help="One or many data roots (products).")],
@@ -59,8 +38,6 @@ def compare(
     config: Config = None,
 ) -> None:
     """Trains and measures several methods on one or many products; a table and a page."""
-    import sys
-
     from anomaly.cli.arguments import check_comparison
     from anomaly.methods.names import METHODS
 
@@ -76,8 +53,7 @@ def compare(
     targets = Targets(settings.target_miss, settings.target_overkill, target_mb, target_ms)
     folder = settings.runs / name
     write_table(rows, targets, folder / TABLE)
-    command = f"python -m anomaly {shlex.join(sys.argv[1:])}"
-    write_report(rows, targets, folder / "compare.html", command)
+    write_report(rows, targets, folder / "compare.html", command_line(ROOM, *sys.argv[1:]))
     console.print(console_table(rows, targets))
     say(f"Table: {folder / TABLE}. Page with curves and pictures: {folder / 'compare.html'}.")
     if any(row.problems for row in rows):

@@ -19,18 +19,8 @@ from inspection.settings import read_settings
     AnomalySettings,
     positional=("data",),
     only=(
-        "runs",
-        "kept",
-        "backbone",
-        "weights",
-        "pretrain_steps",
-        "size",
-        "fit",
-        "bits",
-        "roi",
-        "fractions",
-        "group_by",
-        "seed",
+        *("runs", "kept", "seed", "fractions", "group_by"),
+        *("size", "fit", "bits", "roi", "backbone", "weights", "pretrain_steps"),
     ),
 )
 def generate(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from anomaly.settings import AnomalySettings
+from anomaly.settings import ROOM, AnomalySettings
+from inspection.cli.commands import command_line
 from inspection.cli.console import reports_errors, say, stages
 from inspection.cli.options import Config, takes_settings
 from inspection.settings import read_settings
@@ -26,4 +27,4 @@ def train(
 
     with stages() as on_progress:
         folder = start(settings, say, on_progress)
-    say(f"Run: {folder}. Measure it with: python -m anomaly evaluate {folder}")
+    say(f"Run: {folder}. Measure it with: {command_line(ROOM, 'evaluate', folder)}")

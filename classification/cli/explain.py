@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from classification.cli.shared import Images, Layer, Method, MinArea, Model, Most, Smooth, Threshold
+from inspection.cli.commands import command_line
 from inspection.cli.console import counted, progress, reports_errors, say
 from inspection.cli.options import Output
 from inspection.errors import InputError
@@ -138,8 +138,7 @@ def boxes(
     say(
         f"{output}: {count} boxes in {counted(with_boxes, 'picture')}, {CSV_NAME} lists all; "
         f"{len(found) - with_boxes} got none, as they are normal or their map is empty. Correct "
-        f"them with: {shlex.join(['python', '-m', 'detection', 'label', str(folder)])} "
-        f"--proposals {shlex.quote(str(output))}"
+        f"them with: {command_line('detection', 'label', folder, '--proposals', output)}"
     )
     from inspection.data.masks import MASK_FOLDERS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from classification.settings import ClassificationSettings
+from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.commands import command_line
 from inspection.cli.console import counted, reports_errors, say
 from inspection.cli.options import Config, Resume, takes_settings
@@ -42,4 +42,4 @@ def train(
     from classification.training.loop import train as start
 
     folder = start(settings, resume, say)
-    say(f"Run: {folder}. Measure it with: {command_line('classification', 'evaluate', folder)}")
+    say(f"Run: {folder}. Measure it with: {command_line(ROOM, 'evaluate', folder)}")

@@ -10,7 +10,7 @@ from detection.data.dataset import read_labels
 from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_run, snapshot_settings
 from detection.prediction.folder import OWN, refuse_annotations
-from detection.settings import ROOM, TrainSettings, load_settings
+from detection.settings import ROOM, TrainSettings
 from inspection.cli.arguments import (
     choice_problems,
     path_problems,
@@ -23,6 +23,7 @@ from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
+from inspection.settings import read_settings
 from inspection.training.snapshots import STATE
 
 
@@ -129,7 +130,7 @@ def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSett
     path = folder / "settings.yaml"
     if not path.is_file():
         raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
-    stored = load_settings(path, {})
+    stored = read_settings(TrainSettings, path, {})
     ignored = [
         f"--{key.replace('_', '-')} {value}: this run was started {_started(stored, key)}, and "
         "--resume changes only --epochs and --keep; leave it out, or start a new run."

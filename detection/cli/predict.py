@@ -16,15 +16,17 @@ from inspection.fields import BATCH_SIZE
 
 @reports_errors
 def predict(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="[MODEL] PATHS...", help="The model, then image files and folders."),
+    first: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .keras file or an exported model.")
     ],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATHS", help="Image files and folders.")
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A .keras snapshot or an exported model; then all before are images.",
-            show_default="snapshots/best.keras",
+            help="Names the model instead; all else are then images.",
+            show_default="snapshots/best.keras if no model is typed",
         ),
     ] = None,
     output: Output = Path("predictions"),
@@ -44,7 +46,7 @@ def predict(
     from detection.cli.arguments import check_prediction, model_and_paths
     from detection.prediction.files import predict_files
 
-    model, paths = model_and_paths(model, paths)
+    model, paths = model_and_paths(model, [first, *(others or [])])
     owner = check_prediction(model, paths, output)
     from detection.export.exported import load_any
     from inspection.prediction.folder import refuse_replaced

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from detection.settings import TrainSettings
+from detection.settings import ROOM, TrainSettings
+from inspection.cli.commands import command_line
 from inspection.cli.console import reports_errors, say
 from inspection.cli.options import Config, Resume, takes_settings
 from inspection.errors import InputError
@@ -44,8 +44,10 @@ def train(
     best = start(settings, resume)
     top = settings.snapshots / "best.keras"
     also = top.is_file() and file_hash(top) == file_hash(best)
-    say(f"Best snapshot: {best}{f', also {top}' if also else ''}. Measure it with:")
-    say(f"  python evaluate_map.py {shlex.quote(str(top if also else best))}")
+    say(
+        f"Best snapshot: {best}{f', also {top}' if also else ''}. Measure it with: "
+        f"{command_line(ROOM, 'evaluate', top if also else best)}"
+    )
 
 
 def _promote(run: str, snapshots: Path, others: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -41,6 +42,7 @@ Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 
 _CONTEXT = "context"
 _PLACED = "_placed"  # ends the name of a setting's positional twin
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def takes_settings(
@@ -48,6 +50,7 @@ def takes_settings(
     *,
     positional: Iterable[str] = (),
     only: Iterable[str] | None = None,
+    without: Iterable[str] = (),
     defaults: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb a flag for each setting, beside its own parameters.
@@ -58,45 +61,39 @@ def takes_settings(
     Args:
         kind: The settings' class; its fields carry an `inspection.fields.Flag`.
         positional: Fields that may be given without a flag, in this order.
-        only: The fields this verb takes; all where left out.
+        only: The fields this verb takes beside them; all where left out.
+        without: Fields it does not take.
         defaults: What a field left out means to this verb, where it is not the field's default.
     """
-    wanted = set(kind.model_fields if only is None else (*only, *positional))
-    flags = {name: flag_of(field) for name, field in kind.model_fields.items()}
-    names = [name for name, flag in flags.items() if name in wanted and flag is not None]
-    names.sort(key=lambda name: HEADINGS.index(flags[name].heading))
-    fields = {name: kind.model_fields[name] for name in names}
+    settings = settings_of(kind)
+    wanted = set(settings if only is None else (*only, *positional)) - set(without)
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        _, *own = inspect.signature(verb, eval_str=True).parameters.values()
-        made = {name: _argument(name, fields[name]) for name in positional}
-        made = {f"{name}{_PLACED}": parameter for name, parameter in made.items()}
-        for name, field in fields.items():
-            if not (field.is_required() and name in positional):
-                made[name] = _option(name, field, (defaults or {}).get(name))
+        # By the name of its parameter, in the order of `--help`.
+        made = {f"{name}{_PLACED}": settings[name] for name in positional}
+        shown = [settings[name].argument() for name in positional]
+        for name, setting in settings.items():
+            if name in wanted and not (setting.field.is_required() and name in positional):
+                made[name] = setting
+                shown.append(setting.option((defaults or {}).get(name)))
 
         @functools.wraps(verb)
         def command(**values: Any) -> None:
             context, given = values.pop(_CONTEXT), {}
-            for key, parameter in made.items():
-                value, source = (
-                    values.pop(parameter.name),
-                    context.get_parameter_source(parameter.name),
-                )
+            for key, setting in made.items():
+                value, source = values.pop(key), context.get_parameter_source(key)
                 if value is None or source is None or source.name != "COMMANDLINE":
                     continue
-                name = key.removesuffix(_PLACED)
-                if name in given:
-                    raise InputError(
-                        f"--{name}: is given with this flag and without; leave one out"
-                    )
-                given[name] = _value(name, fields[name], value)
+                if setting.name in given:
+                    raise InputError(f"{setting.typed}: is given with this flag and without")
+                given[setting.name] = setting.value(value)
             verb(given, **values)
 
+        _, *own = inspect.signature(verb, eval_str=True).parameters.values()
         parameters = [
-            inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            *made.values(),
-            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own),
+            inspect.Parameter(_CONTEXT, _KEYWORD, annotation=typer.Context),
+            *shown,
+            *(one.replace(kind=_KEYWORD) for one in own),
         ]
         # Typer looks at both.
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -116,94 +113,105 @@ def typed_settings(kind: type[BaseModel], given: dict[str, Any]) -> dict[str, An
     return {name: getattr(settings, name) for name in given}
 
 
-def flag_of(field: FieldInfo) -> Flag | None:
-    """How a field is shown; None where it is no flag, but only a line of a `--config`."""
-    flags = [item for item in field.metadata if isinstance(item, Flag)]
-    return flags[-1] if flags else None  # a room's own words come after the shared ones
+def settings_of(kind: type[BaseModel]) -> dict[str, Setting]:
+    """The settings that are flags, in the order of `--help`.
 
-
-def help_of(field: FieldInfo) -> str:
-    """The help text of a field's flag: what it means, and its choices."""
-    text, (kind, arguments) = flag_of(field).text, _kind(field)
-    if kind is not Literal or all(choice in text for choice in arguments):
-        return text
-    *most, last = arguments
-    return f"{text.removesuffix('.')}: {', '.join(most)} or {last}."
-
-
-def _kind(field: FieldInfo) -> tuple[Any, tuple[Any, ...]]:
-    """A field's type without None and limits, or its origin and what stands in its brackets."""
-    kind = field.annotation
-    while get_origin(kind) in (Annotated, Union, UnionType):
-        kind = next(one for one in get_args(kind) if one is not NoneType)
-    return get_origin(kind) or kind, get_args(kind)
-
-
-def _option(name: str, field: FieldInfo, instead: str | None) -> inspect.Parameter:
-    flag, (kind, _) = flag_of(field), _kind(field)
-    names = [f"--{one.replace('_', '-')}" for one in (name, *flag.also)]
-    if kind is bool and flag.typed:
-        kind = str
-    elif kind is bool:
-        names = [f"{one}/--no-{one[2:]}" for one in names]
-    elif kind in (tuple, Literal):
-        kind = str
-    usual = None if field.is_required() else field.default
-    words = instead or flag.default
-    option = typer.Option(
-        *names,
-        help=help_of(field),
-        show_default=words if words is not None else True,
-        rich_help_panel=flag.heading,
-    )
-    if words is None and isinstance(usual, tuple):
-        usual = ",".join(f"{number:g}" for number in usual)
-    elif words is None and flag.typed:
-        usual = str(usual)
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[kind | None, option],
-        default=None if words is not None else usual,
-    )
-
-
-def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
-    required, (kind, _) = field.is_required(), _kind(field)
-    option = typer.Argument(
-        help=help_of(field) if required else f"The same as --{name.replace('_', '-')}.",
-        metavar=name.upper(),
-        show_default=False,
-    )
-    return inspect.Parameter(
-        f"{name}{_PLACED}",
-        inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[kind if required else kind | None, option],
-        default=inspect.Parameter.empty if required else None,
-    )
-
-
-def _value(name: str, field: FieldInfo, value: Any) -> Any:
-    kind, arguments = _kind(field)
-    return numbers_of(name, value, len(arguments)) if kind is tuple else value
-
-
-def numbers_of(name: str, text: str, count: int) -> tuple[float, ...]:
-    """The numbers of a setting such as `--roi 10,10,200,90`.
-
-    Args:
-        name: The setting's, for the message.
-        text: As typed.
-        count: How many there must be.
-
-    Raises:
-        InputError: It is not so many numbers with commas between them.
+    A field without an `inspection.fields.Flag` is none, but only a line of a `--config`.
     """
-    try:
-        values = tuple(float(part) for part in text.replace("/", ",").split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        flag = f"--{name.replace('_', '-')}"
-        raise InputError(f"{flag} {text}: give {count} numbers with commas between them")
-    return values
+    found = []
+    for name, field in kind.model_fields.items():
+        flags = [item for item in field.metadata if isinstance(item, Flag)]
+        if flags:  # a room's own words come after the shared ones
+            found.append(Setting(name, field, flags[-1]))
+    found.sort(key=lambda one: HEADINGS.index(one.flag.heading))
+    return {one.name: one for one in found}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of a settings' class, and the flag that it is on a command line."""
+
+    name: str
+    field: FieldInfo
+    flag: Flag
+
+    @property
+    def typed(self) -> str:
+        """As it is typed: `--batch-size`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def help(self) -> str:
+        """What it means, and its choices."""
+        text, (kind, choices) = self.flag.text, self._kind
+        if kind is not Literal or all(choice in text for choice in choices):
+            return text
+        *most, last = choices
+        return f"{text.removesuffix('.')}: {', '.join(most)} or {last}."
+
+    @property
+    def _kind(self) -> tuple[Any, tuple[Any, ...]]:
+        """Its type without None and limits, or that type's origin and what is in its brackets."""
+        kind: Any = self.field.annotation
+        while get_origin(kind) in (Annotated, Union, UnionType):
+            kind = next(one for one in get_args(kind) if one is not NoneType)
+        return get_origin(kind) or kind, get_args(kind)
+
+    def option(self, instead: str | None = None) -> inspect.Parameter:
+        """The flag; `instead` is shown for its default."""
+        kind, _ = self._kind
+        names = [self.typed, *(f"--{name}" for name in self.flag.also)]
+        if kind is bool and not self.flag.typed:
+            names = [f"{one}/--no-{one[2:]}" for one in names]
+        elif kind in (bool, tuple, Literal):
+            kind = str
+        words = instead or self.flag.default
+        default = None if words or self.field.is_required() else self.field.default
+        if isinstance(default, tuple):
+            default = ",".join(f"{number:g}" for number in default)
+        option = typer.Option(
+            *names,
+            help=self.help,
+            show_default=words or True,
+            rich_help_panel=self.flag.heading,
+        )
+        return inspect.Parameter(
+            self.name,
+            _KEYWORD,
+            annotation=Annotated[kind | None, option],
+            default=str(default) if self.flag.typed else default,
+        )
+
+    def argument(self) -> inspect.Parameter:
+        """Its twin without a flag; the only way to give what has no default."""
+        (kind, _), required = self._kind, self.field.is_required()
+        argument = typer.Argument(
+            help=self.help if required else f"The same as {self.typed}.",
+            metavar=self.name.upper(),
+            show_default=False,
+        )
+        return inspect.Parameter(
+            f"{self.name}{_PLACED}",
+            _KEYWORD,
+            annotation=Annotated[kind if required else kind | None, argument],
+            default=inspect.Parameter.empty if required else None,
+        )
+
+    def value(self, typed: Any) -> Any:
+        """What was typed, as the settings' class takes it.
+
+        Raises:
+            InputError: It is not as many numbers, with commas between them, as there must be.
+        """
+        kind, arguments = self._kind
+        if kind is not tuple:
+            return typed
+        try:
+            numbers = tuple(float(part) for part in typed.replace("/", ",").split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != len(arguments):
+            raise InputError(
+                f"{self.typed} {typed}: give {len(arguments)} numbers with commas between them"
+            )
+        return numbers

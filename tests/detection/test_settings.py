@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.settings import TrainSettings, load_settings
+from detection.settings import TrainSettings
 from inspection.errors import InputError
-from inspection.settings import save_settings
+from inspection.settings import read_settings, save_settings
 
 
 def problems_of(config: Path | None, given_flags: dict) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
-        load_settings(config, given_flags)
+        read_settings(TrainSettings, config, given_flags)
     return caught.value.problems
 
 
@@ -36,7 +36,7 @@ def test_yaml_round_trip_is_complete(tmp_path):
     )
     path = tmp_path / "설정.yaml"
     save_settings(written, path)
-    assert load_settings(path, {}) == written
+    assert read_settings(TrainSettings, path, {}) == written
     text = path.read_text(encoding="utf-8")
     assert "밤 교대" in text
     for field in TrainSettings.model_fields:
@@ -69,20 +69,20 @@ def test_any_value_survives_yaml(tmp_path_factory, lr, clip_norm, seed, run, gro
     wanted = TrainSettings(lr=lr, clip_norm=clip_norm, seed=seed, run=run, group_by=group_by)
     path = tmp_path_factory.getbasetemp() / "any_value.yaml"
     save_settings(wanted, path)
-    assert load_settings(path, {}) == wanted
+    assert read_settings(TrainSettings, path, {}) == wanted
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001"])
 def test_learning_rates_as_people_write_them(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_text(f"lr: {text}\n")
-    assert load_settings(path, {}).lr == 1e-3
+    assert read_settings(TrainSettings, path, {}).lr == 1e-3
 
 
 def test_flags_win_over_the_file_and_none_is_not_given(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("epochs: 5\nbatch-size: 2\nweights: none\ncrop: null\n")
-    found = load_settings(path, {"epochs": 9, "batch_size": None})
+    found = read_settings(TrainSettings, path, {"epochs": 9, "batch_size": None})
     assert (found.epochs, found.batch_size, found.weights) == (9, 2, "none")
     assert found.crop is None
 
@@ -119,7 +119,7 @@ def test_file_that_cannot_be_read(tmp_path):
 
 def test_empty_file_means_defaults(tmp_path):
     (tmp_path / "a.yaml").write_text("# nothing yet\n")
-    assert load_settings(tmp_path / "a.yaml", {}) == TrainSettings()
+    assert read_settings(TrainSettings, tmp_path / "a.yaml", {}) == TrainSettings()
 
 
 def test_backbones_are_those_that_can_be_built():

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import typer
@@ -20,7 +20,7 @@ from anomaly.settings import AnomalySettings
 from classification.settings import ClassificationSettings
 from detection.settings import TrainSettings
 from inspection.cli.console import reports_errors
-from inspection.cli.options import Config, help_of, takes_settings
+from inspection.cli.options import Config, settings_of, takes_settings
 from inspection.fields import DATA, RUN, Fit, Flag, Fractions, Roi, Seed, TargetMiss
 from inspection.settings import read_settings
 from tests.inspection.cli.test_arguments import HEAVY
@@ -42,14 +42,14 @@ def parameters(room: str, verb: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_setting_is_a_flag_that_says_what_it_is_and_its_default(room):
-    flags = parameters(room, "train")
+    flags, settings = parameters(room, "train"), settings_of(ROOMS[room])
     for name, field in ROOMS[room].model_fields.items():
         if name in ONLY_IN_A_FILE or (name in NEEDED and field.is_required()):
             continue
         flag = flags[name]
         assert f"--{name.replace('_', '-')}" in flag.opts
-        assert len(help_of(field)) > 10, name
-        assert flag.help == help_of(field)
+        assert len(flag.help) > 10, name
+        assert flag.help == settings[name].help
         assert flag.help.endswith("."), name
         words, default = flag.show_default, field.default
         if isinstance(words, str):
@@ -66,8 +66,20 @@ def test_what_rooms_share_has_the_same_words():
     for kind in ROOMS.values():
         for name in ("seed", "size", "fit", "bits", "group_by", "target_miss", "target_overkill"):
             if name in kind.model_fields:
-                told.setdefault(name, set()).add(help_of(kind.model_fields[name]))
+                told.setdefault(name, set()).add(settings_of(kind)[name].help)
     assert all(len(texts) == 1 for texts in told.values()), told
+
+
+def test_choices_are_those_that_are_there():
+    from anomaly.models.scores import AGGREGATIONS
+    from classification.cam.methods import METHODS, SMOOTHINGS
+
+    aggregation = AnomalySettings.model_fields["aggregation"].annotation
+    assert get_args(aggregation) == ("auto", *AGGREGATIONS)
+    for verb in ("cam", "boxes"):
+        flags = parameters("classification", verb)
+        assert all(name in flags["method"].help for name in METHODS)
+        assert all(name in flags["smooth"].help for name in SMOOTHINGS)
 
 
 def test_the_names_of_run_and_runs_work_in_every_room():
