@@ -21,7 +21,9 @@ from inspection.settings import read_settings
 @takes_settings(AnomalySettings, without=("data", "run", "method"))
 def compare(
     given: dict[str, Any],
-    data: Annotated[list[Path], typer.Argument(help="One or many data roots (products).")],
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DATA", help="One or many data roots (products).")
+    ],
     methods: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
     profile: Annotated[str, typer.Option(help="cpu or paper: options of each method.")] = "cpu",
     name: Annotated[

@@ -17,7 +17,9 @@ from inspection.settings import read_settings
 @takes_settings(AnomalySettings, only=("target_miss", "target_overkill"))
 def plan(
     given: dict[str, Any],
-    run: Annotated[Path | None, typer.Argument(help="A run whose test is looked at.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run whose test is looked at.")
+    ] = None,
 ) -> None:
     """How many pictures it takes to show a target, and how many are missing."""
     from anomaly.evaluation.plan import measured, plan_lines

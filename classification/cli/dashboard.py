@@ -13,7 +13,9 @@ from inspection.cli.options import Address, Browser, Port
 
 @reports_errors
 def dashboard(
-    runs: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of the runs.")] = Path(
+        "runs"
+    ),
     port: Port = 8501,
     address: Address = "127.0.0.1",
     browser: Browser = True,

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[Path, typer.Argument(help="A .keras file, or a run's folder.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file, or a run's folder.")]
 
-Images = Annotated[Path, typer.Argument(help="Images: a folder, a CSV or one file.")]
+Images = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Images: a folder, a CSV or one file.")
+]
 
 Method = Annotated[
     str,

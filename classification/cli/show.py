@@ -18,6 +18,7 @@ from inspection.settings import read_settings
     ClassificationSettings,
     positional=("data",),
     only=("size", "fit", "bits", "roi", "background", "clahe", "flatten", "aug", "seed"),
+    defaults={"data": "images_by_class"},
 )
 def show(
     given: dict[str, Any],

@@ -22,7 +22,9 @@ from inspection.fields import BATCH_SIZE
 )
 def evaluate(
     given: dict[str, Any],
-    snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
+    snapshot: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file.")] = Path(
+        "snapshots/best.keras"
+    ),
     split: Annotated[
         str | None,
         typer.Option(

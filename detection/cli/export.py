@@ -17,7 +17,9 @@ from inspection.cli.options import Format, takes_settings
 @takes_settings(TrainSettings, only=("annotations", "images"), defaults=AS_TRAINED)
 def export(
     given: dict[str, Any],
-    snapshot: Annotated[Path, typer.Argument(help="A .keras file.")] = Path("snapshots/best.keras"),
+    snapshot: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file.")] = Path(
+        "snapshots/best.keras"
+    ),
     output: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="beside the snapshot")
     ] = None,

@@ -53,7 +53,9 @@ def label(
 )
 def resize(
     given: dict[str, Any],
-    source: Annotated[Path, typer.Argument(help="An image or a folder of images of any size.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="An image or a folder of images of any size.")
+    ],
     source_annotations: Annotated[
         Path | None, typer.Option(help="Folder of the sources' XML.", show_default="beside them")
     ] = None,

@@ -18,7 +18,7 @@ from inspection.errors import InputError
 from inspection.fields import HEADINGS, Flag
 from inspection.settings import read_settings
 
-Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run.")]
 Output = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -27,7 +27,7 @@ Beside = Annotated[
     typer.Option(help="Folder of the results.", show_default="evaluation_SPLIT beside the model"),
 ]
 Restart = Annotated[bool, typer.Option("--restart", help="Do finished images again.")]
-Paths = Annotated[list[Path], typer.Argument(help="Image files and folders.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATHS", help="Image files and folders.")]
 Split = Annotated[str, typer.Option(help="Part of the run's split: train, val or test.")]
 OtherData = Annotated[
     Path | None,
