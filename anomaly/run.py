@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anomaly.data.dataset import Data
-from anomaly.data.images import open_pictures
+from anomaly.data.images import open_images
 from anomaly.settings import AnomalySettings
 from inspection.data.stored_split import RUN_SPLIT, run_split
 from inspection.errors import InputError
@@ -50,7 +50,7 @@ def run_data(run: Path, say: Callable[[str], None] = lambda line: None) -> Data:
     Raises:
         InputError: The run's settings, split or pictures cannot be read.
     """
-    pictures = open_pictures(run_settings(run).data)
+    pictures = open_images(run_settings(run).data)
     split = run_split(run, pictures.items, say)
     known = tuple(item for item in pictures.items if item.image in split.assignments)
     return Data(replace(pictures, items=known), split, run / RUN_SPLIT)

@@ -132,7 +132,7 @@ def channel_loop(name: str, size: int) -> Callable[[], Any]:
 
 def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[], Any]:
     """Steps as `python -m classification train` takes them, batches made in a thread."""
-    from classification.data.images import open_pictures
+    from classification.data.images import open_images
     from classification.data.preparation import Preparation
     from classification.data.sample import write_sample
     from classification.training.batches import Batches, Views
@@ -141,12 +141,12 @@ def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[]
 
     folder = Path(tempfile.mkdtemp())
     write_sample(folder)
-    found = open_pictures(folder)
+    found = open_images(folder)
     items = found.items[:pictures]
     labels = [found.classes.index(item.kind) for item in items]
     model = _compiled(name, size)
     sampler = SAMPLERS["plain"](labels, 5, 0)
-    batches = Batches(Views(found, items, Preparation(size)), labels, 5, sampler, batch)
+    batches = Batches(Views(items, Preparation(size)), labels, 5, sampler, batch)
 
     def run() -> dict[str, Any]:
         for one in ahead(batches, 0, pictures // batch):

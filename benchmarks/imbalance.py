@@ -36,10 +36,10 @@ _LEARNT, _CALIBRATED = 20, 10
 
 def write_table(data: Path, path: Path) -> None:
     """The CSV of the reduced set, with a fixed part for every picture."""
-    from classification.data.images import open_pictures
+    from classification.data.images import open_images
     from inspection.data.split import make_split
 
-    pictures = open_pictures(data)
+    pictures = open_images(data)
     split = make_split(pictures.items, (0.6, 0.15, 0.25), 0, data / "tiles.csv")
     rng = np.random.default_rng(0)
     rows = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomaly.data.dataset import Data
-from anomaly.data.images import open_pictures
+from anomaly.data.images import open_images
 from anomaly.export.exported import GRAPHS, HEADER
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
@@ -38,7 +38,7 @@ def check_settings(settings: AnomalySettings) -> None:
     refuse(problems)
     _ = settings.preparation  # reads the mask
     grouping_by(settings.group_by)
-    open_pictures(settings.data)
+    open_images(settings.data)
 
 
 def check_evaluation(run: Path, part: str, source: Path | None) -> None:
@@ -50,7 +50,7 @@ def check_evaluation(run: Path, part: str, source: Path | None) -> None:
     refuse(choice_problems("--split", part, PARTS))
     if source is not None:
         check_run(run)
-        open_pictures(source)
+        open_images(source)
     elif not run_data(run).part(part):
         raise InputError(
             f"{run_settings(run).data}: the {part} part is empty; give another --split"

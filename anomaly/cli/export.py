@@ -29,7 +29,7 @@ def export(
     from anomaly.export.write import export as write
 
     model, _ = open_run(run)
-    pictures = [data.pictures.path(item) for item in data.part("test")]
+    pictures = [item.path for item in data.part("test")]
     with stages() as on_progress:
         parity = write(model, folder, format, pictures, on_progress)
     say(

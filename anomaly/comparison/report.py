@@ -11,12 +11,13 @@ import numpy as np
 from rich.table import Table
 
 from anomaly.comparison.compare import Row, Targets
-from anomaly.data.images import Picture, Pictures, open_pictures
+from anomaly.data.images import open_images
 from anomaly.evaluation.report import picture_card, root_of, score_histogram, worst_groups
 from anomaly.evaluation.scored import Scored, read_scores
 from anomaly.models.model import AnomalyModel
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import MODEL
+from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
@@ -197,10 +198,15 @@ def _method(row: Row, scored: Scored) -> dict[str, Any]:
     point = model.operating_point
     truth = scored.is_defect
     try:
-        pictures = open_pictures(settings.data)
+        images = open_images(settings.data).items
     except InputError:  # images that went since must not cost the page
-        pictures = Pictures(root_of(settings.data), ())
-    items = {item.image: item for item in pictures.items}
+        images = ()
+    root = root_of(settings.data)
+    # Known without opening them, so that one that vanished has a card too.
+    items = {
+        name: LabelledImage(name, root / name, kind)
+        for name, kind in zip(scored.images, scored.kinds, strict=True)
+    } | {item.image: item for item in images}
     draw = partial(score_histogram, scored.scores, truth, point.threshold, point.review_threshold)
     return {
         "name": row.method,
@@ -212,8 +218,7 @@ def _method(row: Row, scored: Scored) -> dict[str, Any]:
                 "cards": [
                     picture_card(
                         model,
-                        pictures,
-                        items.get(scored.images[i], Picture(scored.images[i], scored.kinds[i])),
+                        items[scored.images[i]],
                         float(scored.scores[i]),
                         _SIDE,
                     )

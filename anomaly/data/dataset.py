@@ -1,73 +1,50 @@
-"""Pictures with their stored split: the same sides for every method and every run."""
+"""A product's images with their stored split: the same sides for every method and every run."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from anomaly.data.images import NORMAL, Picture, Pictures, open_pictures
+from anomaly.data.images import NORMAL, open_images
 from anomaly.data.near_duplicates import near_duplicates
 from inspection.cli.console import counted
-from inspection.data.split import PARTS, Split, load_split
-from inspection.data.stored_split import Judge, shared_split_path, split_path, stored_split
+from inspection.data import dataset
+from inspection.data.dataset import CALIBRATION
+from inspection.data.labelled import LabelledImage, LabelledImages
+from inspection.data.split import load_split
+from inspection.data.stored_split import shared_split_path
 from inspection.errors import InputError
-from inspection.files.writing import file_hash
 
-_LEAST = 3  # normal pictures
+_LEAST = 3  # normal images
 _LEARNT = 2  # of them at least
 _PURPOSE = "anomaly"
-CALIBRATION = "val"
-"""The part that thresholds and aggregations are chosen on."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """Pictures and which part each one belongs to.
+class Data(dataset.Data):
+    """Images and which part each one belongs to; of `train` only normal ones are learnt."""
 
-    Args:
-        pictures: All of them.
-        split: Its parts are `train` (normal pictures only are learnt), `val` (calibration)
-            and `test`.
-        split_path: Where the split is stored.
-    """
-
-    pictures: Pictures
-    split: Split
-    split_path: Path
-
-    def part(self, name: str) -> list[Picture]:
-        """The pictures of a part; of `train` the normal ones, as nothing else is learnt."""
-        items = self.split.select(self.pictures.items, name)
-        return [item for item in items if not item.is_defect] if name == "train" else items
+    def part(self, name: str) -> list[LabelledImage]:
+        """The images of a part; of `train` the normal ones, as nothing else is learnt."""
+        items = super().part(name)
+        return [item for item in items if item.is_normal] if name == "train" else items
 
     @property
-    def normals(self) -> list[Picture]:
+    def normals(self) -> list[LabelledImage]:
         """What is learnt."""
         return self.part("train")
 
     @property
-    def dropped(self) -> list[Picture]:
-        """Defects of parts of which normal pictures are learnt: no test may see them either."""
-        items = self.split.select(self.pictures.items, "train")
+    def dropped(self) -> list[LabelledImage]:
+        """Defects of parts of which normal images are learnt: no test may see them either."""
+        items = self.split.select(self.images.items, "train")
         return [item for item in items if item.is_defect]
 
     def near_duplicates(self) -> list[tuple[str, str]]:
-        """Pairs of nearly equal pictures on two sides; see `anomaly.data.near_duplicates`."""
-        paths = {item.image: self.pictures.path(item) for item in self.pictures.items}
+        """Pairs of nearly equal images on two sides; see `anomaly.data.near_duplicates`."""
+        paths = {item.image: item.path for item in self.images.items}
         cache = self.split_path.with_suffix(".small.npz")
         return near_duplicates(paths, self.split.assignments, cache)
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 over names, kinds and contents."""
-        digest = hashlib.sha256()
-        for item in self.pictures.items:
-            content = file_hash(self.pictures.path(item))
-            mask = file_hash(self.pictures.root / item.mask) if item.mask else ""
-            digest.update(f"{item.image}\0{item.kind}\0{content}\0{mask}\n".encode())
-        return digest.hexdigest()
 
 
 def open_data(
@@ -79,43 +56,42 @@ def open_data(
     group_by: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Data:
-    """Finds the pictures, and makes or extends their split.
+    """Finds the images, and makes or extends their split.
 
-    Normal pictures are divided by all three fractions, defects by the last two. A group with
+    Normal images are divided by all three fractions, defects by the last two. A group with
     both goes where its normal pictures go; where these are learnt its defects are dropped.
 
     Args:
-        source: See `anomaly.data.images.open_pictures`.
+        source: See `anomaly.data.images.open_images`.
         runs: The split is stored below, by a name made from the source's path.
         fractions: Shares of train, calibration and test for a new split.
         seed: Decides a new split.
-        group_by: Regex or CSV that keeps the pictures of one part together.
+        group_by: Regex or CSV that keeps the images of one part together.
         say: Told what was made.
 
     Raises:
-        InputError: Pictures or split cannot be used, or too few are left to learn from.
+        InputError: Images or split cannot be used, or too few are left to learn from.
     """
-    pictures = open_pictures(source)
-    for note in pictures.notes:
-        say(f"Note: {note}.")
-    if pictures.kinds[NORMAL] < _LEAST:
+    images = open_images(source)
+    if images.kinds[NORMAL] < _LEAST:
         raise InputError(
-            f"{source}: holds {counted(pictures.kinds[NORMAL], 'normal picture')}; it takes at "
+            f"{source}: holds {counted(images.kinds[NORMAL], 'normal image')}; it takes at "
             f"least {_LEAST}, one for each part of the split, and some hundred for a useful model"
         )
-    split, path = stored_split(
-        pictures.items,
-        split_path(source, runs, _PURPOSE),
+    split, path = dataset.open_split(
+        images,
+        source,
+        runs,
+        _PURPOSE,
+        problem=lambda split: _problem(source, Data(images, split, source)),
         fractions=fractions,
         seed=seed,
         group_by=group_by,
-        allowed=lambda item: item.parts,
-        before=_shared(shared_split_path(source, runs), pictures),
-        judge=Judge(lambda split: _problem(source, Data(pictures, split, source)), "--runs"),
+        before=_shared(shared_split_path(source, runs), images),
         called={"train": "train", CALIBRATION: "calibration", "test": "test"},
         say=say,
     )
-    data = Data(pictures, split, path)
+    data = Data(images, split, path)
     for line in _gaps(data):
         say(line)
     return data
@@ -124,10 +100,8 @@ def open_data(
 def _problem(source: Path, data: Data) -> str:
     """Why a split is useless, empty where it is not."""
     known = data.split.assignments
-    there = replace(
-        data.pictures, items=tuple(item for item in data.pictures.items if item.image in known)
-    )
-    placed = replace(data, pictures=there)
+    there = tuple(item for item in data.images.items if item.image in known)
+    placed = replace(data, images=replace(data.images, items=there))
     if len(placed.normals) < _LEARNT:
         return (
             f"{source}: only {counted(len(placed.normals), 'normal image')} to learn from stand "
@@ -136,13 +110,13 @@ def _problem(source: Path, data: Data) -> str:
     return ""
 
 
-def _shared(path: Path, pictures: Pictures) -> Path | None:
+def _shared(path: Path, images: LabelledImages) -> Path | None:
     """The split that all purposes once shared, unless it was made to learn defects too."""
     try:
         split = load_split(path)
     except InputError:
         return None
-    train = [i for i in pictures.items if split.assignments.get(i.image) == "train"]
+    train = [i for i in images.items if split.assignments.get(i.image) == "train"]
     learnt = {split.groups[item.image] for item in train if not item.is_defect}
     alone = [item for item in train if split.groups[item.image] not in learnt]
     return None if alone else path
@@ -158,22 +132,11 @@ def _gaps(data: Data) -> list[str]:
     for part, name in ((CALIBRATION, "calibration"), ("test", "test")):
         items = data.part(part)
         kinds = (
-            ("normal picture", not all(item.is_defect for item in items)),
+            ("normal image", not all(item.is_defect for item in items)),
             (
                 "defect",
                 any(item.is_defect for item in items),
             ),
         )
         lines += [f"Note: the {name} part holds no {kind}." for kind, there in kinds if not there]
-    return lines
-
-
-def describe(data: Data) -> list[str]:
-    """One line for each part: pictures of each kind."""
-    lines = []
-    for part in PARTS:
-        items = data.part(part)
-        kinds = sorted({item.kind for item in items}, key=lambda kind: (kind != NORMAL, kind))
-        text = ", ".join(f"{kind} {sum(item.kind == kind for item in items)}" for kind in kinds)
-        lines.append(f"{part}: {counted(len(items), 'picture')}; {text or 'none'}")
     return lines

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from anomaly.data.dataset import Data
-from anomaly.data.images import Picture, open_pictures
+from anomaly.data.images import open_images
 from anomaly.evaluation.pixel_metrics import PixelMetrics
 from anomaly.features.extractor import Source
 from anomaly.methods.base import Progress, silent
@@ -21,6 +21,7 @@ from anomaly.models.scores import auroc
 from anomaly.run import MODEL, run_data, run_settings
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import Say, ScoreTable, write_scores
+from inspection.data.labelled import LabelledImage
 from inspection.data.split import Split
 from inspection.decisions.rates import Rate, grouped_interval, percent
 from inspection.errors import InputError
@@ -131,10 +132,10 @@ def evaluate(
     model, settings = open_run(run)
     if source is None:
         data = run_data(run, say)
-        items: Sequence[Picture] = data.part(part)
+        items: Sequence[LabelledImage] = data.part(part)
         name = part
     else:
-        pictures = open_pictures(source)
+        pictures = open_images(source)
         items = pictures.items
         name = f"{source.name}_all"
         data = Data(pictures, Split({}, {i.image: i.image for i in items}), Path())
@@ -149,7 +150,7 @@ def evaluate(
 def measure(
     model: AnomalyModel,
     data: Data,
-    items: Sequence[Picture],
+    items: Sequence[LabelledImage],
     name: str,
     file: Path,
     on_progress: Progress = silent,
@@ -164,7 +165,7 @@ def measure(
         file: The model's file.
         on_progress: Called after each picture.
     """
-    source = Source(tuple(data.pictures.path(item) for item in items), model.preparation)
+    source = Source(tuple(item.path for item in items), model.preparation)
     rows: list[dict[str, float]] = []
     seconds: list[float] = []
     centre, level = model.normal
@@ -175,7 +176,7 @@ def measure(
         row = model.image_scores(scored)
         seconds.append(time.perf_counter() - began)
         rows.append(row)
-        mask = data.pictures.mask(item)
+        mask = item.read_mask()
         if mask is not None and model.method.places:
             shown = scored.prepared.on_picture(scored.shown, float(scored.shown.min()))
             places.update(*_compared(shown, mask))
@@ -233,7 +234,7 @@ def _by_group(
 
 
 def _by_kind(
-    items: Sequence[Picture], score: np.ndarray, is_defect: np.ndarray
+    items: Sequence[LabelledImage], score: np.ndarray, is_defect: np.ndarray
 ) -> dict[str, float]:
     kinds = np.array([item.kind for item in items])
     return {

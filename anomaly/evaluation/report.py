@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from anomaly.data.images import NORMAL, Picture, Pictures
+from anomaly.data.images import NORMAL
 from anomaly.evaluation.measure import Evaluation, open_run
 from anomaly.models.heat import overlay
 from anomaly.models.model import AnomalyModel
 from anomaly.training.loop import MODEL
 from inspection.data.images import read_image
+from inspection.data.labelled import LabelledImage
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.decisions.rates import Rate
 from inspection.errors import InputError
@@ -64,7 +65,6 @@ def write_report(found: Evaluation, run: Path, source: Path | None = None) -> Pa
     """
     model, settings = open_run(run)
     point = model.operating_point
-    pictures = Pictures(root_of(source or settings.data), found.table.items)
     truth = found.table.is_defect
     histogram = partial(
         score_histogram, found.score, truth, point.threshold, point.review_threshold
@@ -85,13 +85,13 @@ def write_report(found: Evaluation, run: Path, source: Path | None = None) -> Pa
                 "name": name,
                 "total": len(chosen),
                 "cards": [
-                    picture_card(model, pictures, found.table.items[i], float(found.score[i]))
+                    picture_card(model, found.table.items[i], float(found.score[i]))
                     for i in chosen[:_CARDS]
                 ],
             }
             for name, chosen in worst_groups(found.score, truth, found.decision)
         ],
-        facts_of_run=_facts(found, run, model, settings, pictures.root),
+        facts_of_run=_facts(found, run, model, settings, root_of(source or settings.data)),
         point_facts=point_facts(point),
         versions=versions(*_PACKAGES),
     )
@@ -184,23 +184,22 @@ def score_histogram(
 
 
 def picture_card(
-    model: AnomalyModel, pictures: Pictures, item: Picture, score: float, side: int = _SIDE
+    model: AnomalyModel, item: LabelledImage, score: float, side: int = _SIDE
 ) -> dict[str, Any]:
     """An image and its heat map for a page; what is labelled is outlined in green.
 
     Args:
         model: Gives the map.
-        pictures: Where the image is.
         item: Which.
         score: What was measured.
         side: Longer side in pixels.
     """
     card: dict[str, Any] = {"file": item.image, "kind": item.kind, "score": f"{score:.4g}"}
-    path = pictures.path(item)
+    path = item.path
     try:
         rgb = read_image(path, model.preparation.bits)
         heat = overlay(rgb, model.predict(path).score_map, model.normal)
-        mask = pictures.mask(item)
+        mask = item.read_mask()
     except InputError as error:  # one file that vanished since must not cost the page
         return card | {"picture": "", "heat": "", "wide": False, "problem": str(error)}
     shown = thumbnail(rgb, side)

@@ -12,8 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from anomaly.data.dataset import CALIBRATION, Data, describe, open_data
-from anomaly.data.images import Picture
+from anomaly.data.dataset import Data, open_data
 from anomaly.data.near_duplicates import warning
 from anomaly.data.preparation import Preparation
 from anomaly.features.extractor import FeatureExtractor, Source
@@ -30,8 +29,10 @@ from anomaly.models.scores import (
 )
 from anomaly.run import MODEL
 from anomaly.settings import AnomalySettings
+from inspection.data.dataset import CALIBRATION, describe
 from inspection.data.depth import bits_note
 from inspection.data.images import colour_channels, image_size, list_images
+from inspection.data.labelled import LabelledImage
 from inspection.data.split import PARTS
 from inspection.decisions.operating_point import choose_threshold, percent
 from inspection.errors import InputError
@@ -68,7 +69,7 @@ class ScoreTable:
         seconds: (N,) from file to score.
     """
 
-    items: tuple[Picture, ...]
+    items: tuple[LabelledImage, ...]
     scores: dict[str, np.ndarray]
     seconds: np.ndarray
 
@@ -144,10 +145,10 @@ def _train(
     preparation = replace(preparation, channels=_channels(data))
     model = AnomalyModel(method, preparation)
     unseen = [item for item in data.part(CALIBRATION) if not item.is_defect]
-    held_out = source_of(data, unseen, settings) if unseen else normals.unchanged
+    held_out = source_of(unseen, settings) if unseen else normals.unchanged
     model = with_reference(model, held_out, settings.seed)
-    table = score_pictures(model, data, data.part(CALIBRATION), settings, on_progress)
-    model, choice = _decided(model, table, settings, data.hash)
+    table = score_pictures(model, data.part(CALIBRATION), settings, on_progress)
+    model, choice = _decided(model, table, settings, data.images.hash)
     minutes = (time.perf_counter() - began) / 60
     _write(folder, settings, data, model, table, choice, minutes, normals, alike)
     point = model.operating_point
@@ -194,8 +195,8 @@ def check_sizes(data: Data, preparation: Preparation) -> None:
         InputError: Names every picture.
     """
     problems: list[str] = []
-    for item in data.pictures.items:
-        path = data.pictures.path(item)
+    for item in data.images.items:
+        path = item.path
         try:
             preparation.check_size(*image_size(path), str(path))
         except InputError as error:
@@ -207,7 +208,7 @@ def check_sizes(data: Data, preparation: Preparation) -> None:
 
 def normals_of(data: Data, settings: AnomalySettings, say: Say) -> Source:
     """What is learnt: normal pictures of the train part, changed copies, generated pictures."""
-    source = source_of(data, data.normals, settings)
+    source = source_of(data.normals, settings)
     paths = source.paths + generated_paths(settings, len(source.paths), say)
     return replace(source, paths=paths, augmentation=settings.augmentation, seed=settings.seed)
 
@@ -240,7 +241,7 @@ def generated_paths(settings: AnomalySettings, real: int, say: Say) -> tuple[Pat
 
 def _channels(data: Data) -> int | None:
     """1 or 3 where all that is learnt agrees, else None."""
-    found = {colour_channels(data.pictures.path(item)) for item in data.normals}
+    found = {colour_channels(item.path) for item in data.normals}
     return found.pop() if len(found) == 1 else None
 
 
@@ -254,21 +255,20 @@ def data_of(settings: AnomalySettings, say: Say) -> Data:
         group_by=settings.group_by,
         say=say,
     )
-    if note := bits_note(list(map(data.pictures.path, data.pictures.items)), settings.bits):
+    if note := bits_note([item.path for item in data.images.items], settings.bits):
         say(f"Warning: {note}.")
     return data
 
 
-def source_of(data: Data, items: Sequence[Picture], settings: AnomalySettings) -> Source:
+def source_of(items: Sequence[LabelledImage], settings: AnomalySettings) -> Source:
     """Pictures as the methods read them, with their cache of features."""
-    paths = tuple(data.pictures.path(item) for item in items)
+    paths = tuple(item.path for item in items)
     return Source(paths, settings.preparation, settings.kept_in / CACHE)
 
 
 def score_pictures(
     model: AnomalyModel,
-    data: Data,
-    items: Sequence[Picture],
+    items: Sequence[LabelledImage],
     settings: AnomalySettings,
     on_progress: Progress = silent,
 ) -> ScoreTable:
@@ -276,12 +276,11 @@ def score_pictures(
 
     Args:
         model: Fitted, with its level.
-        data: What the pictures are of.
-        items: Which.
+        items: The images.
         settings: Of the run.
         on_progress: Called after each picture.
     """
-    source = source_of(data, items, settings)
+    source = source_of(items, settings)
     found: list[dict[str, float]] = []
     seconds = []
     for index in range(len(source)):
@@ -515,7 +514,7 @@ def _write(
 def contents(data: Data, normals: Source) -> dict[str, Any]:
     """What a run stands on besides its settings: where it differs, the run is another."""
     return {
-        "data_hash": data.hash,
+        "data_hash": data.images.hash,
         "split_hash": data.split.hash,
         "learnt_hash": normals.hash,
         "scoring": SCORING,

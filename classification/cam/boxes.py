@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from inspection.data.boxes import box_iou
-from inspection.data.grouping import read_csv_rows
 from inspection.data.images import list_images
 from inspection.data.voc import PROPOSAL, is_sealed, seal, whole_boxes, write_voc
 from inspection.errors import InputError
 from inspection.files.listing import list_files
 from inspection.files.sheets import sheet_cell, sheet_text
+from inspection.files.tables import read_rows
 from inspection.files.writing import write_text_atomic
 from inspection.prediction.detections import Detections
 
@@ -242,7 +242,7 @@ def _other_rows(path: Path, images: set[str]) -> list[list[str]]:
     """Rows of an earlier table about other pictures whose proposals are still there."""
     if not path.is_file():
         return []
-    lines = (map(sheet_cell, cells) for _, cells in read_csv_rows(path)[1:])
+    lines = (map(sheet_cell, cells) for _, cells in read_rows(path)[1:])
     rows = [cells for cells in map(list, lines) if len(cells) == len(HEADER)]
     return [
         cells

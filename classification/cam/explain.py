@@ -18,9 +18,9 @@ from classification.cam.measures import (
     randomisation_check,
     road,
 )
-from classification.data.folder import FoundPicture
 from classification.models.classifier import Classifier, Prediction
 from inspection.data.images import read_image, write_image
+from inspection.data.labelled import LabelledImage
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import file_hash, write_json_atomic, write_text_atomic
@@ -53,7 +53,7 @@ class Explained:
         figures: `pointing`, `energy`, `iou` where there is a mask, `road` where asked for.
     """
 
-    picture: FoundPicture
+    picture: LabelledImage
     prediction: Prediction
     target: str
     cam: np.ndarray
@@ -87,7 +87,7 @@ class ExplainRequest:
 
 def explain(
     model: Classifier,
-    pictures: Sequence[FoundPicture],
+    pictures: Sequence[LabelledImage],
     request: ExplainRequest,
     each: Callable[[Explained], None],
     on_progress: Progress = lambda what, done, total: None,
@@ -118,7 +118,7 @@ def explain(
         for one in pictures[start : start + _BATCH]:
             try:
                 view = model.prepare(one.path)
-                mask = one.mask()
+                mask = one.read_mask()
             except InputError as error:
                 problems += error.problems
                 continue
@@ -145,7 +145,7 @@ def explain(
     return problems
 
 
-def _target(wanted: str, picture: FoundPicture, told: Prediction) -> str:
+def _target(wanted: str, picture: LabelledImage, told: Prediction) -> str:
     if wanted == "known":
         return picture.kind or told.label
     return told.label if wanted == "predicted" else wanted
@@ -185,7 +185,7 @@ def picture_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarr
 
 def explain_folder(
     model: Classifier,
-    pictures: Sequence[FoundPicture],
+    pictures: Sequence[LabelledImage],
     output: Path,
     request: ExplainRequest,
     on_progress: Progress = lambda what, done, total: None,
@@ -208,11 +208,11 @@ def explain_folder(
     rows: list[dict[str, Any]] = []
     boxes: list[Detections] = []
     truths: list[np.ndarray] = []
-    readable: list[FoundPicture] = []
+    readable: list[LabelledImage] = []
 
     def keep(one: Explained) -> None:
         readable.append(one.picture)
-        mask = one.picture.mask()
+        mask = one.picture.read_mask()
         place = output / "overlays" / Path(one.picture.image).with_suffix(".png")
         write_image(place, picture_with_cam(one, mask))
         rows.append(
@@ -258,7 +258,7 @@ def explain_folder(
 
 
 def _alike_with_shuffled(
-    model: Classifier, readable: Sequence[FoundPicture], request: ExplainRequest
+    model: Classifier, readable: Sequence[LabelledImage], request: ExplainRequest
 ) -> float:
     """See `randomisation_check`; NaN where there is no picture to compare on."""
     chosen = readable[:_RANDOMISED]
@@ -278,7 +278,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def propose(
     model: Classifier,
-    pictures: Sequence[FoundPicture],
+    pictures: Sequence[LabelledImage],
     request: ExplainRequest,
     on_progress: Progress = lambda what, done, total: None,
 ) -> tuple[list[Proposal], list[str]]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from classification.cam.methods import METHODS, SMOOTHINGS
-from classification.data.folder import FoundPicture, find_pictures
-from classification.data.images import open_pictures
+from classification.data.images import open_images
 from classification.evaluation.measure import run_data
 from classification.models.classifier import ModelCard, model_file
 from classification.settings import ROOM, ClassificationSettings
@@ -19,6 +18,7 @@ from inspection.cli.arguments import (
     weights_problems,
 )
 from inspection.data.grouping import grouping_by
+from inspection.data.labelled import LabelledImage, find_images
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
@@ -38,7 +38,7 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     refuse(problems)
     if not resume:
         grouping_by(settings.group_by)
-        open_pictures(settings.data, settings.normal)
+        open_images(settings.data, settings.normal)
 
 
 def check_evaluation(model: Path, part: str, source: Path | None) -> None:
@@ -50,7 +50,7 @@ def check_evaluation(model: Path, part: str, source: Path | None) -> None:
     refuse(choice_problems("--split", part, PARTS))
     card = ModelCard.read(model_file(model))
     if source is not None:
-        open_pictures(source, card.normal)
+        open_images(source, card.normal)
     elif not run_data(model_file(model).parent, lambda line: None).part(part):
         raise InputError(f"The {part} part holds no image; choose another --split.")
 
@@ -68,7 +68,7 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
     card = ModelCard.read(file)
     refuse(path_problems(path for path in paths if path.suffix.lower() != ".csv"))
     for path in paths:
-        find_pictures(path, card.classes)
+        find_images(path, card.classes)
     owner = Owner(room=ROOM, run=card.run, model_hash=file_hash(file))
     refuse_others(output, owner, restart)
     return owner
@@ -86,10 +86,10 @@ def check_maps(method: str, smooth: str) -> None:
     )
 
 
-def found_pictures(model: Path, folder: Path) -> list[FoundPicture]:
+def found_pictures(model: Path, folder: Path) -> list[LabelledImage]:
     """The pictures of a folder, as the classes of a model name them.
 
     Raises:
         InputError: Model or folder cannot be used.
     """
-    return find_pictures(folder, ModelCard.read(model_file(model)).classes)
+    return find_images(folder, ModelCard.read(model_file(model)).classes)

@@ -26,14 +26,14 @@ def show(
     config: Config = None,
 ) -> None:
     """Shows as a picture what preparation and augmentation make of each class."""
-    from classification.data.images import open_pictures
+    from classification.data.images import open_images
     from inspection.data.images import write_image
 
     settings = read_settings(ClassificationSettings, config, given)
-    pictures = open_pictures(settings.data)
+    pictures = open_images(settings.data)
     from classification.training.augment import augmentation_sheet
 
     firsts = {item.kind: item for item in reversed(pictures.items)}
-    views = [settings.preparation(pictures.path(firsts[name])).rgb for name in pictures.classes]
+    views = [settings.preparation(firsts[name].path).rgb for name in pictures.classes]
     write_image(output, augmentation_sheet(views, settings.aug, seed=settings.seed))
     say(f"{output}: {', '.join(pictures.classes)} from above; the picture itself on the left.")

@@ -14,11 +14,10 @@ import streamlit as st
 from classification.cam.boxes import BoxRule, write_proposals
 from classification.cam.explain import ExplainRequest, explain_folder, propose
 from classification.dashboard.state import Look, Run, with_preparation
-from classification.data.folder import FoundPicture
-from classification.data.images import Pictures
 from classification.evaluation.scored import Scored
 from classification.models.classifier import Classifier
 from inspection.cli.console import counted
+from inspection.data.labelled import LabelledImage
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,13 @@ class _Ready:
     problems: Sequence[str]
 
 
-def export(
-    look: Look, run: Run, model: Classifier, pictures: Pictures, found: Scored, rule: BoxRule
-) -> None:
+def export(look: Look, run: Run, model: Classifier, found: Scored, rule: BoxRule) -> None:
     """Draws the part of the page that offers boxes and figures of a part's images.
 
     Args:
         look: How the images are looked at.
         run: Whose keys the widgets have.
         model: Of the look.
-        pictures: Where the images are.
         found: The part's images.
         rule: From map to boxes.
     """
@@ -56,7 +52,7 @@ def export(
     )
     classes = [name for name in model.classes if name != model.card.normal]
     chosen = st.multiselect("Classes", classes, classes, key=run.key("export_classes"))
-    wanted = [FoundPicture.of(pictures, item) for item in found.items if item.kind in chosen]
+    wanted = [item for item in found.items if item.kind in chosen]
     if look.recipe != "none":
         st.info("Without augmentation: a changed image's boxes fit no file.")
     request = ExplainRequest(look.method, look.layer, look.smooth, "known", rule)
@@ -82,7 +78,7 @@ def export(
             st.warning(problem)
 
 
-def _boxes(seen: Classifier, wanted: Sequence[FoundPicture], request: ExplainRequest) -> _Ready:
+def _boxes(seen: Classifier, wanted: Sequence[LabelledImage], request: ExplainRequest) -> _Ready:
     proposals, problems = propose(seen, wanted, request)
     with tempfile.TemporaryDirectory() as folder:
         write_proposals(Path(folder), proposals)
@@ -91,7 +87,7 @@ def _boxes(seen: Classifier, wanted: Sequence[FoundPicture], request: ExplainReq
     return _Ready(content, f"{counted(count, 'box')}, as labelImg XML and a CSV.", problems)
 
 
-def _figures(seen: Classifier, wanted: Sequence[FoundPicture], request: ExplainRequest) -> _Ready:
+def _figures(seen: Classifier, wanted: Sequence[LabelledImage], request: ExplainRequest) -> _Ready:
     with tempfile.TemporaryDirectory() as folder:
         _, problems = explain_folder(seen, wanted, Path(folder), request)
         content = _zipped(Path(folder))

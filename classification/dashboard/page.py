@@ -27,13 +27,13 @@ from classification.dashboard.state import (
     scored,
     snapshots,
 )
-from classification.data.images import Picture, Pictures
 from classification.data.preparation import Preparation
 from classification.evaluation.scored import Scored
 from classification.models.classifier import Classifier, decided
 from classification.training.augment import RECIPES
 from inspection.cli.console import counted
 from inspection.cli.pages import keep_networks, stamp, style
+from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
@@ -88,7 +88,7 @@ def _page(runs: Path, names: list[str]) -> None:
         model = load_model(file)
         part = st.radio("Part", ["test", "val", "train"], horizontal=True, key="part")
         look = _look(run, file, model)
-    pictures, items = part_of(run, part)
+    items = part_of(run, part)
     if not items:
         st.info(f"The {part} part holds no picture.")
         return
@@ -110,11 +110,11 @@ def _page(runs: Path, names: list[str]) -> None:
         )
     with st.container(key="shown"):
         if what == "Explain":
-            _explained(look, model, pictures, found, number, rule)
+            _explained(look, model, found, number, rule)
         elif what == "Compare":
-            _comparison(look, run, model, pictures, item, rule)
+            _comparison(look, run, model, item, rule)
         else:
-            export(look, run, model, pictures, found, rule)
+            export(look, run, model, found, rule)
 
 
 def _look(run: Run, file: ModelFile, model: Classifier) -> Look:
@@ -252,22 +252,22 @@ def _rule() -> BoxRule:
     return BoxRule(texts[threshold], int(least))
 
 
-def _shown(look: Look, pictures: Pictures, item: Picture, target: int) -> Shown:
-    path = pictures.path(item)
+def _shown(look: Look, item: LabelledImage, target: int) -> Shown:
+    path = item.path
     if look.method in _SLOW:
         with st.spinner(f"{look.method} goes through every channel …"):
             return explain(look, path, stamp(path), target)
     return explain(look, path, stamp(path), target)
 
 
-def _mask(look: Look, pictures: Pictures, item: Picture) -> np.ndarray | None:
+def _mask(look: Look, item: LabelledImage) -> np.ndarray | None:
     """Where the defect is; None where not known, or where the view was turned or shifted."""
-    return pictures.mask(item) if look.recipe == "none" else None
+    return item.read_mask() if look.recipe == "none" else None
 
 
-def _under(look: Look, pictures: Pictures, item: Picture, shown: Shown) -> Image8:
+def _under(look: Look, item: LabelledImage, shown: Shown) -> Image8:
     """What the map is laid over: the picture, or the changed view that was looked at."""
-    path = pictures.path(item)
+    path = item.path
     if look.recipe != "none":
         return shown.view
     return picture(path, stamp(path), look.preparation.bits)
@@ -306,21 +306,20 @@ def _scale_bar(top: str) -> None:
 def _explained(
     look: Look,
     model: Classifier,
-    pictures: Pictures,
     found: Scored,
     number: int,
     rule: BoxRule,
 ) -> None:
     item = found.items[number]
-    mask = _mask(look, pictures, item)
+    mask = _mask(look, item)
     truth = int(found.truth[number])
-    first = _shown(look, pictures, item, truth)
+    first = _shown(look, item, truth)
     told = _told(model, first.shares)
     shown = st.container()
     shared = st.toggle("One scale for both maps", True, key="shared")
-    maps = {truth: first, told: _shown(look, pictures, item, told)}
+    maps = {truth: first, told: _shown(look, item, told)}
     top = max(float(one.cam.max()) for one in maps.values())
-    under = _under(look, pictures, item, first)
+    under = _under(look, item, first)
     with shown:
         columns = st.columns(3)
         with columns[0]:
@@ -358,8 +357,7 @@ def _comparison(
     look: Look,
     run: Run,
     model: Classifier,
-    pictures: Pictures,
-    item: Picture,
+    item: LabelledImage,
     rule: BoxRule,
 ) -> None:
     """The same picture and class over epochs, layers, methods or augmentations."""
@@ -384,19 +382,22 @@ def _comparison(
         usual = list(RECIPES)
     chosen = st.multiselect("Which", list(options), usual, key=run.key(f"which_{axis}"))
     with st.container(key="compared"):
-        _grid({key: options[key] for key in chosen}, pictures, item, target, rule)
+        _grid({key: options[key] for key in chosen}, item, target, rule)
         _scale_bar("each map's maximum")
 
 
 def _grid(
-    looks: dict[str, Look], pictures: Pictures, item: Picture, target: int, rule: BoxRule
+    looks: dict[str, Look],
+    item: LabelledImage,
+    target: int,
+    rule: BoxRule,
 ) -> None:
     columns = st.columns(4)
     for place, (key, look) in enumerate(looks.items()):
         with columns[place % 4]:
-            shown = _shown(look, pictures, item, target)
-            mask = _mask(look, pictures, item)
-            under = _under(look, pictures, item, shown)
+            shown = _shown(look, item, target)
+            mask = _mask(look, item)
+            under = _under(look, item, shown)
             top = float(shown.cam.max())
             st.image(_drawn(under, shown.cam, mask, rule, top, _SMALL), width="stretch")
             figures = _figures(shown.cam, mask, rule)

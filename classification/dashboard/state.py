@@ -9,7 +9,6 @@ import numpy as np
 import streamlit as st
 
 from classification.cam.maps import Explainer
-from classification.data.images import Picture, Pictures
 from classification.data.preparation import Preparation
 from classification.evaluation.measure import run_data
 from classification.evaluation.scored import Scored, score_pictures
@@ -19,6 +18,7 @@ from classification.settings import SETTINGS
 from classification.training.augment import Augmenter
 from inspection.cli.pages import Stamp, stamp
 from inspection.data.images import read_image
+from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
 from inspection.errors import InputError
 
@@ -137,23 +137,22 @@ def explainer(model: ModelFile, layer: str) -> Explainer:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the images …")
-def part_of(run: Run, part: str) -> tuple[Pictures, list[Picture]]:
+def part_of(run: Run, part: str) -> list[LabelledImage]:
     """The images of a part of a run's split."""
-    data = run_data(run.path, lambda line: None)
-    return data.pictures, data.part(part)
+    return run_data(run.path, lambda line: None).part(part)
 
 
 def scored(model: ModelFile, run: Run, part: str, most: int) -> Scored:
     """What a model says of a part's images."""
-    pictures, items = part_of(run, part)
-    return _scored(model, run, part, tuple(stamp(pictures.path(one)) for one in items[:most]))
+    items = part_of(run, part)
+    return _scored(model, run, part, tuple(stamp(one.path) for one in items[:most]))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _scored(model: ModelFile, run: Run, part: str, written: tuple[Stamp, ...]) -> Scored:
-    pictures, items = part_of(run, part)
+    items = part_of(run, part)
     with st.spinner(f"Looking at {len(written)} images …"):
-        return score_pictures(load_model(model), pictures, items[: len(written)])
+        return score_pictures(load_model(model), items[: len(written)])
 
 
 @st.cache_data(max_entries=_KEPT_MAPS, show_spinner=False)

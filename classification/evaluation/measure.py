@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.data.dataset import Data
-from classification.data.folder import FoundPicture
-from classification.data.images import Pictures, open_pictures
+from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
 from classification.evaluation.scored import Progress, Scored, score_pictures
 from classification.models.classifier import Classifier, Prediction, decided, model_file
 from classification.settings import SETTINGS, ClassificationSettings
+from inspection.data.dataset import Data
+from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.data.split import PARTS
 from inspection.data.stored_split import RUN_SPLIT, run_split
 from inspection.decisions.operating_point import percent
@@ -41,7 +41,7 @@ class Evaluation:
     """
 
     model: Classifier
-    pictures: Pictures
+    pictures: LabelledImages
     scored: Scored
     predictions: tuple[Prediction, ...]
     measures: Measures
@@ -75,7 +75,7 @@ def run_data(run: Path, say: Callable[[str], None]) -> Data:
         InputError: The run's settings, split or pictures cannot be read.
     """
     settings = run_settings(run)
-    pictures = open_pictures(settings.data, settings.normal)
+    pictures = open_images(settings.data, settings.normal)
     split = run_split(run, pictures.items, say)
     known = tuple(item for item in pictures.items if item.image in split.assignments)
     return Data(replace(pictures, items=known), split, run / RUN_SPLIT)
@@ -90,12 +90,12 @@ def score_part(
 ) -> Scored:
     """Looks at a part of a run's split."""
     data = run_data(settings.runs / str(settings.name), say)
-    return score_pictures(model, data.pictures, data.part(part), on_progress)
+    return score_pictures(model, data.part(part), on_progress)
 
 
 def pictures_of_part(
-    model: Path, part: str, pictures: Sequence[FoundPicture]
-) -> list[FoundPicture]:
+    model: Path, part: str, pictures: Sequence[LabelledImage]
+) -> list[LabelledImage]:
     """Those that stand in a part of a run's split.
 
     Raises:
@@ -104,7 +104,7 @@ def pictures_of_part(
     if part not in PARTS:
         raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
     data = run_data(model_file(model).parent, lambda line: None)
-    there = {data.pictures.path(item).resolve() for item in data.part(part)}
+    there = {item.path.resolve() for item in data.part(part)}
     found = [one for one in pictures if one.path.resolve() in there]
     if not found:
         raise InputError(
@@ -135,7 +135,7 @@ def evaluate(
     """
     model = Classifier.load(model_path)
     if source is not None:
-        pictures, part = open_pictures(source, model.card.normal), "all"
+        pictures, part = open_images(source, model.card.normal), "all"
         items = list(pictures.items)
         unknown = sorted({item.kind for item in items} - set(model.classes))
         if unknown:
@@ -147,13 +147,13 @@ def evaluate(
         if part not in PARTS:
             raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
         data = run_data(model_file(model_path).parent, say)
-        pictures, items = data.pictures, data.part(part)
+        pictures, items = data.images, data.part(part)
     if not items:
         raise InputError(f"The {part} part holds no picture; choose another --split.")
     # The first pass builds the graph.
-    model.probabilities(model.prepare(pictures.path(items[0])).rgb[None])
+    model.probabilities(model.prepare(items[0].path).rgb[None])
     began = time.perf_counter()
-    scored = score_pictures(model, pictures, items, on_progress)
+    scored = score_pictures(model, items, on_progress)
     ms = (time.perf_counter() - began) / len(items) * 1000
     point = model.card.operating_point
     decision = decided(

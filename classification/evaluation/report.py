@@ -154,7 +154,7 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
     cards = []
     for number in numbers:
         item, one = found.scored.items[number], found.predictions[number]
-        view = model.prepare(found.pictures.path(item))
+        view = model.prepare(item.path)
         pictures = [("picture", image_uri(thumbnail(view.rgb, _SIDE)))]
         for name in (one.label, item.kind) if explainer else ():
             maps = explainer(view.rgb[None], model.classes.index(name), method)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classification.data.images import Picture, Pictures
 from classification.models.classifier import Classifier
+from inspection.data.labelled import LabelledImage
 
 _BATCH = 16
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ class Scored:
         normal: Index of the normal class, or None.
     """
 
-    items: tuple[Picture, ...]
+    items: tuple[LabelledImage, ...]
     truth: np.ndarray
     probability: np.ndarray
     normal: int | None
@@ -52,16 +52,14 @@ class Scored:
 
 def score_pictures(
     model: Classifier,
-    pictures: Pictures,
-    items: Sequence[Picture],
+    items: Sequence[LabelledImage],
     on_progress: Progress = lambda done, total: None,
 ) -> Scored:
     """Looks at pictures in batches.
 
     Args:
         model: The classifier.
-        pictures: Where they are.
-        items: Which; their classes are the model's.
+        items: The images; their classes are the model's.
         on_progress: Called with pictures done and in all.
 
     Raises:
@@ -70,7 +68,7 @@ def score_pictures(
     found = [np.zeros((0, len(model.classes)))]
     for start in range(0, len(items), _BATCH):
         part = items[start : start + _BATCH]
-        views = np.stack([model.prepare(pictures.path(item)).rgb for item in part])
+        views = np.stack([model.prepare(item.path).rgb for item in part])
         found.append(model.probabilities(views))
         on_progress(start + len(part), len(items))
     normal = model.card.normal

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.data.folder import FoundPicture, find_pictures
 from classification.data.preparation import View
 from classification.evaluation.scored import Progress
 from classification.models.classifier import Classifier, Prediction
 from classification.settings import ROOM
+from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
@@ -34,7 +34,7 @@ class Decided:
         skipped: How many of them an earlier call had decided.
     """
 
-    pictures: tuple[FoundPicture, ...]
+    pictures: tuple[LabelledImage, ...]
     predictions: tuple[Prediction, ...]
     problems: tuple[str, ...]
     skipped: int = 0
@@ -42,7 +42,7 @@ class Decided:
 
 def decide_all(
     model: Classifier,
-    pictures: Sequence[FoundPicture],
+    pictures: Sequence[LabelledImage],
     on_progress: Progress = lambda done, total: None,
 ) -> Decided:
     """Decides on pictures in batches.
@@ -73,7 +73,7 @@ def decide_all(
 
 
 def _decided(
-    model: Classifier, views: np.ndarray, pictures: Sequence[FoundPicture], problems: list[str]
+    model: Classifier, views: np.ndarray, pictures: Sequence[LabelledImage], problems: list[str]
 ) -> list[Prediction]:
     """What a model says of a batch; a picture that it gives no finite numbers for is a reject."""
     try:
@@ -112,7 +112,7 @@ def predict_files(
         InputError: A path does not exist, there is no picture, or `output` holds another model's
             results.
     """
-    pictures = [one for path in paths for one in find_pictures(path, model.classes)]
+    pictures = [one for path in paths for one in find_images(path, model.classes)]
     with claimed(output, owner or Owner(room=ROOM), restart) as results:
         result = _decide_rest(model, pictures, results, on_progress)
         header = ("file", "label", "decision", "score", *model.classes)
@@ -121,7 +121,7 @@ def predict_files(
 
 
 def _decide_rest(
-    model: Classifier, pictures: Sequence[FoundPicture], results: Results, on_progress: Progress
+    model: Classifier, pictures: Sequence[LabelledImage], results: Results, on_progress: Progress
 ) -> Decided:
     """What an earlier call found, and what this one finds of the others."""
     found: dict[int, Prediction] = {}

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from classification.data.folder import FoundPicture, find_pictures
 from classification.evaluation.scored import Progress
 from classification.models.classifier import Classifier
 from classification.prediction.files import decide_all
 from inspection.cli.console import counted
-from inspection.data.grouping import read_csv_rows
+from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError, few
+from inspection.files.tables import read_rows
 from inspection.files.writing import write_text_atomic
 
 
@@ -42,7 +42,7 @@ def read_sample(path: Path) -> Sample:
     Raises:
         InputError: It cannot be read, has not two columns, or a name occurs twice.
     """
-    rows = read_csv_rows(path)
+    rows = read_rows(path)
     if not rows or len(rows[0][1]) != 2:
         raise InputError(f"{path}, line 1: must name two columns, such as ImageId,answer")
     problems = [
@@ -120,7 +120,7 @@ def submit(
             cannot be read.
     """
     sample, folder = open_sample(sample_path, images)
-    pictures, extra = _paired(sample, find_pictures(folder, model.classes), folder)
+    pictures, extra = _paired(sample, find_images(folder, model.classes), folder)
     if extra:
         say(
             f"{folder}: {counted(len(extra), 'image')} more than {sample_path} names "
@@ -140,10 +140,10 @@ def submit(
 
 
 def _paired(
-    sample: Sample, found: list[FoundPicture], folder: Path
-) -> tuple[list[FoundPicture], list[str]]:
+    sample: Sample, found: list[LabelledImage], folder: Path
+) -> tuple[list[LabelledImage], list[str]]:
     """The picture of each name, in the sample's order, and the pictures that it does not name."""
-    by_name: dict[str, list[FoundPicture]] = {}
+    by_name: dict[str, list[LabelledImage]] = {}
     for one in found:
         # A sample may leave out folders, or the suffix.
         for name in {one.image, PurePosixPath(one.image).name, PurePosixPath(one.image).stem}:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classification.data.images import Picture, Pictures
 from classification.data.preparation import Preparation
 from classification.training.augment import Augmenter
 from classification.training.mixing import MIXES
 from classification.training.paste import paste_by_mask
 from classification.training.sampling import Sampler
+from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
 
 _KEPT_BYTES = 2e9
@@ -22,21 +22,19 @@ class Views:
     """What the network sees of pictures; what fits stays in memory.
 
     Args:
-        pictures: Where they are.
-        items: Which.
+        items: The images.
         preparation: How they are brought to the network.
         most_bytes: Held in memory at the most; the rest is read again each time.
     """
 
     def __init__(
         self,
-        pictures: Pictures,
-        items: Sequence[Picture],
+        items: Sequence[LabelledImage],
         preparation: Preparation,
         most_bytes: float = _KEPT_BYTES,
     ) -> None:
         self.items = tuple(items)
-        self._pictures, self._preparation = pictures, preparation
+        self._preparation = preparation
         self._kept: dict[int, Image8] = {}
         self._masks: dict[int, np.ndarray] = {}
         self._most = int(most_bytes / (3 * preparation.size**2))
@@ -52,7 +50,7 @@ class Views:
         """
         if index in self._kept:
             return self._kept[index]
-        view = self._preparation(self._pictures.path(self.items[index])).rgb
+        view = self._preparation(self.items[index].path).rgb
         if len(self._kept) < self._most:
             self._kept[index] = view
         return view
@@ -65,8 +63,7 @@ class Views:
         """
         if index not in self._masks:
             item = self.items[index]
-            found = self._pictures.mask(item)
-            self._masks[index] = self._preparation(self._pictures.path(item)).of_mask(found)
+            self._masks[index] = self._preparation(item.path).of_mask(item.read_mask())
         return self._masks[index]
 
 

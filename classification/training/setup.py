@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from classification.data.dataset import CALIBRATION, Data, describe, open_data
+from classification.data.dataset import open_data
 from classification.evaluation.figures import MACRO_F1
 from classification.models.architectures import ARCHITECTURES, LOGITS, build_model, resolve_weights
 from classification.models.classifier import Classifier, ModelCard
@@ -22,6 +22,7 @@ from classification.training.batches import Batches, Views
 from classification.training.losses import make_loss
 from classification.training.sampling import SAMPLERS
 from inspection.cli.console import counted
+from inspection.data.dataset import CALIBRATION, Data, describe
 from inspection.data.depth import bits_note
 from inspection.data.images import image_size, write_image
 from inspection.data.stored_split import RUN_SPLIT
@@ -140,15 +141,15 @@ def prepare(
     )
     for line in describe(data):
         say(line)
-    if note := bits_note(list(map(data.pictures.path, data.pictures.items)), settings.bits):
+    if note := bits_note([item.path for item in data.images.items], settings.bits):
         say(f"Warning: {note}.")
     items = data.part("train")
     _check_paste(settings, data)
     _check_roi(settings, data)
-    classes = data.pictures.classes
-    normal = data.pictures.normal
+    classes = data.images.classes
+    normal = data.images.normal
     labels = [classes.index(item.kind) for item in items]
-    views = Views(data.pictures, items, settings.preparation)
+    views = Views(items, settings.preparation)
     batches = Batches(
         views,
         labels,
@@ -174,7 +175,7 @@ def prepare(
         folder.restore_optimizer(model, state)
     folder.make_good(state)
     log.open(path, resume_after=state.epoch if resume else None)
-    validation = Views(data.pictures, data.part(CALIBRATION), settings.preparation)
+    validation = Views(data.part(CALIBRATION), settings.preparation)
     # Runs before there was an id went to Weights & Biases by their path.
     run_id = record.id or hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     run = Run(run_id, settings, data, model, card, batches, validation, folder, state, log)
@@ -187,7 +188,7 @@ def prepare(
 def _check_paste(settings: ClassificationSettings, data: Data) -> None:
     if not settings.paste:
         return
-    if data.pictures.normal is None:
+    if data.images.normal is None:
         raise InputError(
             "--paste: defects are pasted into normal pictures, and no class is called normal; "
             "name it by --normal"
@@ -203,10 +204,7 @@ def _check_roi(settings: ClassificationSettings, data: Data) -> None:
     if settings.roi is None:
         return
     x1, y1, x2, y2 = settings.roi
-    sizes = {
-        data.pictures.path(item): image_size(data.pictures.path(item))
-        for item in data.pictures.items
-    }
+    sizes = {item.path: image_size(item.path) for item in data.images.items}
     outside = {
         p: s for p, s in sizes.items() if not (0 <= x1 < x2 <= s[0] and 0 <= y1 < y2 <= s[1])
     }
@@ -227,7 +225,7 @@ def _model(
     say: Callable[[str], None],
 ) -> tuple[RunFolder, RunState, ClassificationSettings, keras.Model, ModelCard]:
     """Model and card, new or those of the run's last save."""
-    classes = data.pictures.classes
+    classes = data.images.classes
     cards: list[ModelCard] = []
     folder = RunFolder(path, settings.keep, finish=lambda file: cards[0].write_into(file))
     if resume:
@@ -238,7 +236,7 @@ def _model(
                 f"{path}: was started with the classes {', '.join(stored.classes)}, now there are "
                 f"{', '.join(classes)}; start a new run"
             )
-        if record.data_hash != data.pictures.hash:
+        if record.data_hash != data.images.hash:
             say("Note: the pictures have changed since this run began; it goes on with them.")
         cards.append(stored.card)
         return folder, state, settings, stored.model, stored.card
@@ -255,7 +253,7 @@ def _model(
     card = ModelCard(
         settings.model,
         classes,
-        data.pictures.normal,
+        data.images.normal,
         settings.preparation,
         run=settings.name,
         data=str(settings.data.resolve()),
@@ -318,7 +316,7 @@ def _write_record(run: Run) -> None:
             "versions": versions("tensorflow", "keras", "numpy", "albumentations"),
             "backend": keras.backend.backend(),
             "classes": run.card.classes,
-            "data_hash": run.data.pictures.hash,
+            "data_hash": run.data.images.hash,
             "split_hash": run.data.split.hash,
             "images": run.data.split.parts,
             "seed": run.settings.seed,

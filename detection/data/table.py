@@ -29,10 +29,10 @@ from detection.data.rows import (
     parse_row,
 )
 from inspection.data.boxes import ImageLabels
-from inspection.data.grouping import path_problem, read_csv_rows
 from inspection.data.images import image_size
 from inspection.data.voc import GUESSES
 from inspection.errors import MOST_ECHOED, InputError
+from inspection.files.tables import DELIMITERS, path_problem, read_rows
 from inspection.files.writing import may_write, write_text_atomic
 
 __all__ = [
@@ -144,7 +144,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     numbered: dict[str, int] = {}
     problems: list[str] = []
-    for line, cells in read_csv_rows(path):
+    for line, cells in read_rows(path):
         where = f"{path}, line {line}"
         name, number = cells[0].strip(), cells[1].strip() if len(cells) > 1 else str(len(numbered))
         if not name or len(cells) > 2 or not number.isdecimal() or len(number) > _DIGITS:
@@ -229,7 +229,7 @@ def _read(
     found: list[str] = []
     rows: list[TableRow] = []
     columns: Sequence[str] = ()
-    for line, cells in read_csv_rows(path):
+    for line, cells in read_rows(path, DELIMITERS):
         if not columns:
             names = [cell.strip().lower() for cell in cells]
             if set(RETINANET_COLUMNS) <= set(names) <= set(HEADER):

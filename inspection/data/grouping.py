@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import signal
 import threading
@@ -11,12 +9,12 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from inspection.errors import InputError, few, first_line, shortened
+from inspection.files.tables import Table
 
 _SECONDS = 5  # that a regular expression may take for one image
-_LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def grouping_by(group_by: str | Path | None) -> Callable[[str], str]:
@@ -146,22 +144,17 @@ def _stem(image: str) -> str:
 
 
 def _grouping_by_table(path: Path) -> _Table:
-    rows = read_csv_rows(path)
-    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
-    others = [name for name in header if name != "image"]
-    if header.count("image") != 1 or ("group" not in others and len(others) != 1):
+    table = Table.read(path)
+    others = [name for name in table.columns if name != "image"]
+    if "image" not in table.columns or ("group" not in others and len(others) != 1):
         raise InputError(
             f"{path}, line 1: must name the columns image and group (or one other column)"
         )
-    key, value = header.index("image"), header.index("group" if "group" in others else others[0])
+    value = "group" if "group" in others else others[0]
     groups: dict[str, str] = {}
     problems: list[str] = []
-    for line, cells in rows[1:]:
-        where = f"{path}, line {line}"
-        if len(cells) != len(header) or not cells[key].strip() or not cells[value].strip():
-            problems.append(f"{where}: must hold an image and its group; complete the line")
-            continue
-        image, group = cells[key].strip().replace("\\", "/"), cells[value].strip()
+    for where, row in table.records(("image", value), problems):
+        image, group = row["image"].replace("\\", "/"), row[value]
         if groups.setdefault(image, group) != group:
             problems.append(
                 f"{where}: puts {shortened(image)} into the group {group!r}, a line above into "
@@ -170,40 +163,3 @@ def _grouping_by_table(path: Path) -> _Table:
     if problems:
         raise InputError(problems)
     return _Table(groups)
-
-
-def read_csv_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, with their line numbers.
-
-    Raises:
-        InputError: The file cannot be read, is not UTF-8 or no CSV.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}, line {line}: is not UTF-8; save the file as CSV UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: is not CSV ({error}); correct the line"
-        ) from error
-
-
-def path_problem(name: str) -> str:
-    """Why a table's name of a file cannot be one below the table's folder; "" where it can."""
-    parts = PurePosixPath(name).parts
-    if not name.isprintable():
-        return f"{name!r} is no file name; write the file's name"
-    if name.startswith("/") or PureWindowsPath(name).drive or ".." in parts:
-        return f"{name!r} leads out of the folder; write the path from the folder on"
-    if longest := next((part for part in parts if len(part.encode()) > _LONGEST_NAME), ""):
-        return f"{longest!r} is longer than a file's name can be; write the file's name"
-    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,7 +16,10 @@ from inspection.errors import InputError
 MASK_FOLDERS = ("masks", "ground_truth")
 OTHER_FOLDERS = ("images", "images_900", "annotations")
 """What a detector learns from, which may lie beside the folders of classes and is none."""
-Masks = dict[tuple[str, str], str]
+NORMAL_NAMES = ("normal", "good", "ok", "정상", "양품")
+"""What a class of good parts may be called, in any case."""
+
+Masks = dict[tuple[str, str], Path]
 _MOST_BETWEEN = 0.02  # of a mask's pixels
 
 
@@ -26,23 +30,26 @@ def find_masks(root: Path) -> Masks:
         root: Folder that holds one of the two.
 
     Returns:
-        (defect, or "" for masks of all defects in one folder; stem of the picture) to the mask's
-        path from the root.
+        (defect, or "" for masks of all defects in one folder; stem of the image) to the mask.
     """
-    found: dict[tuple[str, str], str] = {}
+    found: Masks = {}
     for name in MASK_FOLDERS:
         folder = root / name
         if not folder.is_dir():
             continue
         for path in list_images(folder):
             kind = "" if path.parent == folder else path.parent.name
-            found[kind, path.stem.removesuffix("_mask")] = path.relative_to(root).as_posix()
+            found[kind, path.stem.removesuffix("_mask")] = path
     return found
 
 
-def mask_of(masks: Masks, kind: str, stem: str) -> str | None:
-    """The mask of a picture of a kind, None where there is none."""
-    return masks.get((kind, stem)) or masks.get(("", stem))
+def mask_of(masks: Masks, kind: str, stem: str) -> Path | None:
+    """The mask of an image of a kind, None where there is none.
+
+    A mask that lies in no class's folder is that of a defect.
+    """
+    shared = None if kind.casefold() in NORMAL_NAMES else masks.get(("", stem))
+    return masks.get((kind, stem)) or shared
 
 
 def read_mask(path: Path, image: Path) -> np.ndarray:
@@ -96,21 +103,28 @@ def class_folders(root: Path, notes: list[str]) -> list[Path]:
     return found
 
 
-def header_problems(pictures: Iterable[tuple[Path, Path | None]]) -> list[str]:
-    """What is wrong with pictures and their masks, as far as headers tell: fast for thousands.
+class WithMask(Protocol):
+    """An image and its mask, if it has one."""
 
-    Args:
-        pictures: Each one's file, and its mask's or None.
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def mask(self) -> Path | None: ...
+
+
+def header_problems(items: Iterable[WithMask]) -> list[str]:
+    """What is wrong with images and their masks, as far as headers tell: fast for thousands.
 
     Returns:
         A sentence for each file that is no image, or mask of another size.
     """
     problems: list[str] = []
-    for path, mask in pictures:
+    for item in items:
         try:
-            size = image_size(path)
-            if mask is not None and image_size(mask) != size:
-                read_mask(mask, path)
+            size = image_size(item.path)
+            if item.mask is not None and image_size(item.mask) != size:
+                read_mask(item.mask, item.path)
         except InputError as error:
             problems += error.problems
     return problems

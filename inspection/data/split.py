@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from inspection.data.grouping import grouping_by, read_csv_rows
+from inspection.data.grouping import grouping_by
 from inspection.data.stratify import NORMAL, Stratum, distribute
 from inspection.errors import InputError
+from inspection.files.tables import read_rows
 from inspection.files.writing import file_hash, write_text_atomic
 
 PARTS = ("train", "val", "test")
@@ -230,7 +231,7 @@ def load_split(path: str | Path) -> Split:
     groups: dict[str, str] = {}
     sides: dict[str, str] = {}
     problems: list[str] = []
-    rows = read_csv_rows(path)
+    rows = read_rows(path)
     if not rows or tuple(rows[0][1]) != HEADER:
         raise InputError(
             f"{path}, line 1: must read {','.join(HEADER)}; delete the file for a new split"

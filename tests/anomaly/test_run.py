@@ -72,7 +72,7 @@ def test_what_is_learnt_is_normal_and_no_side_is_shared(runs, shared_product):
 def test_the_level_of_normal_cells_is_that_of_images_never_learnt(runs, shared_product, method):
     model = anomaly.load(runs / method / "model.anomaly")
     data = open_data(shared_product, runs, say=lambda text: None)
-    unseen = [data.pictures.path(item) for item in data.part("val") if not item.is_defect]
+    unseen = [item.path for item in data.part("val") if not item.is_defect]
     source = Source(tuple(unseen), model.preparation)
     scored = [model.scored_of(source, index) for index in range(len(source))]
     cells = np.concatenate([one.cells for one in scored])

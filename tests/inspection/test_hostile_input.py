@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.data.images import open_pictures as open_anomaly
+from anomaly.data.images import open_images as open_anomaly
 from anomaly.settings import AnomalySettings
-from classification.data.images import open_pictures as open_classification
+from classification.data.images import open_images as open_classification
 from classification.settings import ClassificationSettings
 from detection.data.annotations import read_annotations
 from detection.data.table import read_classes, read_table

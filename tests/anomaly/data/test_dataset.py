@@ -91,8 +91,8 @@ def test_two_rooms_on_the_same_pictures_have_a_split_each(tmp_path, first):
         (ours(), theirs()) if first == "anomaly" else tuple(reversed((theirs(), ours())))
     )
     assert len(split_files(runs)) == 2
-    assert not any(item.is_defect for item in data.split.select(data.pictures.items, "train"))
-    assert {item.kind for item in classes.part("train")} == set(classes.pictures.classes)
+    assert not any(item.is_defect for item in data.split.select(data.images.items, "train"))
+    assert {item.kind for item in classes.part("train")} == set(classes.images.classes)
     assert ours().split == data.split
     assert theirs().split == classes.split
 

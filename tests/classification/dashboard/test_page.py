@@ -211,15 +211,15 @@ def test_images_and_split_of_a_run_trained_again_are_fresh(run, labelled, monkey
     names = [item.image for item in before.items]
     split = (run / "split.csv").read_text(encoding="utf-8")
     (run / "split.csv").write_text(split.replace(",test", ",train", 1), encoding="utf-8")
-    _, items = part_of(Run.of(run), "test")
+    items = part_of(Run.of(run), "test")
     assert len(items) == len(names) - 1
     settings = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))
     settings["data"] = str(labelled)
     (run / "settings.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), "utf-8")
-    pictures, items = part_of(Run.of(run), "test")
-    assert pictures.root == labelled
+    items = part_of(Run.of(run), "test")
+    assert items[0].path.is_relative_to(labelled)
     first = scored(ModelFile.of(run / "best.keras"), Run.of(run), "test", 500)
-    write_image(pictures.path(items[0]), np.full((48, 48, 3), 255, np.uint8))
+    write_image(items[0].path, np.full((48, 48, 3), 255, np.uint8))
     again = scored(ModelFile.of(run / "best.keras"), Run.of(run), "test", 500)
     assert (first.probability[0] != again.probability[0]).any()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classification.data.images import open_pictures
+from classification.data.images import open_images
 from classification.data.preparation import Preparation
 from classification.training.batches import Batches, Views
 from classification.training.losses import cross_entropy, focal, logit_adjusted, make_loss, weighted
@@ -133,9 +133,9 @@ def test_a_paste_cannot_be_told_by_its_grain():
 
 def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeypatch):
     """A crack of a large image may be gone at the network's size."""
-    pictures = open_pictures(shared_set)
+    pictures = open_images(shared_set)
     labels = [pictures.classes.index(item.kind) for item in pictures.items]
-    views = Views(pictures, pictures.items, Preparation(SIZE))
+    views = Views(pictures.items, Preparation(SIZE))
     normal = pictures.classes.index("normal")
     sampler = SAMPLERS["plain"](labels, 3, 0)
     batches = Batches(views, labels, 3, sampler, 4, normal=normal, paste=1.0, seed=3)
@@ -148,10 +148,10 @@ def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeyp
 
 
 def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared_set):
-    pictures = open_pictures(shared_set)
+    pictures = open_images(shared_set)
     items = [i for i in pictures.items if int(i.image[-6:-4]) < 4]
     labels = [pictures.classes.index(i.kind) for i in items]
-    views = Views(pictures, items, Preparation(SIZE))
+    views = Views(items, Preparation(SIZE))
     sampler = SAMPLERS["plain"](labels, 3, 0)
     batches = Batches(views, labels, 3, sampler, 4, normal=0, paste=0.5, seed=3)
     shown = np.concatenate([batches[step].targets for step in range(60)]).argmax(axis=1)
@@ -164,9 +164,9 @@ def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared
 
 
 def test_views_beyond_memory_are_read_again(shared_set):
-    pictures = open_pictures(shared_set)
-    small = Views(pictures, pictures.items, Preparation(SIZE), most_bytes=3 * 3 * SIZE**2)
-    whole = Views(pictures, pictures.items, Preparation(SIZE))
+    pictures = open_images(shared_set)
+    small = Views(pictures.items, Preparation(SIZE), most_bytes=3 * 3 * SIZE**2)
+    whole = Views(pictures.items, Preparation(SIZE))
     for index in (0, 5, 9, 0, 9):
         np.testing.assert_array_equal(small[index], whole[index])
     assert len(small._kept) == 3
