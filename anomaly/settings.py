@@ -35,8 +35,8 @@ from inspection.fields import (
 )
 
 if TYPE_CHECKING:
-    from anomaly.data.preparation import Preparation
     from anomaly.features.augment import Augmentation
+    from inspection.data.preparation import Preparation
 
 ROOM = "anomaly"
 """As the files that this room writes name it."""
@@ -140,10 +140,19 @@ class AnomalySettings(BaseModel):
     @property
     def preparation(self) -> Preparation:
         """How images are cut and scaled."""
-        from anomaly.data.preparation import Preparation, encode_mask
+        from inspection.data.masks import encode_mask
+        from inspection.data.preparation import Preparation
 
         mask = encode_mask(self.roi_mask) if self.roi_mask else None
-        return Preparation(self.size, self.fit, self.bits, self.roi, self.tile, self.overlap, mask)
+        return Preparation(
+            self.size,
+            self.fit,
+            self.bits,
+            self.roi,
+            tile=self.tile,
+            overlap=self.overlap,
+            roi_mask=mask,
+        )
 
     @property
     def augmentation(self) -> Augmentation:

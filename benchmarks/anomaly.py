@@ -80,11 +80,11 @@ def picture_file(folder: Path) -> Path:
 
 
 def our_patchcore(path: str, channels: int) -> Callable[[], Any]:
-    from anomaly.data.preparation import Preparation
     from anomaly.features.extractor import FeatureExtractor
     from anomaly.methods.patchcore import PatchCore, nearest_in_bank
     from anomaly.models.model import AnomalyModel
     from anomaly.models.scores import Reference
+    from inspection.data.preparation import Preparation
     from inspection.decisions.operating_point import fixed_threshold
     from inspection.models import backbones
 
@@ -149,9 +149,9 @@ def anomalib_patchcore(path: str, python: str | None) -> Callable[[], Any]:
 
 def fit_patchcore(pictures: int, folder: str) -> Callable[[], Any]:
     """Fits on so many pictures; the same few files again and again, which fits just as well."""
-    from anomaly.data.preparation import Preparation
     from anomaly.features.extractor import FeatureExtractor, Source
     from anomaly.methods.patchcore import PatchCore
+    from inspection.data.preparation import Preparation
     from inspection.models import backbones
 
     files = sorted(Path(folder).glob("*.png"))
@@ -233,10 +233,10 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def size(options: argparse.Namespace) -> None:
-    from anomaly.data.preparation import Preparation
     from anomaly.features.extractor import FeatureExtractor
     from anomaly.methods.cs_flow import CSFlow
     from anomaly.models.model import AnomalyModel
+    from inspection.data.preparation import Preparation
     from inspection.models import backbones
 
     backbone = backbones.efficientnet_b5()

@@ -133,10 +133,10 @@ def channel_loop(name: str, size: int) -> Callable[[], Any]:
 def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[], Any]:
     """Steps as `python -m classification train` takes them, batches made in a thread."""
     from classification.data.images import open_images
-    from classification.data.preparation import Preparation
     from classification.data.sample import write_sample
     from classification.training.batches import Batches, Views
     from classification.training.sampling import SAMPLERS
+    from inspection.data.preparation import Preparation
     from inspection.training.prefetch import ahead
 
     folder = Path(tempfile.mkdtemp())

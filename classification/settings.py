@@ -40,7 +40,7 @@ from inspection.fields import (
 )
 
 if TYPE_CHECKING:
-    from classification.data.preparation import Preparation
+    from inspection.data.preparation import Preparation
 
 ROOM = "classification"
 """As the files that this room writes name it."""
@@ -155,14 +155,14 @@ class ClassificationSettings(BaseModel):
     @property
     def preparation(self) -> Preparation:
         """How images are brought to the network."""
-        from classification.data.preparation import Preparation
+        from inspection.data.preparation import Preparation
 
         return Preparation(
             self.size,
             self.fit,
             self.bits,
             self.roi,
-            self.background,
-            self.clahe,
-            self.flatten,
+            background=self.background,
+            clahe=self.clahe,
+            flatten=self.flatten,
         )

@@ -178,7 +178,7 @@ def measure(
         rows.append(row)
         mask = item.read_mask()
         if mask is not None and model.method.places:
-            shown = scored.prepared.on_picture(scored.shown, float(scored.shown.min()))
+            shown = scored.prepared.on_image(scored.shown, float(scored.shown.min()))
             places.update(*_compared(shown, mask))
         on_progress("scoring", index + 1, len(items))
     scores = {key: np.array([row[key] for row in rows]) for key in rows[0]}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.data.preparation import Preparation
 from anomaly.models.decision import Decider, DeciderValues
 from anomaly.models.scores import Reference
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError, first_line
 from inspection.export.graph_weights import check_onnx, check_openvino

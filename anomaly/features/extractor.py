@@ -13,10 +13,10 @@ import cv2
 import keras
 import numpy as np
 
-from anomaly.data.preparation import Preparation, Prepared
 from anomaly.features import graphs
 from anomaly.features.augment import PLAIN, Augmentation
 from inspection.data.images import read_image
+from inspection.data.preparation import Preparation, Prepared
 from inspection.files.writing import atomic_path, file_hash
 from inspection.finite import check_finite
 from inspection.models import backbones  # noqa: F401  registers its layers, which loading needs
@@ -179,11 +179,11 @@ class Source:
         copy, place = divmod(index, len(self.paths))
         path = self.paths[place]
         if not copy:
-            return self.preparation.read(path)
+            return self.preparation(path)
         rgb, inside = self.preparation.region(read_image(path, self.preparation.bits), str(path))
         rng = np.random.default_rng([self.seed, copy, place])
         changed = self.augmentation.apply(rgb, copy, rng)
-        prepared = self.preparation.everywhere().apply(changed, str(path))
+        prepared = self.preparation.of_region()(changed, str(path))
         if inside is None:
             return prepared
         rng = np.random.default_rng([self.seed, copy, place])

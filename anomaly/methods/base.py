@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly.data.preparation import Prepared
 from anomaly.features.extractor import FeatureExtractor, Source, compiled, graphs
 from anomaly.methods.fitting import (
     MapSet,
@@ -21,6 +20,7 @@ from anomaly.methods.fitting import (
     run_epochs,
     train_step,
 )
+from inspection.data.preparation import Prepared
 from inspection.errors import InputError
 
 _DEAD = 1e-2  # of the most varying channel's deviation: what varies less never fires

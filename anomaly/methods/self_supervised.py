@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from anomaly.data.preparation import Prepared
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Progress, State, silent
 from anomaly.methods.pretraining import EMBEDDING, LOGIT
+from inspection.data.preparation import Prepared
 from inspection.errors import InputError
 
 _FLIPS = ((), (1,), (2,), (1, 2))

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from anomaly.data.preparation import Preparation, PreparationValues, Prepared
 from anomaly.features.maps import smooth
 from anomaly.models.scores import AGGREGATIONS, Reference, aggregate, peak
-from inspection.data.images import as_rgb
+from inspection.data.preparation import Preparation, Prepared
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.finite import check_finite, names_file
 
@@ -33,7 +32,7 @@ class DeciderValues(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    preparation: PreparationValues
+    preparation: Preparation
     aggregation: Literal[tuple(AGGREGATIONS)]
     normal: tuple[FiniteFloat, FiniteFloat]
     operating_point: dict[str, Any] | None
@@ -110,17 +109,14 @@ class Decider(ABC):
             InputError: The file cannot be read or does not fit the preparation.
             NotFinite: The model gives something that is no finite number.
         """
-        if isinstance(picture, np.ndarray):
-            prepared = self.preparation.apply(as_rgb(picture, self.preparation.bits))
-        else:
-            prepared = self.preparation.read(picture)
+        prepared = self.preparation(picture)
         with names_file(picture):
             maps, weights = self.weighted_views(prepared.views)
             scored = self.scored(prepared, maps, weights, self.reference and self.reference.raw)
             score = self.image_scores(scored, (self.aggregation,))[self.aggregation]
             decision = self.operating_point.decide(score) if self.operating_point else ""
         shown = scored.shown
-        return Finding(score, decision, prepared.on_picture(shown, float(shown.min())))
+        return Finding(score, decision, prepared.on_image(shown, float(shown.min())))
 
     def scored(
         self, prepared: Prepared, maps: np.ndarray, weights: np.ndarray | None, raw: bool | None

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from pydantic import Field
 
-from anomaly.data.preparation import Preparation
 from anomaly.features.extractor import Source
 from anomaly.methods.base import Method, State
 from anomaly.methods.names import CLASSES, METHODS
 from anomaly.models.decision import Decider, DeciderValues, ScoredCells
 from anomaly.models.scores import Reference
 from anomaly.run import SUFFIX
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import (

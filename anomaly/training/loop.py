@@ -14,7 +14,6 @@ import numpy as np
 
 from anomaly.data.dataset import Data, open_data
 from anomaly.data.near_duplicates import warning
-from anomaly.data.preparation import Preparation
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.base import FeatureMethod, Method, Progress, silent
 from anomaly.methods.pretraining import EMBEDDING, Pretraining, pretrain
@@ -33,6 +32,7 @@ from inspection.data.dataset import CALIBRATION, describe
 from inspection.data.depth import bits_note
 from inspection.data.images import colour_channels, image_size, list_images
 from inspection.data.labelled import LabelledImage
+from inspection.data.preparation import Preparation
 from inspection.data.split import PARTS
 from inspection.decisions.operating_point import choose_threshold, percent
 from inspection.errors import InputError

@@ -27,7 +27,6 @@ from classification.dashboard.state import (
     scored,
     snapshots,
 )
-from classification.data.preparation import Preparation
 from classification.evaluation.scored import Scored
 from classification.models.classifier import Classifier, decided
 from classification.training.augment import RECIPES
@@ -35,6 +34,7 @@ from inspection.cli.console import counted
 from inspection.cli.pages import keep_networks, stamp, style
 from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
 from inspection.report.heat import heat_overlay

@@ -9,7 +9,6 @@ import numpy as np
 import streamlit as st
 
 from classification.cam.maps import Explainer
-from classification.data.preparation import Preparation
 from classification.evaluation.measure import run_data
 from classification.evaluation.scored import Scored, score_pictures
 from classification.models.classifier import Classifier, ModelCard
@@ -20,6 +19,7 @@ from inspection.cli.pages import Stamp, stamp
 from inspection.data.images import read_image
 from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512

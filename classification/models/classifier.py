@@ -7,12 +7,12 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from classification.data.preparation import Preparation, View
+from inspection.data.preparation import Preparation, Prepared
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import check_network, open_archive, read_json, read_safely
@@ -31,16 +31,6 @@ _INSTEAD = "give a .keras file that `python -m classification train` wrote, or i
 _Name = Annotated[str, Field(max_length=1000)]
 
 
-class _PreparationValues(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    size: Annotated[int, Field(ge=8, le=8192)]
-    fit: Literal["letterbox", "stretch"]
-    bits: Annotated[int, Field(ge=8, le=16)]
-    roi: tuple[int, int, int, int] | None
-    clahe: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
-
-
 class _CardValues(BaseModel):
     """What a card may hold; whatever is not named here is taken as it is."""
 
@@ -49,7 +39,7 @@ class _CardValues(BaseModel):
     architecture: _Name
     classes: Annotated[list[_Name], Field(min_length=2, max_length=1000)]
     normal: _Name | None
-    preparation: _PreparationValues
+    preparation: Preparation
     operating_point: dict[str, Any] | None
     run: _Name
     epoch: Annotated[int, Field(ge=0)]
@@ -193,7 +183,7 @@ class Classifier:
         """Class names in the order of the logits."""
         return self.card.classes
 
-    def prepare(self, picture: str | Path | np.ndarray) -> View:
+    def prepare(self, picture: str | Path | np.ndarray) -> Prepared:
         """What the network sees of a picture; raises as `Preparation`."""
         return self.card.preparation(picture)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.data.preparation import View
 from classification.evaluation.scored import Progress
 from classification.models.classifier import Classifier, Prediction
 from classification.settings import ROOM
 from inspection.data.labelled import LabelledImage, find_images
+from inspection.data.preparation import Prepared
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
@@ -56,7 +56,7 @@ def decide_all(
     found = [unread] * len(pictures)
     problems: list[str] = []
     for start in range(0, len(pictures), _BATCH):
-        views: dict[int, View] = {}
+        views: dict[int, Prepared] = {}
         for number, one in enumerate(pictures[start : start + _BATCH], start):
             try:
                 views[number] = model.prepare(one.path)

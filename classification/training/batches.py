@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classification.data.preparation import Preparation
 from classification.training.augment import Augmenter
 from classification.training.mixing import MIXES
 from classification.training.paste import paste_by_mask
 from classification.training.sampling import Sampler
 from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
+from inspection.data.preparation import Preparation
 
 _KEPT_BYTES = 2e9
 
@@ -63,7 +63,7 @@ class Views:
         """
         if index not in self._masks:
             item = self.items[index]
-            self._masks[index] = self._preparation(item.path).of_mask(item.read_mask())
+            self._masks[index] = self._preparation(item.path).mask_seen(item.read_mask())
         return self._masks[index]
 
 

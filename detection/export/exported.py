@@ -13,7 +13,8 @@ import numpy as np
 
 from detection.models.decision import Picture, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE
-from inspection.data.images import Fit, FitMode, as_rgb, fitted_picture
+from inspection.data.images import Fit, FitMode, as_rgb
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError, first_line
 from inspection.export.graph_weights import check_onnx, check_openvino
@@ -76,7 +77,8 @@ class Metadata:
         Raises:
             InputError: The file cannot be read, or the array is no RGB picture.
         """
-        return fitted_picture(picture, self.size, self.fit, self.bits)
+        seen = Preparation(self.size, self.fit, self.bits)(picture)
+        return seen.rgb, seen.fit
 
 
 class ExportedDetector:

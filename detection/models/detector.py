@@ -14,7 +14,8 @@ from detection.models.decision import Picture, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.models.retinanet import RetinaNet
 from detection.models.snapshots import snapshot_settings
-from inspection.data.images import Fit, as_rgb, fitted_picture
+from inspection.data.images import Fit, as_rgb
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import check_network, read_safely
@@ -119,11 +120,12 @@ class Detector:
         pictures = [
             as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
         ]
+        preparation = Preparation(self.size, self.fit, self.bits)
         fitted, fits = [], []
         for picture in pictures:
-            image, fit = fitted_picture(picture, self.size, self.fit, self.bits)
-            fitted.append(image)
-            fits.append(fit)
+            seen = preparation(picture)
+            fitted.append(seen.rgb)
+            fits.append(seen.fit)
         outputs = self.forward(np.stack(fitted))
         found = []
         for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):

@@ -28,7 +28,6 @@ __all__ = [
     "colour_channels",
     "encode_image",
     "fit_for",
-    "fitted_picture",
     "has_palette_or_alpha",
     "image_size",
     "is_deep",
@@ -365,28 +364,6 @@ def _check_pixels(path: Path, width: int, height: int) -> None:
             f"{path}: has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; "
             "cut it into tiles first"
         )
-
-
-def fitted_picture(
-    picture: str | Path | Image8, size: int, mode: FitMode, bits: int = 16
-) -> tuple[Image8, Fit]:
-    """A picture as a network wants it.
-
-    Args:
-        picture: A file, or an array as `as_rgb` takes it.
-        size: Side of the result in pixels.
-        mode: `letterbox` or `stretch`.
-        bits: Bits per sample of 16-bit files.
-
-    Returns:
-        (size, size, 3) uint8 RGB and how it was fitted.
-
-    Raises:
-        InputError: The file cannot be read, or the array is no image.
-    """
-    rgb = as_rgb(picture, bits) if isinstance(picture, np.ndarray) else read_image(picture, bits)
-    fit = fit_for(rgb.shape[1], rgb.shape[0], size, mode)
-    return fit.apply(rgb), fit
 
 
 def as_rgb(image: np.ndarray, bits: int = 16) -> Image8:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
-from inspection.data.images import image_size, list_images, read_image
+from inspection.data.images import encode_image, image_size, list_images, read_image
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 
@@ -20,6 +22,8 @@ NORMAL_NAMES = ("normal", "good", "ok", "정상", "양품")
 """What a class of good parts may be called, in any case."""
 
 Masks = dict[tuple[str, str], Path]
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST_MASK = 1 << 28  # pixels
 _MOST_BETWEEN = 0.02  # of a mask's pixels
 
 
@@ -128,3 +132,38 @@ def header_problems(items: Iterable[WithMask]) -> list[str]:
         except InputError as error:
             problems += error.problems
     return problems
+
+
+def encode_mask(path: str | Path) -> str:
+    """A mask file, as it travels with a model.
+
+    Args:
+        path: An image; what is darker than middle grey is left out of the inspection.
+
+    Raises:
+        InputError: The file cannot be read, or nothing is left to inspect.
+    """
+    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    if not (grey > 127).any():
+        raise InputError(f"{path}: the mask is black everywhere; paint white what is inspected")
+    white = np.repeat(np.where(grey > 127, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    return base64.b64encode(encode_image(white, ".png")).decode("ascii")
+
+
+@lru_cache(maxsize=4)
+def decode_mask(mask: str) -> np.ndarray:
+    """(H, W) bool of what `encode_mask` wrote, True where it is inspected."""
+    content = np.frombuffer(base64.b64decode(mask), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) > 127
+
+
+def check_encoded(mask: str) -> None:
+    """Whether text from a file is what `encode_mask` writes, without decoding the image.
+
+    Raises:
+        ValueError: It is no PNG, or one larger than any image.
+    """
+    content = base64.b64decode(mask, validate=True)
+    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    if not content.startswith(_PNG) or not 0 < width * height <= _LARGEST_MASK:
+        raise ValueError("must be a PNG of an image's size")

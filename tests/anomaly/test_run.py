@@ -13,7 +13,6 @@ import pytest
 
 import anomaly
 from anomaly.data.dataset import open_data
-from anomaly.data.preparation import Preparation
 from anomaly.evaluation.measure import measure
 from anomaly.features.extractor import Source
 from anomaly.methods.cflow import CFlow
@@ -23,6 +22,7 @@ from anomaly.methods.patchcore import PatchCore
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import stages_for, train
 from inspection.data.images import read_image
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.files.locks import RUN_LOCK, locked
 from inspection.models import backbones
@@ -85,13 +85,13 @@ def test_the_level_of_normal_cells_is_that_of_images_never_learnt(runs, shared_p
 def test_an_image_is_read_and_prepared_once_for_its_score(runs, shared_product, monkeypatch):
     file = runs / "patchcore/model.anomaly"
     model, data = anomaly.load(file), open_data(shared_product, runs, say=lambda text: None)
-    read, times = Preparation.read, []
+    read, times = Preparation.__call__, []
 
     def counting(preparation, path):
         times.append(path)
         return read(preparation, path)
 
-    monkeypatch.setattr(Preparation, "read", counting)
+    monkeypatch.setattr(Preparation, "__call__", counting)
     items = data.part("val")
     measure(model, data, items, "val", file)
     assert len(times) == len(items)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from anomaly.data.near_duplicates import near_duplicates, warning
-from anomaly.data.preparation import Preparation, encode_mask
 from anomaly.features.augment import Augmentation
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.patchcore import PatchCore
@@ -17,6 +16,8 @@ from anomaly.settings import AnomalySettings
 from anomaly.training.generate import Generator, draw, generate, kernel_distance
 from anomaly.training.loop import generated_paths
 from inspection.data.images import list_images, read_image, write_image
+from inspection.data.masks import encode_mask
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from tests.anomaly.conftest import SMALL, make_product, small_backbone, tile, typed
 
@@ -147,19 +148,19 @@ def test_off_the_mask_nothing_is_scored(tmp_path):
     write_image(tmp_path / "mask.png", mask)
     preparation = Preparation(64, roi_mask=encode_mask(tmp_path / "mask.png"))
     rgb = np.full((64, 64, 3), 90, np.uint8)
-    prepared = preparation.apply(rgb)
+    prepared = preparation(rgb)
     assert prepared.views[0][:, 32:].max() == 0
     scores = np.tile(np.arange(16, dtype=np.float32), (16, 1))
     assert prepared.cells(scores).max() == 7
-    on_picture = prepared.on_picture(scores, -1)
+    on_picture = prepared.on_image(scores, -1)
     assert on_picture[:, 32:].max() == -1
-    with pytest.raises(InputError, match="draw it at the pictures' size"):
-        preparation.apply(rgb[:50])
+    with pytest.raises(InputError, match="draw it at the images' size"):
+        preparation(rgb[:50])
     write_image(tmp_path / "black.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(InputError, match="black everywhere"):
         encode_mask(tmp_path / "black.png")
     again = Preparation.from_dict(preparation.to_dict())
-    assert (again.apply(rgb).inside == prepared.inside).all()
+    assert (again(rgb).inside == prepared.inside).all()
 
 
 def test_a_run_with_mask_copies_and_generated_pictures(tmp_path):
@@ -233,7 +234,7 @@ def test_what_cannot_work_is_told_before_any_work(shared_product, tmp_path):
         (("--config", tmp_path / "c.yaml"), "c.yaml, line 1"),
         (("--config", tmp_path / "d.yaml"), "d.yaml: cannot be opened"),
         (("--roi", "0,0,900,10"), "region of interest"),
-        (("--roi-mask", tmp_path / "mask.png"), "draw it at the pictures' size"),
+        (("--roi-mask", tmp_path / "mask.png"), "draw it at the images' size"),
         (("--roi-mask", tmp_path / "none.png"), "none.png"),
         (("--tile", "900"), "--tile 900 is larger"),
         (("--generated", tmp_path / "none"), "none: there is no such file or folder"),

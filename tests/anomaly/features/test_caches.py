@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from anomaly.data.near_duplicates import near_duplicates
-from anomaly.data.preparation import Preparation
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.fitting import _restore, _store, compile_loss
 from anomaly.methods.pretraining import EMBEDDING
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import backbone_for
 from inspection.data.images import write_image
+from inspection.data.preparation import Preparation
 from tests.anomaly.conftest import small_backbone, tile
 
 

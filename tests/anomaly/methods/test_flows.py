@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from anomaly.data.preparation import Preparation
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.cfa import SphereLoss
 from anomaly.methods.cs_flow import SIZES, CSFlow, flow_network, likelihood_network
@@ -17,6 +16,7 @@ from anomaly.methods.parts.cross_scale_flow import CrossScaleFlow
 from anomaly.models.model import AnomalyModel
 from anomaly.models.scores import Reference
 from inspection.data.images import write_image
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.models.gradients import value_and_gradients
 from tests.anomaly.conftest import small_backbone, tile

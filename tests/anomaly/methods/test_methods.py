@@ -12,7 +12,6 @@ from keras import ops
 from scipy.spatial.distance import cdist, mahalanobis
 from scipy.stats import multivariate_normal
 
-from anomaly.data.preparation import Preparation, encode_mask
 from anomaly.export.write import onnx_graph
 from anomaly.features.extractor import FeatureExtractor, Source, graphs
 from anomaly.features.maps import patches
@@ -27,6 +26,8 @@ from anomaly.methods.vae import kl_divergence
 from anomaly.models.model import METHODS, AnomalyModel, method_class
 from anomaly.models.scores import aggregate, auroc
 from inspection.data.images import write_image
+from inspection.data.masks import encode_mask
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from tests.anomaly.conftest import small_backbone, spoiled, tile
 
@@ -370,7 +371,7 @@ def test_baselines_pool_over_what_a_mask_keeps(tmp_path):
     masked = Preparation(64, roi_mask=encode_mask(tmp_path / "mask.png"))
     method = method_class("oc-svm")(FeatureExtractor(small_backbone(), ["out2"]))
     method.fit(replace(source, preparation=masked))
-    (features,) = method.extractor(masked.read(source.paths[0]).views)
+    (features,) = method.extractor(masked(source.paths[0]).views)
     features = features.astype(np.float32)
     wanted = method.score_features([features])
     np.testing.assert_allclose(np.asarray(method.feature_graph([features])), wanted, rtol=1e-3)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from anomaly.data.preparation import Preparation, encode_mask
 from anomaly.features.augment import Augmentation
 from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.features.maps import patches
@@ -14,6 +13,8 @@ from anomaly.methods.patchcore import PatchCore, weighted_distance
 from anomaly.models.model import AnomalyModel
 from anomaly.models.scores import Reference
 from inspection.data.images import write_image
+from inspection.data.masks import encode_mask
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from tests.anomaly.conftest import small_backbone, tile
 from tests.anomaly.methods.test_methods import products
@@ -53,7 +54,7 @@ def test_the_image_score_is_the_papers(extractor, tmp_path, tile_side, most):
     for seed in (5, 6):
         rgb = tile(np.random.default_rng(seed))
         rgb[20:26, 30:36] = 90
-        found = patches(extractor(preparation.apply(rgb).views)).astype(np.float64)
+        found = patches(extractor(preparation(rgb).views)).astype(np.float64)
         wanted = papers_score(found.reshape(-1, found.shape[-1]), bank, min(9, most))
         assert wanted > 0
         assert model.predict(rgb).score == pytest.approx(wanted, rel=1e-4)

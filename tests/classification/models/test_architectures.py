@@ -12,7 +12,6 @@ import pytest
 from keras.src.applications import efficientnet
 from keras.src.legacy.saving import legacy_h5_format
 
-from classification.data.preparation import Preparation
 from classification.models.architectures import (
     ARCHITECTURES,
     FEATURES,
@@ -23,6 +22,7 @@ from classification.models.classifier import Classifier, ModelCard
 from classification.models.swin import WindowAttention, swin
 from classification.settings import ClassificationSettings
 from classification.training import setup as training_setup
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.models import backbones
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classification.data.images import open_images
-from classification.data.preparation import Preparation
 from classification.training.batches import Batches, Views
 from classification.training.losses import cross_entropy, focal, logit_adjusted, make_loss, weighted
 from classification.training.mixing import cutmix, mixup
 from classification.training.paste import paste_by_mask
 from classification.training.sampling import SAMPLERS
+from inspection.data.preparation import Preparation
 from tests.classification.conftest import SIZE
 
 

@@ -81,7 +81,7 @@ def test_what_is_no_finite_number_is_a_reject(
     """Also of `area`, which counts cells over a level: NaN is over none."""
     model = replace(anomaly.load(runs / "patchcore/model.anomaly"), aggregation=aggregation)
     paths = sorted((shared_product / "normal").iterdir())[:3]
-    views = model.preparation.read(paths[0]).views
+    views = model.preparation(paths[0]).views
     nan = model.score_views(views).copy()
     nan[0, 0, 0] = np.nan
     monkeypatch.setattr(type(model.method), "weighted_features", lambda *_: (nan, None))
@@ -98,7 +98,7 @@ def test_weights_and_features_that_are_not_finite_are_refused(runs, shared_produ
     """A ReLU that runs as one with its convolution makes 0 of NaN: the outputs tell nothing."""
     model = anomaly.load(runs / "patchcore/model.anomaly")
     path = next((shared_product / "normal").iterdir())
-    views = model.preparation.read(path).views
+    views = model.preparation(path).views
     kernel = next(w for w in model.method.extractor.model.weights if w.path.endswith("kernel"))
     values = np.asarray(kernel).copy()
     kernel.assign(values * 1e12)  # more than float16 holds, in which features are kept

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 import classification
 from classification.cli import app
-from classification.data.preparation import Preparation
 from classification.models.classifier import Classifier, ModelCard
 from classification.prediction.files import predict_files
 from inspection.data.images import read_image, write_image
+from inspection.data.preparation import Preparation
 from inspection.data.voc import PROPOSAL, is_sealed
 from inspection.decisions.operating_point import fixed_threshold
 from inspection.files.writing import write_text_atomic

@@ -1,77 +1,89 @@
-"""From a picture to what a method sees, and from its maps back to the picture."""
+"""From an image to what a network sees, and from its maps back to the image."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
 
-from inspection.data.images import colour_channels, encode_image, read_image
-from inspection.data.letterbox import Fit, FitMode, Image8, fit_for
+from inspection.data.enhance import equalise, flatten_light, foreground
+from inspection.data.images import as_rgb, colour_channels, read_image
+from inspection.data.letterbox import PAD_VALUE, Fit, FitMode, Image8, fit_for
+from inspection.data.masks import check_encoded, decode_mask
 from inspection.errors import InputError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_LARGEST_MASK = 1 << 28  # pixels
+Region = tuple[int, int, int, int]
+"""xyxy in whole pixels of an image."""
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Preparation:
-    """How a picture is cut and scaled; it travels with the model.
+    """How images are brought to a network; it travels with the model.
+
+    What is left at its default is not done. A file may come from anywhere, so values are checked.
 
     Args:
         size: Side in pixels of what the network sees.
-        fit: How the picture (or region) is brought to a square; of no meaning with `tile`.
+        fit: How the image (or region) is brought to a square; of no meaning with `tile`.
         bits: Bits that a 16-bit camera fills.
-        roi: Region of interest as (x1, y1, x2, y2) in the picture's pixels; None is all of it.
+        roi: Region of interest in the image's pixels; None is all of it.
         tile: Side in pixels of overlapping tiles cut at native resolution, each brought to
-            `size`; None sees the whole picture at once.
+            `size`; None sees the whole image at once.
         overlap: Least share of a tile that its neighbour repeats.
-        roi_mask: A picture's mask as PNG in base64, see `encode_mask`: what is black there is
-            neither learnt nor scored. None looks everywhere.
-        channels: 1 or 3 where all pictures were grey or all in colour; others are refused.
+        roi_mask: An image's mask, see `inspection.data.masks.encode_mask`: what is black there
+            is neither learnt nor scored. None looks everywhere.
+        channels: 1 or 3 where all images were grey or all in colour; files that are not are
+            refused.
+        background: Grey out what is not the part: all but the largest object.
+        clahe: Clip limit of contrast-limited adaptive histogram equalisation; 0 for none.
+        flatten: Take out uneven light: divide by the image's heavily blurred self.
+
+    Raises:
+        pydantic.ValidationError: A value is out of range.
     """
 
-    size: int = 256
+    size: Annotated[int, Field(ge=8, le=8192)]
     fit: FitMode = "stretch"
-    bits: int = 16
-    roi: tuple[int, int, int, int] | None = None
-    tile: int | None = None
-    overlap: float = 0.25
+    bits: Annotated[int, Field(ge=8, le=16)] = 16
+    roi: Region | None = None
+    _: KW_ONLY
+    tile: Annotated[int, Field(ge=8, le=65536)] | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     roi_mask: str | None = None
-    channels: int | None = None
+    channels: Literal[1, 3] | None = None
+    background: bool = False
+    clahe: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+    flatten: bool = False
 
-    def read(self, path: str | Path) -> Prepared:
-        """Reads and prepares a file.
+    @field_validator("roi_mask")
+    @classmethod
+    def _is_a_small_png(cls, mask: str | None) -> str | None:
+        if mask is not None:
+            check_encoded(mask)
+        return mask
 
-        Raises:
-            InputError: The file cannot be read, has another number of channels, or region or
-                mask do not fit it.
-        """
-        if self.channels and (found := colour_channels(path)) != self.channels:
-            kinds = {1: "grey (1 channel)", 3: "in colour (3 channels)"}
-            raise InputError(
-                f"{path}: is {kinds[found]}, the model learnt pictures that are "
-                f"{kinds[self.channels]}; give pictures of the same camera settings"
-            )
-        return self.apply(read_image(path, self.bits), str(path))
-
-    def apply(self, rgb: Image8, name: str = "the picture") -> Prepared:
-        """Prepares a picture.
+    def __call__(self, image: str | Path | np.ndarray, name: str | None = None) -> Prepared:
+        """Prepares an image.
 
         Args:
-            rgb: (H, W, 3).
-            name: What a message calls it.
+            image: A file, or an array as `inspection.data.images.as_rgb` takes it.
+            name: What a message calls it; its path where left out.
 
         Raises:
-            InputError: The region of interest lies outside.
+            InputError: The file cannot be read or has another number of channels, or region or
+                mask do not fit it.
         """
+        if isinstance(image, np.ndarray):
+            rgb, name = as_rgb(image, self.bits), name or "the array"
+        else:
+            self._check_channels(image)
+            rgb, name = read_image(image, self.bits), name or str(image)
         height, width = rgb.shape[:2]
         x1, y1, x2, y2 = box = self._box(width, height, name)
         region, inside = self.region(rgb, name)
@@ -89,8 +101,30 @@ class Preparation:
         ]
         return Prepared((width, height), box, np.stack(tiles), None, windows, self.tile, inside)
 
+    def region(self, rgb: Image8, name: str = "the image") -> tuple[Image8, np.ndarray | None]:
+        """The region of interest, enhanced and black off the mask; (h, w) bool, what that keeps.
+
+        Raises:
+            InputError: Region or mask do not fit the image.
+        """
+        height, width = rgb.shape[:2]
+        x1, y1, x2, y2 = self._box(width, height, name)
+        mask = self._mask(width, height, name)
+        part = whole = np.ascontiguousarray(rgb[y1:y2, x1:x2])
+        if self.flatten:
+            part = flatten_light(part)
+        if self.clahe:
+            part = equalise(part, self.clahe)
+        if self.background:
+            # Found in the image as it is: flattening lightens a dark background.
+            part = np.where(foreground(whole)[..., None], part, np.uint8(PAD_VALUE))
+        if mask is None:
+            return part, None
+        inside = mask[y1:y2, x1:x2]
+        return np.where(inside[..., None], part, np.uint8(0)), inside
+
     def check_size(self, width: int, height: int, name: str) -> None:
-        """Whether a picture of this size can be prepared.
+        """Whether an image of this size can be prepared.
 
         Raises:
             InputError: Region, mask or tiles do not fit it.
@@ -103,85 +137,56 @@ class Preparation:
                 f"pixels; give at most {min(x2 - x1, y2 - y1)}"
             )
 
+    def of_region(self) -> Preparation:
+        """The rest of it, for what `region` gave."""
+        return replace(self, roi=None, roi_mask=None, background=False, clahe=0.0, flatten=False)
+
+    def _check_channels(self, path: str | Path) -> None:
+        if self.channels and (found := colour_channels(path)) != self.channels:
+            kinds = {1: "grey (1 channel)", 3: "in colour (3 channels)"}
+            raise InputError(
+                f"{path}: is {kinds[found]}, the model learnt images that are "
+                f"{kinds[self.channels]}; give images of the same camera settings"
+            )
+
     def _mask(self, width: int, height: int, name: str) -> np.ndarray | None:
         if self.roi_mask is None:
             return None
-        mask = _decoded(self.roi_mask)
+        mask = decode_mask(self.roi_mask)
         if mask.shape != (height, width):
             raise InputError(
                 f"{name}: has {width} x {height} pixels, the mask of the region of interest "
-                f"{mask.shape[1]} x {mask.shape[0]}; draw it at the pictures' size"
+                f"{mask.shape[1]} x {mask.shape[0]}; draw it at the images' size"
             )
         return mask
 
-    def region(self, rgb: Image8, name: str = "the picture") -> tuple[Image8, np.ndarray | None]:
-        """The region of interest, black off the mask, and (h, w) bool, what the mask keeps."""
-        height, width = rgb.shape[:2]
-        x1, y1, x2, y2 = self._box(width, height, name)
-        mask = self._mask(width, height, name)
-        if mask is None:
-            return rgb[y1:y2, x1:x2], None
-        inside = mask[y1:y2, x1:x2]
-        return np.where(inside[..., None], rgb[y1:y2, x1:x2], np.uint8(0)), inside
-
-    def _box(self, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+    def _box(self, width: int, height: int, name: str) -> Region:
         x1, y1, x2, y2 = self.roi or (0, 0, width, height)
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
             raise InputError(
-                f"{name}: the region of interest {x1}, {y1}, {x2}, {y2} is not inside its "
-                f"{width} x {height} pixels; give x1 < x2 and y1 < y2 within them"
+                f"{name}: the region of interest {x1},{y1},{x2},{y2} is not inside its "
+                f"{width} x {height} pixels; correct --roi to x1 < x2 and y1 < y2 within them"
             )
         return x1, y1, x2, y2
 
-    def everywhere(self) -> Preparation:
-        """The same without region and mask, for what has been cut already."""
-        return replace(self, roi=None, roi_mask=None)
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the model file."""
-        return asdict(self)
+        """Plain values for a model file: size, fit, bits and what else is done."""
+        always = ("size", "fit", "bits")
+        usual = {one.name: one.default for one in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k in always or v != usual[k]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preparation:
-        roi = values.get("roi")
-        return cls(**(values | {"roi": None if roi is None else tuple(roi)}))
-
-
-class PreparationValues(BaseModel):
-    """What a stored preparation may hold; a file may come from anywhere.
-
-    Raises:
-        pydantic.ValidationError: No training of ours writes this.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    size: Annotated[int, Field(ge=8, le=8192)]
-    fit: Literal["letterbox", "stretch"]
-    bits: Annotated[int, Field(ge=8, le=16)]
-    roi: tuple[int, int, int, int] | None = None
-    tile: Annotated[int, Field(ge=8, le=65536)] | None = None
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    roi_mask: str | None = None
-    channels: Literal[1, 3] | None = None
-
-    @field_validator("roi_mask")
-    @classmethod
-    def _is_a_small_png(cls, mask: str | None) -> str | None:
-        if mask is not None:
-            content = base64.b64decode(mask, validate=True)
-            width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-            if not content.startswith(_PNG) or not 0 < width * height <= _LARGEST_MASK:
-                raise ValueError("must be a PNG of an image's size")
-        return mask
+    def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
+        """Reads what `to_dict` wrote."""
+        return cls(**values)
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture ready for a method.
+    """An image ready for a network.
 
     Args:
-        source: (width, height) of the picture.
+        source: (width, height) of the image.
         region: The region of interest, xyxy in its pixels.
         views: (V, S, S, 3) uint8, what the network sees: the whole region, or its tiles.
         fit: How the region became a view; None with tiles.
@@ -197,6 +202,11 @@ class Prepared:
     windows: tuple[tuple[int, int], ...]
     tile: int = 0
     inside: np.ndarray | None = None
+
+    @property
+    def rgb(self) -> Image8:
+        """(S, S, 3) uint8, the view of the whole region."""
+        return self.views[0]
 
     def merge(self, maps: np.ndarray) -> np.ndarray:
         """Score maps of the views as one map of the region.
@@ -257,8 +267,32 @@ class Prepared:
         )
         return share >= min(0.5, float(share.max()))
 
-    def on_picture(self, score_map: np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """A merged map in the picture's own pixels: (H, W) float32, `outside` off the region."""
+    def mask_seen(self, mask: np.ndarray) -> np.ndarray:
+        """A mask of the image as the network sees it, without tiles: (H, W) to (S, S) bool."""
+        x1, y1, x2, y2 = self.region
+        part = np.ascontiguousarray(mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+        fitted = self.fit.apply(part)
+        if self.fit.mode == "letterbox":
+            seen = self.fit.apply(np.full_like(part, 255))
+            fitted = np.where(seen == PAD_VALUE, 0, fitted)
+        # Any part of a fine defect counts: half a pixel of a crack is a crack.
+        return fitted >= 64
+
+    def to_source(self, values: np.ndarray) -> np.ndarray:
+        """A map of the view of the whole region in the image's own pixels, 0 off the region.
+
+        Args:
+            values: (S, S), or any other size that covers the view evenly; maps of cells have
+                been placed in it before.
+
+        Returns:
+            (H, W) float32.
+        """
+        size = self.views.shape[1:3]
+        return self.on_image(self.merge(cv2.resize(np.asarray(values, np.float32), size)[None]))
+
+    def on_image(self, score_map: np.ndarray, outside: float = 0.0) -> np.ndarray:
+        """A merged map in the image's own pixels: (H, W) float32, `outside` off the region."""
         x1, y1, x2, y2 = self.region
         full = np.full((self.source[1], self.source[0]), outside, np.float32)
         large = cv2.resize(score_map, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
@@ -266,28 +300,6 @@ class Prepared:
             large if self.inside is None else np.where(self.inside, large, np.float32(outside))
         )
         return full
-
-
-def encode_mask(path: str | Path) -> str:
-    """A mask file, as it travels with a model.
-
-    Args:
-        path: A picture; what is darker than middle grey is left out of the inspection.
-
-    Raises:
-        InputError: The file cannot be read, or nothing is left to inspect.
-    """
-    grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
-    if not (grey > 127).any():
-        raise InputError(f"{path}: the mask is black everywhere; paint white what is inspected")
-    white = np.repeat(np.where(grey > 127, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
-    return base64.b64encode(encode_image(white, ".png")).decode("ascii")
-
-
-@lru_cache(maxsize=4)
-def _decoded(mask: str) -> np.ndarray:
-    content = np.frombuffer(base64.b64decode(mask), np.uint8)
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) > 127
 
 
 def tile_windows(width: int, height: int, tile: int, overlap: float) -> tuple[tuple[int, int], ...]:
