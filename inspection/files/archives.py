@@ -113,7 +113,13 @@ def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         Hostile: It is too large, not finite, or no object.
         ValueError: It is no JSON.
     """
-    text = read_member(archive, name, _MOST_TEXT)
+    return parse_json(read_member(archive, name, _MOST_TEXT), name)
+
+
+def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
+    """As `read_json`, of a text; `name` is what it is called."""
+    if len(text) > _MOST_TEXT:
+        raise Hostile(f"{name} has {len(text)} bytes")
     values = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     if not isinstance(values, dict):
         raise Hostile(f"{name} holds no object")
