@@ -19,7 +19,8 @@ from inspection.data.images import read_image
 from inspection.data.preparation import Preparation, Prepared
 from inspection.files.writing import atomic_path, file_hash
 from inspection.finite import check_finite
-from inspection.models import backbones  # noqa: F401  registers its layers, which loading needs
+from inspection.models import layers  # noqa: F401  registers its layers, which loading needs
+from inspection.models.gradients import compiled_model
 
 _BATCH = 8
 _VERSION = 2
@@ -95,7 +96,7 @@ class FeatureExtractor:
     def _run(self, views: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
         if names not in self._runs:
             model = self.model if names == _layers(self.taps) else _ending_at(self._backbone, names)
-            self._runs[names] = compiled(model)
+            self._runs[names] = compiled_model(model)
         found: list[list[np.ndarray]] = []
         for start in range(0, len(views), _BATCH):
             batch = views[start : start + _BATCH].astype(np.float32)
@@ -132,20 +133,6 @@ def _layers(taps: Sequence[str]) -> tuple[str, ...]:
 
 def _ending_at(backbone: keras.Model, names: Sequence[str]) -> keras.Model:
     return keras.Model(backbone.input, [backbone.get_layer(name).output for name in names])
-
-
-def compiled(model: keras.Model) -> Callable[[Any], Any]:
-    """The model at inference, as a graph where the backend has one.
-
-    Its batch, height and width may change from call to call.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return lambda inputs: model(inputs, training=False)
-    import tensorflow as tf
-
-    specs = [tf.TensorSpec((None, *one.shape[1:]), tf.float32) for one in model.inputs]
-    signature = [specs if len(specs) > 1 else specs[0]]
-    return tf.function(lambda inputs: model(inputs, training=False), signature, autograph=False)
 
 
 @dataclass(frozen=True)

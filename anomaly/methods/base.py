@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly.features.extractor import FeatureExtractor, Source, compiled, graphs
+from anomaly.features.extractor import FeatureExtractor, Source, graphs
 from anomaly.methods.fitting import (
     MapSet,
     Progress,
@@ -22,6 +22,7 @@ from anomaly.methods.fitting import (
 )
 from inspection.data.preparation import Prepared
 from inspection.errors import InputError
+from inspection.models.gradients import compiled_model
 
 _DEAD = 1e-2  # of the most varying channel's deviation: what varies less never fires
 
@@ -333,7 +334,7 @@ class TrainedMethod(FeatureMethod):
     def run(self, maps: list[np.ndarray]) -> list[np.ndarray]:
         """The network's outputs for maps that have been scaled."""
         if self._run is None:
-            self._run = compiled(self.network)
+            self._run = compiled_model(self.network)
         found = self._run(_alone(maps))
         return [np.asarray(one) for one in (found if isinstance(found, list | tuple) else [found])]
 

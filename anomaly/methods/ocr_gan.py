@@ -14,12 +14,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly.features.extractor import Source, compiled
+from anomaly.features.extractor import Source
 from anomaly.features.maps import enlarged
 from anomaly.methods.base import State, silent
 from anomaly.methods.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
+from inspection.models.gradients import compiled_model
 
 _LEVELS = 4
 _L1, _PICTURE, _FEATURES = 50.0, 0.9, 0.1
@@ -68,7 +69,7 @@ class OCRGAN(PictureMethod):
         judging.optimizer.build(self.judge.trainable_variables)
         drawing.optimizer.build(self.generator.trainable_variables)
 
-        draw = compiled(self.generator)
+        draw = compiled_model(self.generator)
 
         def epoch(rng: np.random.Generator) -> float:
             losses = []
@@ -139,7 +140,7 @@ class OCRGAN(PictureMethod):
 
     def score_views(self, views: np.ndarray) -> np.ndarray:
         if self._run is None:
-            self._run = compiled(self.generator), compiled(self.judge)
+            self._run = compiled_model(self.generator), compiled_model(self.judge)
         draw, judge = self._run
         real = self.views(views).astype(np.float32) / 127.5 - 1
         drawn = np.asarray(draw(list(frequencies(real))))

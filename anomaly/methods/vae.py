@@ -13,11 +13,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly.features.extractor import Source, compiled, graphs
+from anomaly.features.extractor import Source, graphs
 from anomaly.methods.base import State, silent
 from anomaly.methods.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
+from inspection.models.gradients import compiled_model
 
 
 class VAE(PictureMethod):
@@ -122,7 +123,7 @@ class VAE(PictureMethod):
         # In float: a difference of uint8 would wrap.
         given = self.views(views).astype(np.float32) / 255
         if self._run is None:
-            self._run = compiled(self.encoder), compiled(self.decoder)
+            self._run = compiled_model(self.encoder), compiled_model(self.decoder)
         encode, decode = self._run
         drawn = np.asarray(decode(encode(given)[0]))
         return np.square(given - drawn).mean(axis=-1)

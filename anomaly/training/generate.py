@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from anomaly.features.extractor import FeatureExtractor, Source, compiled
+from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.base import silent
 from anomaly.methods.fitting import (
     MapSet,
@@ -30,6 +30,7 @@ from anomaly.methods.pooled import pooled
 from inspection.data.images import write_image
 from inspection.errors import InputError
 from inspection.files.writing import write_json_atomic
+from inspection.models.gradients import compiled_model
 
 RECORD = "generated.json"
 SAMPLES = "samples"
@@ -146,7 +147,7 @@ def generate(
 def draw(maker: keras.Model, count: int, latent: int, seed: int) -> np.ndarray:
     """(count, side, side, 3) uint8 pictures."""
     rng = np.random.default_rng(seed)
-    run = compiled(maker)
+    run = compiled_model(maker)
     found = []
     for start in range(0, count, 64):
         chance = rng.standard_normal((min(64, count - start), latent)).astype(np.float32)
@@ -196,7 +197,7 @@ class _epoch:
     ) -> None:
         self.maker, self.judge, self.maps, self.settings = maker, judge, maps, settings
         self.fixed, self.output = fixed, output
-        self.draw = compiled(maker)
+        self.draw = compiled_model(maker)
         real, drawn = (keras.Input((settings.side, settings.side, 3)) for _ in range(2))
         loss = ops.softplus(-judge(real)) + ops.softplus(judge(drawn))
         judging = keras.Model([real, drawn], loss[:, 0])

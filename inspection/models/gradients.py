@@ -83,6 +83,20 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def compiled_model(model: keras.Model) -> Callable[[Any], Any]:
+    """The model at inference, as a graph where the backend has one that follows its weights.
+
+    Its batch, height and width may change from call to call.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return lambda inputs: model(inputs, training=False)
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((None, *one.shape[1:]), tf.float32) for one in model.inputs]
+    signature = [specs if len(specs) > 1 else specs[0]]
+    return tf.function(lambda inputs: model(inputs, training=False), signature, autograph=False)
+
+
 def compiled_gradient(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
     """The gradient of a scalar function by its first input, as one graph.
 
