@@ -16,11 +16,19 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tests.browser import CHROMIUM, DRIVER
+
 # A busy machine must not turn a slow example into a failure.
 hypothesis.settings.register_profile("inspection", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("inspection")
 
 CLASSES = ("dot", "긁힘")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked `browser` is skipped where there is none."""
+    if item.get_closest_marker("browser") and not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromedriver are not installed (see packages-debian.txt)")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from inspection.report.page import (
     versions,
 )
 from inspection.report.tags import leader
-from tests.browser import chromium, needs_browser
+from tests.browser import chromium
 
 
 def grey(height=80, width=120):
@@ -128,7 +128,7 @@ def test_page_extends_the_base_and_escapes(tmp_path):
         render_page(template, title="t", subtitle="s")
 
 
-@needs_browser
+@pytest.mark.browser
 def test_images_keep_their_shape_and_fit_the_screen(tmp_path):
     from selenium.webdriver.common.by import By
 

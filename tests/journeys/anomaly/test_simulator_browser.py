@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import chromium, free_port, needs_browser, served, until
+from tests.browser import chromium, free_port, served, until
 from tests.places import ROOT
 
-pytestmark = needs_browser
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -259,6 +259,7 @@ def assert_drawn(path: Path, name: str, size: tuple[int, int], box: Box) -> None
     np.testing.assert_allclose(content.objects[0].xyxy, box, atol=2.5)
 
 
+@pytest.mark.display
 def test_boxes_drawn_with_a_mouse_become_voc(desktop: Desktop, tmp_path: Path) -> None:
     images, annotations, elsewhere = (tmp_path / n for n in ("영상 900", "주석", "elsewhere"))
     first, second = (300, 420), (360, 360)
@@ -326,6 +327,7 @@ def test_boxes_drawn_with_a_mouse_become_voc(desktop: Desktop, tmp_path: Path) -
     )
 
 
+@pytest.mark.display
 def test_a_proposal_becomes_an_annotation_only_when_it_is_saved(
     desktop: Desktop, tmp_path: Path
 ) -> None:
@@ -364,6 +366,7 @@ def test_a_proposal_becomes_an_annotation_only_when_it_is_saved(
     assert {path.name: path.read_bytes() for path in guesses.iterdir()} == before
 
 
+@pytest.mark.display
 def test_a_crash_is_reported_and_takes_nothing_with_it(desktop: Desktop, tmp_path: Path) -> None:
     images, annotations = tmp_path / "영상 900", tmp_path / "주석"
     size, box = (300, 300), (100, 100, 200, 200)
@@ -395,6 +398,7 @@ def test_a_crash_is_reported_and_takes_nothing_with_it(desktop: Desktop, tmp_pat
     assert_drawn(annotations / "a.xml", "scratch", size, box)
 
 
+@pytest.mark.display
 def test_stopped_from_the_terminal_saves_what_is_drawn(desktop: Desktop, tmp_path: Path) -> None:
     size, box = (300, 300), (100, 100, 200, 200)
     write_marked(tmp_path / "영상 900" / "a.png", size, box)
