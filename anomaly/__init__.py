@@ -63,4 +63,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
 
 
-register_with_keras("inspection.models.backbones")
+register_with_keras("inspection.models.layers")

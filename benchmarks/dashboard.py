@@ -30,15 +30,23 @@ def write_run(folder: Path) -> Path:
     from classification.data.dataset import open_data
     from classification.data.sample import CLASSES, write_sample
     from classification.models.architectures import build_model
-    from classification.models.classifier import Classifier, ModelCard
-    from classification.settings import ClassificationSettings
+    from classification.models.classifier import Classifier
+    from classification.settings import ROOM, ClassificationSettings
+    from inspection.models.card import ModelCard, Provenance
     from inspection.settings import save_settings
 
     write_sample(folder / "pictures")
     settings = ClassificationSettings(data=folder / "pictures", runs=folder / "runs", name="run")
     run = folder / "runs" / "run"
     classes = ("normal", *sorted(set(CLASSES) - {"normal"}))
-    card = ModelCard("resnet50", classes, "normal", settings.preparation, run="run")
+    card = ModelCard(
+        room=ROOM,
+        architecture="resnet50",
+        classes=classes,
+        normal="normal",
+        preparation=settings.preparation,
+        provenance=Provenance(run="run"),
+    )
     Classifier(build_model("resnet50", 224, len(classes)), card).save(run / "best.keras")
     save_settings(settings, run / "settings.yaml")
     data = open_data(settings.data, settings.runs, say=lambda line: None)

@@ -22,14 +22,16 @@ def save_random_model(path: Path, backbone: str, size: int, channels: int) -> No
     """
     import keras
 
+    from detection.models.detector import Detector
     from detection.models.retinanet import RetinaNet
+    from inspection.data.preparation import Preparation
+    from inspection.models.card import ModelCard
 
     keras.utils.set_random_seed(0)
     model = RetinaNet(
         backbone,
         CLASSES,
         channels=channels,
-        preprocessing={"size": size, "fit": "letterbox", "bits": 16},
     )
     image = picture(0, size)[None].astype(np.float32)
     outputs = model.predict_on_batch({"images": image})
@@ -42,7 +44,13 @@ def save_random_model(path: Path, backbone: str, size: int, channels: int) -> No
         kernel.assign(np.asarray(kernel) * (spread / float(np.std(outputs[name]))))
     bias = model.classification_head.prediction.bias
     bias.assign(np.full(bias.shape, -5.3))
-    model.save(path)
+    card = ModelCard(
+        room="detection",
+        architecture=backbone,
+        classes=CLASSES,
+        preparation=Preparation(size, "letterbox"),
+    )
+    Detector(model, card).save(path)
 
 
 def picture(seed: int, size: int) -> np.ndarray:

@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'classification' has no attribute {name!r}")
 
 
-register_with_keras("inspection.models.backbones")
+register_with_keras("inspection.models.layers")
 register_with_keras("classification.models.swin")

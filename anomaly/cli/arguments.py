@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
-from anomaly.export.exported import GRAPHS, HEADER
+from anomaly.export.exported import GRAPHS
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.run import MODEL, check_run, run_data, run_settings
@@ -17,8 +17,11 @@ from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
+from inspection.models.card import MEMBER
+from inspection.models.old_cards import ANOMALY
 from inspection.prediction.folder import Owner, refuse_others
 
+CARDS = (MEMBER, ANOMALY)
 WEIGHTS = ("auto", "imagenet", "self", "none")
 
 
@@ -60,7 +63,7 @@ def check_evaluation(run: Path, part: str, source: Path | None) -> None:
 def exported_graph(folder: Path) -> Path | None:
     """The graph in a folder that export wrote; None where it is no such folder."""
     found = [folder / name for name in GRAPHS.values() if (folder / name).is_file()]
-    return found[0] if found and (folder / HEADER).is_file() else None
+    return found[0] if found and any((folder / name).is_file() for name in CARDS) else None
 
 
 def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:

@@ -29,14 +29,12 @@ def predict(
     owner = check_prediction(run, paths, output, restart)
     import anomaly
     from anomaly.prediction.files import NOT_DECIDED, predict_files
-    from anomaly.run import MODEL, run_settings
+    from anomaly.run import MODEL
+    from inspection.models.card import model_line
     from inspection.prediction.folder import refuse_replaced
 
-    if graph := exported_graph(run):
-        model, what = anomaly.load(run), f"exported as {graph.name}"
-    else:
-        settings = run_settings(run)
-        model, what = anomaly.load(run / MODEL), f"{settings.method} trained on {settings.data}"
+    graph = exported_graph(run)
+    model = anomaly.load(run if graph else run / MODEL)
     refuse_replaced(graph or run / MODEL, owner)
     with stages() as on_progress:
         found = predict_files(
@@ -49,7 +47,7 @@ def predict(
             on_progress=on_progress,
         )
     names = ("OK", "review", "NG", NOT_DECIDED)
-    say(f"Model: {run}, {what}.")
+    say(model_line(model.card))
     say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
     if found.skipped:
         say(f"{counted(found.skipped, 'image')} of these had been done before.")

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from anomaly.models.decision import Decider, DeciderValues
+from anomaly.models.decision import Decider, fields_of
 from anomaly.models.scores import Reference
+from anomaly.settings import ROOM
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError, first_line
 from inspection.export.graph_weights import check_onnx, check_openvino
 from inspection.finite import names_file
+from inspection.models.card import Provenance, read_card
 
-HEADER = "model.json"
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
-VERSION = 1
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -33,8 +32,9 @@ class ExportedModel(Decider):
         aggregation: As for `Decider`.
         normal: As for `Decider`.
         operating_point: As for `Decider`.
-        method: Name of the method.
         reference: As for `Decider`.
+        provenance: As for `Decider`.
+        architecture: As for `Decider`.
     """
 
     run: Run
@@ -42,8 +42,9 @@ class ExportedModel(Decider):
     aggregation: str
     normal: tuple[float, float]
     operating_point: OperatingPoint | None
-    method: str = ""
-    reference: Reference | None = None
+    reference: Reference | None
+    provenance: Provenance
+    architecture: str
 
     def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         found = self.run(views)
@@ -58,25 +59,11 @@ class ExportedModel(Decider):
         """
         folder = Path(folder)
         try:
-            header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            if header["version"] != VERSION:
-                raise InputError(
-                    f"{folder}: was exported as version {header['version']}, this program reads "
-                    f"version {VERSION}; export it again"
-                )
-            DeciderValues.model_validate(header)
-            point = header["operating_point"]
+            card = read_card(folder, ROOM)
+            format = next(key for key, name in GRAPHS.items() if (folder / name).is_file())
             with names_file(folder):
-                run = _RUNTIMES[header["format"]](folder / GRAPHS[header["format"]])
-            return cls(
-                run,
-                Preparation.from_dict(header["preparation"]),
-                header["aggregation"],
-                tuple(float(value) for value in header["normal"]),
-                OperatingPoint.from_dict(point) if point else None,
-                header["method"],
-                Reference(**header["reference"]) if header.get("reference") else None,
-            )
+                run = _RUNTIMES[format](folder / GRAPHS[format])
+            return cls(run, architecture=card.architecture, **fields_of(card))
         except InputError:
             raise
         except ImportError as error:

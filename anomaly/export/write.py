@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from anomaly.export.exported import GRAPHS, HEADER, VERSION, ExportedModel
+from anomaly.export.exported import GRAPHS, ExportedModel
 from anomaly.methods.base import Progress, silent
 from anomaly.models.model import AnomalyModel
 from inspection.errors import InputError, first_line
+from inspection.models.card import MEMBER
 
 TOLERANCE = 1e-3
 _OPSET = 17
@@ -87,18 +87,7 @@ def _write(model: AnomalyModel, folder: Path, format: str) -> None:
         (folder / GRAPHS["onnx"]).write_bytes(graph)
     else:
         _write_openvino(graph, folder)
-    header = {
-        "version": VERSION,
-        "format": format,
-        "method": model.method.name,
-        "preparation": model.preparation.to_dict(),
-        "aggregation": model.aggregation,
-        "normal": model.normal,
-        "operating_point": model.operating_point and model.operating_point.to_dict(),
-        "reference": model.reference and asdict(model.reference),
-    }
-    text = json.dumps(header, ensure_ascii=False, indent=2)
-    (folder / HEADER).write_text(text, encoding="utf-8")
+    (folder / MEMBER).write_text(model.card.to_json(), encoding="ascii")
 
 
 def onnx_graph(model: AnomalyModel) -> bytes:

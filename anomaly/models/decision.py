@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from anomaly.features.maps import smooth
 from anomaly.models.scores import AGGREGATIONS, Reference, aggregate, peak
+from anomaly.settings import ROOM
 from inspection.data.preparation import Preparation, Prepared
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.finite import check_finite, names_file
+from inspection.models.card import ModelCard, Provenance
 
 
 class _ReferenceValues(BaseModel):
@@ -27,15 +29,11 @@ class _ReferenceValues(BaseModel):
     raw: bool
 
 
-class DeciderValues(BaseModel):
-    """What the header of a stored model may hold; whatever is not named here is taken as it is."""
-
+class _DeciderValues(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    preparation: Preparation
     aggregation: Literal[tuple(AGGREGATIONS)]
     normal: tuple[FiniteFloat, FiniteFloat]
-    operating_point: dict[str, Any] | None
     reference: _ReferenceValues | None = None
 
 
@@ -72,6 +70,24 @@ class ScoredCells:
     weights: np.ndarray | None
 
 
+def fields_of(card: ModelCard) -> dict[str, Any]:
+    """The fields of a `Decider` from its card, but for `architecture`.
+
+    Raises:
+        ValueError: One of them is what no training of ours writes.
+    """
+    _DeciderValues.model_validate(card.extra)
+    reference = card.extra.get("reference")
+    return {
+        "preparation": card.preparation,
+        "aggregation": card.extra["aggregation"],
+        "normal": tuple(float(value) for value in card.extra["normal"]),
+        "operating_point": card.operating_point,
+        "reference": Reference(**reference) if reference else None,
+        "provenance": card.provenance,
+    }
+
+
 class Decider(ABC):
     """A model, trained or exported.
 
@@ -82,6 +98,8 @@ class Decider(ABC):
             pictures, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
         reference: What scores are measured by; None scores as models did before there was one.
+        architecture: The method's name.
+        provenance: Where the model comes from.
     """
 
     preparation: Preparation
@@ -89,6 +107,24 @@ class Decider(ABC):
     normal: tuple[float, float]
     operating_point: OperatingPoint | None
     reference: Reference | None
+    architecture: str
+    provenance: Provenance
+
+    @property
+    def card(self) -> ModelCard:
+        """What travels with it."""
+        return ModelCard(
+            room=ROOM,
+            architecture=self.architecture,
+            preparation=self.preparation,
+            operating_point=self.operating_point,
+            provenance=self.provenance,
+            extra={
+                "aggregation": self.aggregation,
+                "normal": list(self.normal),
+                "reference": self.reference and asdict(self.reference),
+            },
+        )
 
     @abstractmethod
     def weighted_views(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

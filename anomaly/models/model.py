@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import keras
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from anomaly.features.extractor import Source
 from anomaly.methods.base import Method, State
 from anomaly.methods.names import CLASSES, METHODS
-from anomaly.models.decision import Decider, DeciderValues, ScoredCells
+from anomaly.models.decision import Decider, ScoredCells, fields_of
 from anomaly.models.scores import Reference
-from anomaly.run import SUFFIX
+from anomaly.run import SUFFIX, run_settings
+from anomaly.settings import ROOM
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import (
+    Hostile,
     check_network,
     open_archive,
     read_arrays,
-    read_json,
     read_member,
     read_safely,
 )
 from inspection.files.writing import atomic_path
 from inspection.finite import check_weights, names_file
+from inspection.models.card import MEMBER, ModelCard, Provenance, read_card, replace_card
 
-VERSION = 1
-HEADER = "model.json"
 _INSTEAD = f"give a {SUFFIX} file that `python -m anomaly train` wrote, or train it again"
 
 _Setting = (
@@ -48,8 +47,9 @@ _Setting = (
 _Network = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
-class _HeaderValues(DeciderValues):
-    method: Literal[METHODS]
+class _MethodValues(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
     settings: dict[str, _Setting | Annotated[list[_Setting], Field(max_length=100)]]
     networks: Annotated[list[_Network], Field(max_length=20)]
 
@@ -66,6 +66,7 @@ class AnomalyModel(Decider):
             pictures, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
         reference: As for `Decider`.
+        provenance: As for `Decider`.
     """
 
     method: Method
@@ -74,6 +75,12 @@ class AnomalyModel(Decider):
     normal: tuple[float, float] = (0.0, 1.0)
     operating_point: OperatingPoint | None = None
     reference: Reference | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def architecture(self) -> str:
+        """The method's name."""
+        return self.method.name
 
     def score_views(self, views: np.ndarray) -> np.ndarray:
         """Maps (V, S, S, 3) uint8 to (V, h, w) float32 scores."""
@@ -98,19 +105,10 @@ class AnomalyModel(Decider):
     def save(self, path: str | Path) -> None:
         """Writes the model atomically."""
         state = self.method.state()
-        header = {
-            "version": VERSION,
-            "method": self.method.name,
-            "settings": state.settings,
-            "networks": sorted(state.networks),
-            "preparation": self.preparation.to_dict(),
-            "aggregation": self.aggregation,
-            "normal": self.normal,
-            "operating_point": self.operating_point and self.operating_point.to_dict(),
-            "reference": self.reference and asdict(self.reference),
-        }
+        card = self.card
+        card.extra |= {"settings": state.settings, "networks": sorted(state.networks)}
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-            file.writestr(HEADER, json.dumps(header, ensure_ascii=False, indent=2))
+            file.writestr(MEMBER, card.to_json())
             arrays = io.BytesIO()
             np.savez(arrays, **state.arrays)
             file.writestr("arrays.npz", arrays.getvalue())
@@ -125,26 +123,17 @@ class AnomalyModel(Decider):
             InputError: The file is missing, damaged, no model, or of another version.
         """
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such model; train one, or correct the path")
+        card = model_card(path)
         with names_file(path), read_safely(path, "cannot be read as a model", _INSTEAD):
             with open_archive(path) as file:
-                header = _header(file, path)
-                kind = method_class(header["method"])  # also registers its layers
+                kind = method_class(card.architecture)  # also registers its layers
                 arrays = read_arrays(read_member(file, "arrays.npz"))
                 networks = {
                     name: _network_from(read_member(file, f"{name}.keras"))
-                    for name in header["networks"]
+                    for name in card.extra["networks"]
                 }
-            point = header["operating_point"]
-            return cls(
-                kind.from_state(State(header["settings"], arrays, networks)),
-                Preparation.from_dict(header["preparation"]),
-                header["aggregation"],
-                tuple(float(value) for value in header["normal"]),
-                OperatingPoint.from_dict(point) if point else None,
-                Reference(**header["reference"]) if header.get("reference") else None,
-            )
+            method = kind.from_state(State(card.extra["settings"], arrays, networks))
+            return cls(method, **fields_of(card))
 
 
 def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> None:
@@ -153,46 +142,27 @@ def replace_operating_point(path: str | Path, point: OperatingPoint | None) -> N
     Raises:
         InputError: The file is missing, damaged, no model, or of another version.
     """
-    path = Path(path)
-    with read_safely(path, "cannot be read as a model", _INSTEAD), open_archive(path) as file:
-        contents = {name: read_member(file, name) for name in file.namelist()}
-        header = _header(file, path)
-    header["operating_point"] = point and point.to_dict()
-    contents[HEADER] = json.dumps(header, ensure_ascii=False, indent=2).encode()
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        for name, content in contents.items():
-            file.writestr(name, content)
+    replace_card(path, model_card(path).model_copy(update={"operating_point": point}))
 
 
-def stored_operating_point(path: str | Path) -> OperatingPoint | None:
-    """The threshold in a model's file, without loading its networks.
-
-    Raises:
-        InputError: As `replace_operating_point`.
-    """
-    path = Path(path)
-    header = model_header(path)
-    point = header["operating_point"]
-    return OperatingPoint.from_dict(point) if point else None
-
-
-def model_header(path: str | Path) -> dict[str, Any]:
+def model_card(path: str | Path) -> ModelCard:
     """What a model's file says of itself, checked, without its networks.
 
     Raises:
         InputError: The file is missing, damaged, no model, or of another version.
     """
-    with read_safely(path, "cannot be read as a model", _INSTEAD), open_archive(path) as file:
-        return _header(file, Path(path))
-
-
-def _header(file: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    header = read_json(file, HEADER)
-    _check_version(header, path)
-    _HeaderValues.model_validate(header)
-    if header["operating_point"]:
-        OperatingPoint.from_dict(header["operating_point"])
-    return header
+    card = read_card(path, ROOM)
+    with read_safely(path, "cannot be read as a model", _INSTEAD):
+        if card.architecture not in METHODS:
+            raise Hostile(f"its method {card.architecture} is unknown")
+        fields_of(card)
+        _MethodValues.model_validate(card.extra)
+    folder = Path(path).parent
+    if not card.provenance.run and (folder / "settings.yaml").is_file():
+        # Made before there was a card: the run's folder says where the model comes from.
+        card.provenance.run = folder.resolve().name
+        card.provenance.data = str(run_settings(folder).data)
+    return card
 
 
 def method_class(name: str) -> type[Method]:
@@ -205,14 +175,6 @@ def method_class(name: str) -> type[Method]:
         raise InputError(f"method '{name}' is unknown; take one of {', '.join(METHODS)}")
     module, attribute = CLASSES[name]
     return getattr(importlib.import_module(module), attribute)
-
-
-def _check_version(header: dict[str, Any], path: Path) -> None:
-    if header.get("version") != VERSION:
-        raise InputError(
-            f"{path}: is a model of version {header.get('version')}, this program reads version "
-            f"{VERSION}; train it again, or use the program that wrote it"
-        )
 
 
 def _network_bytes(network: keras.Model) -> bytes:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from anomaly.data.images import NORMAL
 from anomaly.evaluation.scored import read_scores
-from anomaly.models.model import replace_operating_point, stored_operating_point
+from anomaly.models.model import model_card, replace_operating_point
 from anomaly.simulator.cases import of_bar, relabel, show, worst
 from anomaly.simulator.figures import (
     DECISIONS,
@@ -52,7 +52,7 @@ def page(run: Path, watch: Path | None = None) -> None:
     style(_STYLE)
     try:
         simulation = _simulation(run, stamp(run / "test.csv"))
-        point = stored_operating_point(run / MODEL)
+        point = model_card(run / MODEL).operating_point
     except (InputError, OSError) as error:
         st.error(f"{error} Measure the run first: python -m anomaly evaluate {run}")
         return
@@ -279,7 +279,7 @@ def _store(run: Path) -> None:
     state = st.session_state
     review, threshold = state.band if state.has_band else (state.threshold, state.threshold)
     try:
-        before = stored_operating_point(run / MODEL)
+        before = model_card(run / MODEL).operating_point
         calibration = read_scores(run / "calibration.csv")
         chosen = chosen_by_hand(calibration, review, threshold, before)
         replace_operating_point(run / MODEL, chosen)

@@ -47,13 +47,15 @@ from inspection.files.writing import (
     write_json_atomic,
     write_text_atomic,
 )
-from inspection.models import backbones
+from inspection.models import backbones, weights
+from inspection.models.card import trained_on
 from inspection.report.page import versions
 from inspection.settings import save_settings
 
 _WRITTEN = (MODEL, "settings.yaml", "calibration.csv", "split.csv", RECORD)
 CACHE = "features"
 _MOST_GENERATED = 0.5
+_PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
 _USELESS = 0.5  # overkill on calibration, from which a threshold is no help
 _NAMED = 5
 Say = Callable[[str], None]
@@ -143,7 +145,15 @@ def _train(
             f"{settings.method}: ran out of memory; give a smaller --size, or its own options"
         ) from error
     preparation = replace(preparation, channels=_channels(data))
-    model = AnomalyModel(method, preparation)
+    origin = trained_on(
+        map(data.images.path, data.normals),
+        run=folder.name,
+        data=str(settings.data.resolve()),
+        data_hash=data.hash,
+        split_hash=data.split.hash,
+        versions=versions(*_PACKAGES),
+    )
+    model = AnomalyModel(method, preparation, provenance=origin)
     unseen = [item for item in data.part(CALIBRATION) if not item.is_defect]
     held_out = source_of(unseen, settings) if unseen else normals.unchanged
     model = with_reference(model, held_out, settings.seed)
@@ -429,18 +439,18 @@ def backbone_for(
         backbone = backbones.resnet(settings.backbone, "frozen")
         stages = tuple(backbone.pyramid_level_inputs[level] for level in ("P2", "P3", "P4"))
         if choice == "imagenet":
-            backbones.load_weights_file(backbone, backbones.fetch_imagenet(settings.backbone))
-        elif choice != "none":
-            backbones.load_weights_file(backbone, choice)
+            choice = str(weights.fetch_imagenet(settings.backbone))
+        if choice != "none":
+            weights.load_weights_file(backbone, choice)
     if choice == "none":
         say("FEATURES OF A RANDOM NETWORK: --weights none is for comparison only.")
     return backbone, stages
 
 
 def _settled(settings: AnomalySettings) -> str:
-    if settings.backbone in backbones.IMAGENET_NAMES:
+    if settings.backbone in weights.PUBLISHED:
         try:
-            backbones.fetch_imagenet(settings.backbone, backbones.AUTO_SECONDS)
+            weights.fetch_imagenet(settings.backbone, weights.AUTO_SECONDS)
         except InputError as error:
             raise InputError(
                 f"{error} Or give --backbone resnet18 --weights self, which trains a small "
@@ -492,7 +502,7 @@ def _write(
     copy_atomic(data.split_path, folder / "split.csv")
     record = {
         "settings": settings.model_dump(mode="json"),
-        "versions": versions("tensorflow", "keras", "numpy", "scikit-learn"),
+        "versions": versions(*_PACKAGES),
         "backend": keras.backend.backend(),
         **contents(data, normals),
         "pictures": {part: len(data.part(part)) for part in ("train", CALIBRATION, "test")},

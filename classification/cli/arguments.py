@@ -8,7 +8,7 @@ from pathlib import Path
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
 from classification.evaluation.measure import run_data
-from classification.models.classifier import ModelCard, model_file
+from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.arguments import (
     choice_problems,
@@ -22,6 +22,7 @@ from inspection.data.labelled import LabelledImage, find_images
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
+from inspection.models.card import read_card
 from inspection.prediction.folder import Owner, refuse_others
 
 
@@ -48,7 +49,7 @@ def check_evaluation(model: Path, part: str, source: Path | None) -> None:
         InputError: One of them cannot be used.
     """
     refuse(choice_problems("--split", part, PARTS))
-    card = ModelCard.read(model_file(model))
+    card = read_card(model_file(model), ROOM)
     if source is not None:
         open_images(source, card.normal)
     elif not run_data(model_file(model).parent, lambda line: None).part(part):
@@ -65,11 +66,11 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
         InputError: One of them cannot be used.
     """
     file = model_file(model)
-    card = ModelCard.read(file)
+    card = read_card(file, ROOM)
     refuse(path_problems(path for path in paths if path.suffix.lower() != ".csv"))
     for path in paths:
         find_images(path, card.classes)
-    owner = Owner(room=ROOM, run=card.run, model_hash=file_hash(file))
+    owner = Owner(room=ROOM, run=card.provenance.run, model_hash=file_hash(file))
     refuse_others(output, owner, restart)
     return owner
 
@@ -92,4 +93,4 @@ def found_pictures(model: Path, folder: Path) -> list[LabelledImage]:
     Raises:
         InputError: Model or folder cannot be used.
     """
-    return find_images(folder, ModelCard.read(model_file(model)).classes)
+    return find_images(folder, read_card(model_file(model), ROOM).classes)

@@ -25,6 +25,7 @@ def predict(
     owner = check_prediction(model, paths, output, restart)
     from classification.models.classifier import Classifier
     from classification.prediction.files import NOT_DECIDED, TABLE, predict_files
+    from inspection.models.card import model_line
     from inspection.prediction.folder import refuse_replaced
 
     loaded = Classifier.load(model)
@@ -34,8 +35,7 @@ def predict(
     counts = Counter(one.label for one in found.predictions)
     names = [*loaded.classes, *([NOT_DECIDED] if counts[NOT_DECIDED] else [])]
     text = ", ".join(f"{counts[name]} {name}" for name in names)
-    card = loaded.card
-    say(f"Model: run {card.run or 'unknown'}, trained on {card.data or 'unknown images'}.")
+    say(model_line(loaded.card))
     say(f"{output / TABLE}: {text}.")
     if found.skipped:
         say(f"{counted(found.skipped, 'image')} of these had been done before.")

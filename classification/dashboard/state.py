@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ import streamlit as st
 from classification.cam.maps import Explainer
 from classification.evaluation.measure import run_data
 from classification.evaluation.scored import Scored, score_pictures
-from classification.models.classifier import Classifier, ModelCard
+from classification.models.classifier import Classifier
 from classification.models.layers import map_layers
-from classification.settings import SETTINGS
+from classification.settings import ROOM, SETTINGS
 from classification.training.augment import Augmenter
 from inspection.cli.pages import Stamp, stamp
 from inspection.data.images import read_image
@@ -21,6 +21,7 @@ from inspection.data.labelled import LabelledImage
 from inspection.data.letterbox import Image8
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
+from inspection.models.card import read_card
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
 
@@ -107,7 +108,7 @@ def runs_below(folder: Path) -> list[str]:
 
 def _is_ours(run: Path) -> bool:
     try:
-        ModelCard.read(run / "best.keras")
+        read_card(run / "best.keras", ROOM)
     except InputError:
         return False
     return True
@@ -185,4 +186,5 @@ def picture(path: Path, written: Stamp, bits: int) -> Image8:
 
 def with_preparation(model: Classifier, preparation: Preparation) -> Classifier:
     """The same weights with another preparation."""
-    return Classifier(model.model, replace(model.card, preparation=preparation), model.path)
+    card = model.card.model_copy(update={"preparation": preparation})
+    return Classifier(model.model, card, model.path)

@@ -59,9 +59,9 @@ def write_report(found: Evaluation, folder: Path, method: str = "grad-cam") -> P
     point = model.card.operating_point
     page = render_page(
         _TEMPLATE,
-        title=f"{model.card.run or model.card.architecture}: {found.part} part",
+        title=f"{model.card.provenance.run or model.card.architecture}: {found.part} part",
         subtitle=f"{len(found.scored.items)} pictures, {model.card.architecture}, "
-        f"epoch {model.card.epoch}",
+        f"epoch {model.card.provenance.epoch}",
         tiles=_tiles(found),
         notes=[f"Val part, on which the threshold was chosen: {n}" for n in point.notes]
         if point

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from inspection.data.preparation import Preparation, Prepared
-from inspection.decisions.operating_point import OperatingPoint
-from inspection.errors import InputError
-from inspection.files.archives import check_network, open_archive, read_json, read_safely
+from classification.settings import ROOM
+from inspection.data.preparation import Prepared
+from inspection.files.archives import Hostile, check_network, read_safely
 from inspection.files.writing import atomic_path
 from inspection.finite import check_finite, check_weights, names_file
+from inspection.models.card import ModelCard, read_card
 from inspection.models.keras_import import without_notices
 
 if TYPE_CHECKING:
     import keras
-
-MEMBER = "classification.json"
-"""What of a `.keras` file is ours; Keras passes it over."""
-
-VERSION = 1
-_INSTEAD = "give a .keras file that `python -m classification train` wrote, or its run's folder"
-_Name = Annotated[str, Field(max_length=1000)]
-
-
-class _CardValues(BaseModel):
-    """What a card may hold; whatever is not named here is taken as it is."""
-
-    model_config = ConfigDict(extra="allow")
-
-    architecture: _Name
-    classes: Annotated[list[_Name], Field(min_length=2, max_length=1000)]
-    normal: _Name | None
-    preparation: Preparation
-    operating_point: dict[str, Any] | None
-    run: _Name
-    epoch: Annotated[int, Field(ge=0)]
-    data: str
-    extra: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _normal_is_a_class(self) -> _CardValues:
-        if self.normal is not None and self.normal not in self.classes:
-            raise ValueError("the class of good parts is none of its classes")
-        return self
 
 
 @dataclass(frozen=True)
@@ -69,82 +37,6 @@ class Prediction:
     probability: dict[str, float]
     score: float
     decision: str
-
-
-@dataclass
-class ModelCard:
-    """What travels with the weights.
-
-    Args:
-        architecture: Name in `classification.models.architectures`.
-        classes: Names in the order of the logits.
-        normal: The class of good parts, or None.
-        preparation: How pictures are brought to the network.
-        operating_point: When a part is NG; None until one is chosen.
-        run: Name of the run.
-        epoch: Finished epochs.
-        data: Where the pictures of the training were.
-    """
-
-    architecture: str
-    classes: tuple[str, ...]
-    normal: str | None
-    preparation: Preparation
-    operating_point: OperatingPoint | None = None
-    run: str = ""
-    epoch: int = 0
-    data: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """As text for the model file."""
-        point = self.operating_point.to_dict() if self.operating_point else None
-        values = {
-            "version": VERSION,
-            "architecture": self.architecture,
-            "classes": list(self.classes),
-            "normal": self.normal,
-            "preparation": self.preparation.to_dict(),
-            "operating_point": point,
-            "run": self.run,
-            "epoch": self.epoch,
-            "data": self.data,
-            "extra": self.extra,
-        }
-        return json.dumps(values, ensure_ascii=False, indent=1)
-
-    @classmethod
-    def read(cls, path: str | Path) -> ModelCard:
-        """From a model file, without its weights.
-
-        Raises:
-            InputError: The file is missing, no classifier of ours, or of a newer version.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise InputError(
-                f"{path}: there is no such model; train one with `python -m classification train`"
-            )
-        with read_safely(path, "is no classifier of this tool", _INSTEAD):
-            with open_archive(path) as archive:
-                values = read_json(archive, MEMBER)
-            version = values.pop("version")
-            if version > VERSION:
-                raise InputError(
-                    f"{path}: was written by a newer version of this tool (format {version}, this "
-                    f"one reads up to {VERSION}); update the tool"
-                )
-            _CardValues.model_validate(values)
-            point = values["operating_point"]
-            values["operating_point"] = OperatingPoint.from_dict(point) if point else None
-            values["preparation"] = Preparation.from_dict(values["preparation"])
-            values["classes"] = tuple(values["classes"])
-            return cls(**values)
-
-    def write_into(self, path: Path) -> None:
-        """Adds this to a `.keras` file that Keras has just written."""
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(MEMBER, self.to_json())
 
 
 class Classifier:
@@ -167,16 +59,18 @@ class Classifier:
             InputError: The file is missing or no classifier of ours.
         """
         path = model_file(path)
-        card = ModelCard.read(path)
+        card = read_card(path, ROOM)
         with read_safely(path, "cannot be loaded", "copy or train it again"):
             check_network(path)
             with without_notices():
                 import keras
 
                 model = keras.saving.load_model(path, compile=False)
-        with names_file(path):
-            check_weights(model)
-        return cls(model, card, path)
+            if model.output_shape[-1] != len(card.classes):
+                raise Hostile("its card is of other classes than its network")
+            with names_file(path):
+                check_weights(model)
+            return cls(model, card, path)
 
     @property
     def classes(self) -> tuple[str, ...]:

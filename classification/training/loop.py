@@ -123,8 +123,8 @@ def seed_dropout(model: keras.Model, seed: int, step: int) -> None:
 
 
 def _tell(run: Run, epoch: int, score: float) -> None:
-    run.card.epoch = epoch
-    run.card.extra["val_macro_f1"] = score
+    run.card.provenance.epoch = epoch
+    run.card.provenance.score = score
 
 
 def _validate(run: Run, guard: InterruptGuard) -> Validated:

@@ -14,9 +14,9 @@ import keras
 
 from classification.data.dataset import open_data
 from classification.evaluation.figures import MACRO_F1
-from classification.models.architectures import ARCHITECTURES, LOGITS, build_model, resolve_weights
-from classification.models.classifier import Classifier, ModelCard
-from classification.settings import SETTINGS, ClassificationSettings
+from classification.models.architectures import ARCHITECTURES, build_model, take_snapshot
+from classification.models.classifier import Classifier
+from classification.settings import ROOM, SETTINGS, ClassificationSettings
 from classification.training.augment import augmentation_sheet
 from classification.training.batches import Batches, Views
 from classification.training.losses import make_loss
@@ -30,8 +30,9 @@ from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
 from inspection.files.records import RECORD, RunRecord, read_record
 from inspection.files.writing import copy_atomic, write_json_atomic
-from inspection.models.backbones import match_imagenet_inputs
+from inspection.models.card import ModelCard, trained_on
 from inspection.models.gradients import wants_jit
+from inspection.models.weights import resolve_weights
 from inspection.report.page import versions
 from inspection.settings import read_settings, save_settings
 from inspection.training import log as training_log
@@ -40,6 +41,7 @@ from inspection.training.schedule import describe_change
 from inspection.training.snapshots import STATE, Plan, RunFolder, RunState
 
 SHEET = "augmentation.png"
+_PACKAGES = ("tensorflow", "keras", "numpy", "albumentations")
 _SHOWN = 6  # pictures of the augmentation's sheet
 
 
@@ -226,8 +228,7 @@ def _model(
 ) -> tuple[RunFolder, RunState, ClassificationSettings, keras.Model, ModelCard]:
     """Model and card, new or those of the run's last save."""
     classes = data.images.classes
-    cards: list[ModelCard] = []
-    folder = RunFolder(path, settings.keep, finish=lambda file: cards[0].write_into(file))
+    folder = RunFolder(path, settings.keep)
     if resume:
         state = folder.load_state()
         stored = Classifier.load(path / state.snapshot)
@@ -238,63 +239,36 @@ def _model(
             )
         if record.data_hash != data.images.hash:
             say("Note: the pictures have changed since this run began; it goes on with them.")
-        cards.append(stored.card)
+        folder.card = stored.card
         return folder, state, settings, stored.model, stored.card
-    weights = resolve_weights(settings.model, settings.weights, say)
+    weights = resolve_weights(settings.model, settings.weights, ARCHITECTURES, say)
     snapshot = weights if weights.endswith(".keras") else None
     model = build_model(
         settings.model, settings.size, len(classes), "none" if snapshot else weights
     )
     if snapshot:
-        _take_weights(model, settings, snapshot, classes, say)
+        take_snapshot(model, snapshot, classes, say)
     kind = ARCHITECTURES[settings.model]
     lr = settings.lr or (kind.scratch_lr if weights == "none" else kind.pretrained_lr)
     settings = settings.model_copy(update={"weights": weights, "lr": lr})
     card = ModelCard(
-        settings.model,
-        classes,
-        data.images.normal,
-        settings.preparation,
-        run=settings.name,
-        data=str(settings.data.resolve()),
+        room=ROOM,
+        architecture=settings.model,
+        classes=classes,
+        normal=data.images.normal,
+        preparation=settings.preparation,
+        provenance=trained_on(
+            map(data.images.path, data.part("train")),
+            run=settings.name,
+            run_id=record.id,
+            data=str(settings.data.resolve()),
+            data_hash=data.images.hash,
+            split_hash=data.split.hash,
+            versions=versions(*_PACKAGES),
+        ),
     )
-    cards.append(card)
+    folder.card = card
     return folder, RunState(), settings, model, card
-
-
-def _take_weights(
-    model: keras.Model,
-    settings: ClassificationSettings,
-    snapshot: str,
-    classes: tuple[str, ...],
-    say: Callable[[str], None],
-) -> None:
-    source = Classifier.load(snapshot)
-    if source.card.architecture != settings.model:
-        raise InputError(
-            f"--weights {snapshot}: is a {source.card.architecture}, this run has --model "
-            f"{settings.model}; give the same"
-        )
-    theirs = {_name(layer): layer for layer in source.model.layers}
-    taken = 0
-    for layer in model.layers:
-        # Another set of classes has another meaning, whatever their number.
-        if layer.name == LOGITS and source.classes != classes:
-            continue
-        values = theirs[_name(layer)].get_weights() if _name(layer) in theirs else []
-        if [v.shape for v in values] == [tuple(v.shape) for v in layer.weights]:
-            layer.set_weights(values)
-            taken += len(values)
-            if hasattr(layer, "finalize_state"):  # a normalisation works with what follows from it
-                layer.finalize_state()
-    if sum(isinstance(layer, keras.layers.Rescaling) for layer in source.model.layers) > 1:
-        match_imagenet_inputs(model)
-    say(f"{snapshot}: took {taken} of {len(model.weights)} weights.")
-
-
-def _name(layer: keras.layers.Layer) -> str:
-    # The one layer with weights that keras.applications leaves to Keras to name, by a count.
-    return "normalization" if isinstance(layer, keras.layers.Normalization) else layer.name
 
 
 def _compile(
@@ -313,7 +287,7 @@ def _write_record(run: Run) -> None:
         {
             "id": run.id,
             "settings": run.settings.model_dump(mode="json"),
-            "versions": versions("tensorflow", "keras", "numpy", "albumentations"),
+            "versions": versions(*_PACKAGES),
             "backend": keras.backend.backend(),
             "classes": run.card.classes,
             "data_hash": run.data.images.hash,

@@ -8,7 +8,7 @@ from typing import Any
 
 from detection.data.dataset import read_labels
 from detection.export.exported import SUFFIXES
-from detection.models.snapshots import snapshot_run, snapshot_settings
+from detection.models.snapshots import snapshot_card
 from detection.prediction.folder import OWN, refuse_annotations
 from detection.settings import ROOM, TrainSettings
 from inspection.cli.arguments import (
@@ -65,7 +65,7 @@ def check_model(model: Path, split: str | None = None) -> None:
         problems += choice_problems("--split", split, (*PARTS, "all"))
     refuse(problems)
     if model.suffix.lower() not in SUFFIXES:
-        snapshot_settings(model)
+        snapshot_card(model)
 
 
 def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
@@ -98,8 +98,8 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     """
     check_model(model)
     refuse(path_problems(paths))
-    run = None if model.suffix.lower() in SUFFIXES else snapshot_run(model)
-    owner = Owner(room=ROOM, run=run or "", model_hash=file_hash(model))
+    run = "" if model.suffix.lower() in SUFFIXES else snapshot_card(model).provenance.run
+    owner = Owner(room=ROOM, run=run, model_hash=file_hash(model))
     refuse_others(output, owner, own=OWN, judged=True)
     refuse_annotations(output.absolute())
     return owner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -49,12 +48,12 @@ def predict(
     model, paths = model_and_paths(model, [first, *(others or [])])
     owner = check_prediction(model, paths, output)
     from detection.export.exported import load_any
+    from inspection.models.card import model_line
     from inspection.prediction.folder import refuse_replaced
 
     detector = load_any(model)
-    said = _provenance(model, detector.classes)
     refuse_replaced(model, owner)
-    say(f"Model {model}: {said}.")
+    say(model_line(detector.card))
     with progress("predicting") as on_progress:
         result = predict_files(
             detector,
@@ -77,12 +76,3 @@ def predict(
         )
     if result.problems:
         raise InputError(result.problems)
-
-
-def _provenance(model: Path, classes: Sequence[str]) -> str:
-    """What decides, in words; of an exported model only the classes are known."""
-    from detection.models.snapshots import provenance
-
-    if model.suffix.lower() == ".keras":
-        return provenance(model)
-    return f"{counted(len(classes), 'class')} ({', '.join(classes)})"

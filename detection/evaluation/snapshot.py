@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from detection.data.dataset import SPLIT_NAME, read_labels, split_path
 from detection.data.table import read_table
-from detection.models.snapshots import snapshot_settings
+from detection.models.snapshots import snapshot_card
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import read_image
 from inspection.data.split import Split, load_split
@@ -80,23 +80,26 @@ def evaluate_snapshot(
         raise InputError(
             f"{request.snapshot}: there is no such snapshot; train one with train_retinanet.py."
         )
-    stored = snapshot_settings(request.snapshot)["preprocessing"]
+    card = snapshot_card(request.snapshot)
+    origin, told = card.provenance, card.extra
     digest = file_hash(request.snapshot)  # of what is loaded: a training may replace it
-    annotations = request.annotations or training_folder(stored, "annotations", "annotations")
-    images = request.images or training_folder(stored, "images", "images_900")
-    trained = _run_split(request.snapshot, stored)
-    elsewhere = request.csv is not None or not _is_training_s(annotations, stored, trained)
+    annotations = request.annotations or training_folder(origin.annotations, "annotations")
+    images = request.images or training_folder(origin.data, "images_900")
+    trained = _run_split(request.snapshot, origin.run)
+    elsewhere = request.csv is not None or not _is_training_s(
+        annotations, origin.annotations, trained
+    )
     part = request.split or ("all" if elsewhere else "test")
     if part not in PARTS:
         raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
-    one_based = stored.get("one_based", False) if request.one_based is None else request.one_based
-    unlabelled = request.unlabelled or stored.get("unlabelled", "skip")
+    one_based = told.get("one_based", False) if request.one_based is None else request.one_based
+    unlabelled = request.unlabelled or told.get("unlabelled", "skip")
     if request.csv is not None:
         labels = read_table(request.csv, images_dir=images)
     else:
         labels = read_labels(annotations, images, one_based, unlabelled, say)
     own = trained if not elsewhere else None
-    chosen, split = _select(request, labels, annotations, stored, trained, own, part, say)
+    chosen, split = _select(request, labels, annotations, origin.run, trained, own, part, say)
     if not chosen:
         raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
     output = request.output or request.snapshot.with_name(
@@ -136,15 +139,15 @@ def evaluate_snapshot(
     return evaluation, report
 
 
-def training_folder(stored: dict[str, Any], name: str, usual: str) -> Path:
+def training_folder(stored: str | None, usual: str) -> Path:
     """A folder of the training; the usual one here where that is gone, as after a move."""
-    path = Path(stored.get(name, usual))
+    path = Path(stored or usual)
     return path if path.is_dir() else Path(usual) if Path(usual).is_dir() else path
 
 
-def _is_training_s(annotations: Path, stored: dict[str, Any], trained: Split | None) -> bool:
+def _is_training_s(annotations: Path, stored: str | None, trained: Split | None) -> bool:
     """Whether a folder holds the labels of the training, here or copied elsewhere."""
-    if annotations.resolve() == Path(stored.get("annotations", "annotations")).resolve():
+    if annotations.resolve() == Path(stored or "annotations").resolve():
         return True
     path = annotations / SPLIT_NAME
     return trained is not None and path.is_file() and load_split(path).hash == trained.hash
@@ -154,7 +157,7 @@ def _select(
     request: EvaluationRequest,
     labels: list[ImageLabels],
     annotations: Path,
-    stored: dict[str, Any],
+    run: str,
     trained: Split | None,
     own: Split | None,
     part: str,
@@ -173,7 +176,7 @@ def _select(
                 "trained on; unless they are other pictures, take --split test."
             )
         return labels, None
-    path = split_path(annotations, _snapshots_folder(request.snapshot, stored))
+    path = split_path(annotations, _snapshots_folder(request.snapshot, run))
     split = own or (load_split(path) if path.is_file() else trained)
     if split is None:
         raise InputError(
@@ -200,27 +203,27 @@ def _select(
     return chosen, split
 
 
-def _snapshots_folder(snapshot: Path, stored: dict[str, Any]) -> Path:
+def _snapshots_folder(snapshot: Path, run: str) -> Path:
     folder = snapshot.resolve().parent
-    return folder.parent if folder.name == stored.get("run") else folder
+    return folder.parent if folder.name == run else folder
 
 
-def run_split_path(snapshot: Path, stored: dict[str, Any]) -> Path | None:
+def run_split_path(snapshot: Path, run: str) -> Path | None:
     """The copy of its split that a snapshot's run keeps; None where it is gone.
 
     Args:
         snapshot: The file: in its run's folder, whatever that is called now, or beside that.
-        stored: The snapshot's `preprocessing`.
+        run: Its name.
     """
     folder = snapshot.resolve().parent
-    places = [folder / str(stored.get("run"))]
-    if (folder / "record.json").is_file() or folder.name == stored.get("run"):
+    places = [folder / run]
+    if (folder / "record.json").is_file() or folder.name == run:
         places.insert(0, folder)
     return next((one / RUN_SPLIT for one in places if (one / RUN_SPLIT).is_file()), None)
 
 
-def _run_split(snapshot: Path, stored: dict[str, Any]) -> Split | None:
-    path = run_split_path(snapshot, stored)
+def _run_split(snapshot: Path, run: str) -> Split | None:
+    path = run_split_path(snapshot, run)
     return load_split(path) if path else None
 
 
@@ -246,8 +249,8 @@ def _record(
     return {
         "snapshot": str(request.snapshot),
         "snapshot_sha256": digest,
-        "run": detector.model.settings["preprocessing"].get("run"),
-        "epoch": detector.model.settings["preprocessing"].get("epoch"),
+        "run": detector.card.provenance.run,
+        "epoch": detector.card.provenance.epoch,
         "annotations": str(request.csv or annotations),
         "images": str(images),
         "split": part,

@@ -19,6 +19,8 @@ from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError, first_line
 from inspection.export.graph_weights import check_onnx, check_openvino
 from inspection.finite import NotFinite, check_finite, names_file
+from inspection.models.card import ModelCard, parse_card
+from inspection.models.old_cards import EXPORTED_DETECTOR
 from inspection.prediction.detections import Detections
 
 if TYPE_CHECKING:
@@ -130,6 +132,11 @@ class ExportedDetector:
                 "again with `python -m detection export`."
             ) from error
         return cls(metadata, run)
+
+    @property
+    def card(self) -> ModelCard:
+        """What the file says of itself."""
+        return parse_card(self.metadata.to_json(), EXPORTED_DETECTOR)
 
     @property
     def operating_point(self) -> OperatingPoint | None:

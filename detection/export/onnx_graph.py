@@ -20,9 +20,11 @@ from onnx import TensorProto, helper
 from detection.export.onnx_decoding import DECODING, add_decoding
 from detection.export.onnx_nodes import Graph
 from detection.models.anchors import anchor_boxes, level_lengths
-from detection.models.retinanet import FeaturePyramid, PredictionHead, RetinaNet
+from detection.models.heads import PredictionHead
+from detection.models.pyramid import FeaturePyramid
+from detection.models.retinanet import RetinaNet
 from inspection.finite import check_finite
-from inspection.models.backbones import LocalContrast, Normalise
+from inspection.models.layers import LocalContrast, Normalise
 
 OPSET = 17
 _IR_VERSION = 8  # what opset 17 came with, so that runtimes from 2022 on read the file

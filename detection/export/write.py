@@ -26,7 +26,7 @@ from detection.export.exported import (
 )
 from detection.export.parity import Parity, check_parity
 from detection.export.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
-from detection.models.snapshots import snapshot_settings
+from detection.models.snapshots import snapshot_card
 from inspection.data.boxes import ImageLabels
 from inspection.data.split import load_split
 from inspection.errors import InputError
@@ -207,14 +207,14 @@ def _identity(picture: Picture) -> object:
 
 def metadata_of(detector: Detector) -> Metadata:
     """What an exported file must know of a detector."""
-    settings = detector.model.settings
-    anchors = json.dumps(settings["anchors"], sort_keys=True)
+    anchors = json.dumps(detector.model.settings["anchors"], sort_keys=True)
+    point = detector.operating_point
     return Metadata(
         classes=tuple(detector.classes),
         size=detector.size,
         fit=detector.fit,
         bits=detector.bits,
-        operating_point=settings["operating_point"],
+        operating_point=point and point.to_dict(),
         anchors_hash=hashlib.sha256(anchors.encode()).hexdigest(),
     )
 
@@ -354,17 +354,18 @@ def export_parts(
     Raises:
         InputError: The folders or the split are gone.
     """
-    stored = snapshot_settings(snapshot)["preprocessing"]
+    card = snapshot_card(snapshot)
+    origin, told = card.provenance, card.extra
     elsewhere = annotations is not None or images is not None
-    annotations = annotations or training_folder(stored, "annotations", "annotations")
-    images = images or training_folder(stored, "images", "images_900")
+    annotations = annotations or training_folder(origin.annotations, "annotations")
+    images = images or training_folder(origin.data, "images_900")
     labels = read_labels(
-        annotations, images, stored.get("one_based", False), stored.get("unlabelled", "skip"), say
+        annotations, images, told.get("one_based", False), told.get("unlabelled", "skip"), say
     )
     folder = snapshot.resolve().parent
     # The run's own copy first: the stored split may have grown since.
     stored_ones = [split_path(annotations, parent) for parent in (folder, folder.parent)]
-    places = [run_split_path(snapshot, stored), *stored_ones]
+    places = [run_split_path(snapshot, origin.run), *stored_ones]
     path = next((place for place in places if place and place.is_file()), None)
     parts = load_split(path).assignments if path else {}
     chosen = [item for item in labels if parts.get(item.image) == "val"]

@@ -13,13 +13,15 @@ from detection.models.anchors import anchor_boxes, level_lengths
 from detection.models.decision import Picture, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.models.retinanet import RetinaNet
-from detection.models.snapshots import snapshot_settings
-from inspection.data.images import Fit, as_rgb
-from inspection.data.preparation import Preparation
+from detection.models.snapshots import snapshot_card
+from inspection.data.images import as_rgb
+from inspection.data.letterbox import Fit
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import check_network, read_safely
+from inspection.files.writing import atomic_path
 from inspection.finite import check_weights, names_file
+from inspection.models.card import ModelCard
 from inspection.prediction.detections import Detections
 
 
@@ -27,19 +29,18 @@ class Detector:
     """A RetinaNet that reads pictures as its training did and returns boxes in their pixels.
 
     Args:
-        model: The network, with class names, anchors and preprocessing inside.
+        model: The network, with class names and anchors inside.
+        card: What travels with it.
 
     Example:
         >>> detector = Detector.load("snapshots/best.keras")   # doctest: +SKIP
         >>> detector.predict("part.png").decision              # doctest: +SKIP
     """
 
-    def __init__(self, model: RetinaNet) -> None:
-        preprocessing = model.settings["preprocessing"]
-        self.model = model
-        self.size = int(preprocessing["size"])
-        self.fit = preprocessing["fit"]
-        self.bits = int(preprocessing["bits"])
+    def __init__(self, model: RetinaNet, card: ModelCard) -> None:
+        self.model, self.card = model, card
+        self.size, self.bits = card.preparation.size, card.preparation.bits
+        self.fit = card.preparation.fit
         self._anchors = anchor_boxes(model.anchors, self.size, self.size)
         self._levels = level_lengths(model.anchors, self.size, self.size)
 
@@ -51,13 +52,7 @@ class Detector:
             InputError: The file is missing, damaged, or no model of ours.
             NotFinite: It holds a weight that is no finite number.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(
-                f"{path}: there is no such snapshot; train one with train_retinanet.py, or give "
-                "the path of a .keras file."
-            )
-        snapshot_settings(path)
+        card = snapshot_card(path)
         with read_safely(path, "cannot be loaded as a snapshot", "copy it again, or train anew."):
             check_network(path)
             model = keras.saving.load_model(path, compile=False)
@@ -65,18 +60,23 @@ class Detector:
             raise InputError(f"{path}: holds a {type(model).__name__}, not a detection model.")
         with names_file(path):
             check_weights(model)
-        return cls(model)
+        return cls(model, card)
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights and card atomically."""
+        with atomic_path(path) as temporary:
+            self.model.save(temporary)
+            self.card.write_into(temporary)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names."""
-        return self.model.classes
+        return self.card.classes
 
     @property
     def operating_point(self) -> OperatingPoint | None:
         """The threshold that was chosen on the validation part, with its evidence."""
-        stored = self.model.settings["operating_point"]
-        return None if stored is None else OperatingPoint.from_dict(stored)
+        return self.card.operating_point
 
     def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The bare network: (B, size, size, 3) RGB 0-255 to offsets and logits."""
@@ -120,10 +120,9 @@ class Detector:
         pictures = [
             as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
         ]
-        preparation = Preparation(self.size, self.fit, self.bits)
         fitted, fits = [], []
         for picture in pictures:
-            seen = preparation(picture)
+            seen = self.card.preparation(picture)
             fitted.append(seen.rgb)
             fits.append(seen.fit)
         outputs = self.forward(np.stack(fitted))

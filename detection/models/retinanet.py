@@ -12,220 +12,23 @@ This is the only file that imports KerasCV. What is replaced, and why:
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import keras_cv
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from detection.models.anchors import STRIDES, AnchorSettings
+from detection.models.heads import HeadNorm, PredictionHead
 from detection.models.losses import focal_loss, smooth_l1_loss
+from detection.models.pyramid import FeaturePyramid
 from inspection.models import backbones
+from inspection.models.layers import Norm
 
 PRIOR_PROBABILITY = 0.01
-HeadNorm = Literal["batch", "group", "none"]
+_OF_OLD_CARDS = ("preprocessing", "operating_point")
 _KEPT_OF_POSITIVES = 0.9  # of the moving average, at each step
-
-
-@keras.saving.register_keras_serializable("detection")
-class FeaturePyramid(layers.Layer):
-    """P3-P7 from C3-C5, for any image size.
-
-    The coarser map is repeated twice in each direction and cut to its lateral's size. Every
-    level is the half of the finer one rounded up, so the repeated map is never too small, and
-    the cut equals a nearest-neighbour resize to the lateral (900 px: 29 -> 58 -> 57).
-
-    Args:
-        channels: Width of every level.
-        levels: How many of them there are, from P3 on.
-
-    Source: Lin et al. 2017, arXiv:1612.03144; P6 and P7 as in arXiv:1708.02002.
-    """
-
-    def __init__(self, channels: int = 256, levels: int = 5, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.levels = levels
-        self.laterals = {
-            level: layers.Conv2D(channels, 1, name=f"lateral_{level}")
-            for level in ("P3", "P4", "P5")
-        }
-        self.outputs = {
-            level: layers.Conv2D(channels, 3, padding="same", name=f"output_{level}")
-            for level in ("P3", "P4", "P5")[:levels]
-        }
-        self.downsample = {
-            level: layers.Conv2D(channels, 3, strides=2, name=f"downsample_{level}")
-            for level in ("P6", "P7")[: max(0, levels - 3)]
-        }
-
-    def build(self, input_shape: dict[str, tuple]) -> None:
-        for level, lateral in self.laterals.items():
-            lateral.build(input_shape[level])
-        for level, output in self.outputs.items():
-            output.build((*input_shape[level][:-1], self.channels))
-        shape = input_shape["P5"]
-        for downsample in self.downsample.values():
-            downsample.build(shape)
-            shape = (*shape[:-1], self.channels)
-        self.built = True
-
-    def call(self, features: dict[str, Any]):
-        """Maps {"P3", "P4", "P5"} of strides 8, 16, 32 to the levels from P3 on."""
-        p5 = self.laterals["P5"](features["P5"])
-        p4 = self.laterals["P4"](features["P4"])
-        p3 = self.laterals["P3"](features["P3"])
-        p4 = p4 + _repeat_to(p5, p4)
-        p3 = p3 + _repeat_to(p4, p3)
-        fine = {"P3": p3, "P4": p4, "P5": p5}
-        maps = [output(fine[level]) for level, output in self.outputs.items()]
-        coarse = features["P5"]
-        for level, downsample in self.downsample.items():
-            coarse = downsample(_padded(coarse if level == "P6" else ops.relu(coarse)))
-            maps.append(coarse)
-        return tuple(maps)
-
-    def compute_output_shape(self, input_shape: dict[str, tuple]):
-        def half(shape):
-            return (
-                shape[0],
-                *(None if side is None else -(-side // 2) for side in shape[1:3]),
-                self.channels,
-            )
-
-        shapes = [(*input_shape[level][:-1], self.channels) for level in ("P3", "P4", "P5")]
-        shapes += [half(shapes[-1])]
-        shapes += [half(shapes[-1])]
-        return tuple(shapes[: self.levels])
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"channels": self.channels, "levels": self.levels}
-
-
-def _padded(x):
-    """One zero on each side: "same" padding would shift cells by the parity of the size."""
-    return ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-
-
-def _repeat_to(coarse, fine):
-    """Repeats (B, h, w, C) twice each way and cuts it to the height and width of `fine`."""
-    doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
-    shape = ops.shape(fine)
-    return doubled[:, : shape[1], : shape[2], :]
-
-
-@keras.saving.register_keras_serializable("detection")
-class PredictionHead(layers.Layer):
-    """Convolutions shared by all levels, then one prediction convolution.
-
-    Args:
-        outputs: Values per location: anchors x classes, or anchors x 4.
-        channels: Width of the inner convolutions.
-        convs: How many there are; 4 in the paper.
-        norm: What follows each convolution. `batch`: one BatchNorm per level, since levels
-            differ in statistics; it sees no map size, so that a head trained on windows answers
-            the same on whole images. `group`: GroupNorm over the map, as snapshots made before
-            `batch` have it. `none`: a bias alone.
-        prior: Probability that the last bias starts at; None starts it at zero.
-        levels: How many levels there are.
-
-    Source: Lin et al. 2017, arXiv:1708.02002, section 4; one norm per level as in Tan et al.
-        2020, arXiv:1911.09070.
-    """
-
-    def __init__(
-        self,
-        outputs: int,
-        channels: int = 256,
-        convs: int = 4,
-        norm: HeadNorm = "batch",
-        prior: float | None = None,
-        levels: int = 5,
-        **kwargs,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.outputs = outputs
-        self.channels = channels
-        self.convs = convs
-        self.norm = norm
-        self.prior = prior
-        self.levels = levels
-        self.hidden = [
-            layers.Conv2D(
-                channels,
-                3,
-                padding="same",
-                use_bias=norm == "none",
-                kernel_initializer="he_normal",
-                name=f"conv_{index}",
-            )
-            for index in range(convs)
-        ]
-        self.norms = self._norms()
-        bias = 0.0 if prior is None else -float(np.log((1 - prior) / prior))
-        # float32 whatever the policy: a sigmoid of a bfloat16 logit has three digits.
-        self.prediction = layers.Conv2D(
-            outputs,
-            3,
-            padding="same",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            bias_initializer=keras.initializers.Constant(bias),
-            dtype="float32",
-            name="prediction",
-        )
-
-    def _norms(self) -> list[layers.Layer]:
-        """All norms in one list, because Keras saves no lists in lists."""
-        if self.norm == "none":
-            return []
-        if self.norm == "group":
-            return [backbones.normalisation("group", f"norm_{i}") for i in range(self.convs)]
-        # Its statistics must settle within trainings of a few hundred steps: hence the momentum.
-        return [
-            layers.BatchNormalization(
-                momentum=0.97, epsilon=1e-3, name=f"norm_{index}_P{level + 3}"
-            )
-            for index in range(self.convs)
-            for level in range(self.levels)
-        ]
-
-    def norm_after(self, index: int, level: int) -> layers.Layer | None:
-        """The norm that follows an inner convolution at a level (0 is P3)."""
-        if self.norm == "none":
-            return None
-        return self.norms[index if self.norm == "group" else index * self.levels + level]
-
-    def build(self, input_shape: tuple) -> None:
-        shape = tuple(input_shape)
-        for conv in self.hidden:
-            conv.build(shape)
-            shape = (*shape[:-1], self.channels)
-        for norm in self.norms:
-            norm.build(shape)
-        self.prediction.build(shape)
-        self.built = True
-
-    def call(self, x, level: int = 0):
-        """Maps (B, h, w, C) of a level (0 is P3) to (B, h, w, outputs)."""
-        for index, conv in enumerate(self.hidden):
-            x = conv(x)
-            norm = self.norm_after(index, level)
-            x = ops.relu(x if norm is None else norm(x))
-        return self.prediction(x)
-
-    def compute_output_shape(self, input_shape: tuple):
-        return (*input_shape[:-1], self.outputs)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "outputs": self.outputs,
-            "channels": self.channels,
-            "convs": self.convs,
-            "norm": self.norm,
-            "prior": self.prior,
-            "levels": self.levels,
-        }
 
 
 class _LevelByLevel:
@@ -274,8 +77,6 @@ class RetinaNet(keras_cv.models.RetinaNet):
             in snapshots made before.
         channels: Width of pyramid and heads.
         head_convs: Convolutions in each head before the prediction.
-        preprocessing: What `Detector` must do to a picture: `size`, `fit`, `bits`.
-        operating_point: `OperatingPoint.to_dict()`, or None while there is none.
         train_backbone: False freezes the backbone.
 
     The model maps (B, H, W, 3) RGB 0-255 to `{"box": (B, A, 4), "classification": (B, A, C)}`,
@@ -288,12 +89,10 @@ class RetinaNet(keras_cv.models.RetinaNet):
         backbone: str,
         classes: tuple[str, ...] | list[str],
         anchors: AnchorSettings | dict[str, Any] | None = None,
-        norm: backbones.Norm = "batch",
+        norm: Norm = "batch",
         head_norm: HeadNorm | bool = "batch",
         channels: int = 256,
         head_convs: int = 4,
-        preprocessing: dict[str, Any] | None = None,
-        operating_point: dict[str, Any] | None = None,
         train_backbone: bool = True,
         **kwargs,
     ) -> None:
@@ -349,8 +148,6 @@ class RetinaNet(keras_cv.models.RetinaNet):
             "head_norm": head_norm,
             "channels": channels,
             "head_convs": head_convs,
-            "preprocessing": dict(preprocessing or {}),
-            "operating_point": operating_point,
             "train_backbone": train_backbone,
         }
         self.classification_tracker = keras.metrics.Mean(name="classification_loss")
@@ -371,7 +168,8 @@ class RetinaNet(keras_cv.models.RetinaNet):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> RetinaNet:
-        return cls(**config)
+        # Files that were made before there was a card hold these two.
+        return cls(**{key: config[key] for key in config if key not in _OF_OLD_CARDS})
 
     def get_compile_config(self) -> None:
         # A snapshot is for predicting; a resumed training compiles from its own settings.

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from inspection.cli.console import counted
-from inspection.decisions.operating_point import OperatingPoint
+from detection.settings import ROOM
 from inspection.errors import InputError
 from inspection.fields import RunName
 from inspection.files.archives import CONFIG, Hostile, open_archive, read_json, read_safely
+from inspection.models.card import ModelCard, read_card
 from inspection.training.snapshots import BEST, Rival, RunFolder, Standing
 
 PROMOTE = "python train_retinanet.py --promote"
@@ -30,15 +30,7 @@ class _Anchors(BaseModel):
     ratios: Annotated[list[_Length], Field(min_length=1, max_length=20)]
 
 
-class _Preprocessing(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    size: Annotated[int, Field(ge=32, le=8192)]
-    fit: Literal["letterbox", "stretch"] = "letterbox"
-    bits: Annotated[int, Field(ge=8, le=16)] = 16
-
-
-class SnapshotSettings(BaseModel):
+class _NetworkSettings(BaseModel):
     """What a detector may be built from; what is missing or not named here Keras judges.
 
     Raises:
@@ -47,7 +39,6 @@ class SnapshotSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    preprocessing: _Preprocessing
     backbone: Literal[None, "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = None
     classes: Annotated[list[_Name], Field(min_length=1, max_length=1000)] | None = None
     anchors: _Anchors | None = None
@@ -55,7 +46,6 @@ class SnapshotSettings(BaseModel):
     head_norm: bool | Literal["batch", "group", "none"] = True
     channels: Annotated[int, Field(ge=1, le=1024)] = 256
     head_convs: Annotated[int, Field(ge=0, le=16)] = 4
-    operating_point: dict[str, Any] | None = None
     train_backbone: bool = True
 
 
@@ -64,8 +54,8 @@ def run_folder(path: Path, keep: int | None = None) -> RunFolder:
     return RunFolder(path, keep, standing=snapshot_standing)
 
 
-def snapshot_settings(path: str | Path) -> dict[str, Any]:
-    """The settings inside a snapshot, checked, without loading its weights.
+def network_settings(path: str | Path) -> dict[str, Any]:
+    """What the network inside a snapshot is built from, checked, without loading its weights.
 
     Raises:
         InputError: It is no snapshot of ours, or asks for what none of ours does.
@@ -75,31 +65,32 @@ def snapshot_settings(path: str | Path) -> dict[str, Any]:
             stored = read_json(archive, CONFIG)
         if (kind := stored.get("class_name", "RetinaNet")) != "RetinaNet":
             raise Hostile(f"it holds a {kind}")
-        config = stored["config"]
-        SnapshotSettings.model_validate(config)
-        if config.get("operating_point") is not None:
-            OperatingPoint.from_dict(config["operating_point"])
-    return config
+        _NetworkSettings.model_validate(stored["config"])
+    return stored["config"]
 
 
-def snapshot_run(path: Path) -> str | None:
-    """The run that a snapshot is of, None where the file does not say."""
-    try:
-        return snapshot_settings(path)["preprocessing"].get("run")
-    except InputError:
-        return None
+def snapshot_card(path: str | Path) -> ModelCard:
+    """The card of a snapshot, after a look at its network's settings.
+
+    Raises:
+        InputError: As `network_settings`, or its card is damaged or of other classes.
+    """
+    card = read_card(path, ROOM)
+    classes = network_settings(path).get("classes")
+    if classes is not None and tuple(classes) != card.classes:
+        raise InputError(f"{path}: its card is of other classes than its network; {_INSTEAD}")
+    return card
 
 
 def snapshot_standing(path: Path) -> Standing | None:
     """Which run a snapshot is of and how good it is, None where the file does not say."""
     try:
-        stored = snapshot_settings(path)["preprocessing"]
-        run, score = stored.get("run"), float(stored.get("val_map", 0.0))
-    except (InputError, TypeError, ValueError):
+        origin = read_card(path, ROOM).provenance
+    except InputError:
         return None
-    if not isinstance(run, str):
+    if not origin.run:
         return None
-    return Standing(run, stored.get("run_id"), stored.get("val_hash"), score)
+    return Standing(origin.run, origin.run_id, origin.scored_on, origin.score or 0.0)
 
 
 def top_line(path: Path, run: str, rival: Rival) -> str:
@@ -147,24 +138,9 @@ def promote_run(snapshots: Path, run: str) -> str:
     best = snapshots / run / BEST
     if not best.is_file():
         raise InputError(f"--promote {run}: there is no {best}; check --snapshots and the name.")
-    snapshot_settings(best)
+    card = snapshot_card(best)
     rival = run_folder(snapshots / run).promote_anyway()
     was = ""
     if rival is not None and rival.standing is not None:
         was = f", before of run {rival.standing.run}"
-    return f"{snapshots / BEST}: now of {provenance(best)}{was}."
-
-
-def provenance(path: Path) -> str:
-    """Run, data and classes of a snapshot, in words."""
-    config = snapshot_settings(path)
-    stored = config["preprocessing"]
-    text = f"run {stored.get('run') or 'unknown'}"
-    if stored.get("epoch"):
-        text += f", epoch {stored['epoch']}"
-    if stored.get("val_map") is not None:
-        text += f", val mAP {float(stored['val_map']):{_FIGURE}}"
-    if stored.get("annotations"):
-        text += f", trained on {stored['annotations']} and {stored.get('images')}"
-    classes = [str(name) for name in config.get("classes", ())]
-    return f"{text}, {counted(len(classes), 'class')} ({', '.join(classes)})"
+    return f"{snapshots / BEST}: now of {card.describe()}{was}."

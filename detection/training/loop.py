@@ -109,20 +109,16 @@ def _learn(run: Run, batch: Batch) -> dict[str, float]:
 
 
 def _tell(run: Run, epoch: int, mean_ap: float | None) -> None:
-    judged_on = labels_hash(run.validation)
-    run.model.settings["preprocessing"] |= {
-        "epoch": epoch,
-        "val_map": mean_ap,
-        "val_hash": judged_on,
-    }
+    origin = run.card.provenance
+    origin.epoch, origin.score, origin.scored_on = epoch, mean_ap, labels_hash(run.validation)
     if mean_ap is None:  # the threshold of an epoch before does not fit these weights
-        run.model.settings["operating_point"] = None
+        run.card.operating_point = None
 
 
 def _validate(run: Run, guard: InterruptGuard) -> Validated:
-    """Val mAP; stores the operating point chosen there in the model."""
+    """Val mAP; puts the operating point chosen there into the card."""
     labels = run.validation
-    detector = Detector(as_saved(run.model))
+    detector = Detector(as_saved(run.model), run.card)
     pictures = ((item.image, run.settings.images / item.image) for item in labels)
     show = run.log.validating(len(labels))
 
@@ -135,10 +131,11 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
         labels, [found[item.image] for item in labels], run.model.classes
     )
     try:
-        point = choose_operating_point(labels, found, target=run.settings.target_miss)
-        run.model.settings["operating_point"] = point.to_dict()
+        run.card.operating_point = choose_operating_point(
+            labels, found, target=run.settings.target_miss
+        )
     except InputError:  # nothing found yet: there is no threshold to choose
-        run.model.settings["operating_point"] = None
+        run.card.operating_point = None
     details = {f"ap_{item.label}": item.ap for item in result.classes}
     return Validated(result.mean_ap, details)
 

@@ -24,20 +24,24 @@ from detection.data.dataset import (
 from detection.models.anchors import AnchorSettings, best_ious, best_possible_recall
 from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
-from detection.models.snapshots import run_folder, snapshot_settings, top_line
-from detection.models.weights import apply_weights, resolve_weights
-from detection.settings import TrainSettings
+from detection.models.snapshots import network_settings, run_folder, top_line
+from detection.models.weights import apply_weights
+from detection.settings import ROOM, TrainSettings
 from detection.training.batches import Batches, FittedImages
 from detection.training.log import TrainingLog
 from detection.training.samples import write_samples
 from detection.training.shown_boxes import find_shown_boxes
 from inspection.cli.console import counted
 from inspection.data.boxes import ImageLabels
+from inspection.data.preparation import Preparation
 from inspection.data.stored_split import RUN_SPLIT
 from inspection.errors import InputError
 from inspection.files.records import RECORD, RunRecord, read_record
 from inspection.files.writing import copy_atomic, write_json_atomic
+from inspection.models.backbones import NAMES
+from inspection.models.card import ModelCard, trained_on
 from inspection.models.gradients import wants_jit
+from inspection.models.weights import resolve_weights
 from inspection.report.page import versions
 from inspection.settings import save_settings
 from inspection.training.optimizer import adamw, rate_schedule
@@ -48,6 +52,7 @@ from inspection.training.snapshots import Plan, RunFolder, RunState
 _BATCH_NORM_FROM = 8
 # Of an epoch's steps; from here on validation is worth a sentence.
 _LONG_VALIDATION = 0.3
+_PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "albumentations")
 
 
 @dataclass
@@ -55,6 +60,7 @@ class Run:
     """Everything a running training holds.
 
     Args:
+        card: What travels with the model's weights.
         validation: The images of val that epochs are measured on.
         steps: Steps of one epoch.
     """
@@ -64,6 +70,7 @@ class Run:
     validation: list[ImageLabels]
     batches: Batches
     model: RetinaNet
+    card: ModelCard
     folder: RunFolder
     state: RunState
     log: TrainingLog
@@ -100,11 +107,12 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
     record = RunRecord()
     if resume:
         record = read_record(folder.path)
-        state, model = _continued(folder, dataset, record, log)
+        state, detector = _continued(folder, dataset, record, log)
     else:
         state = RunState()
         _check_windows(settings, dataset.part("train"))
-        settings, model = _new_model(settings, dataset, log)
+        settings, detector = _new_model(settings, dataset, log)
+    model, folder.card = detector.model, detector.card
     images = FittedImages(
         dataset.part("train"),
         settings.images,
@@ -136,7 +144,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         log.say(top_line(folder.path, settings.run, rival))
     log.open(folder.path, resume_after=state.epoch if resume else None)
     validation = _choose_validation(settings, dataset, record)
-    run = Run(settings, dataset, validation, batches, model, folder, state, log, steps)
+    run = Run(settings, dataset, validation, batches, model, folder.card, folder, state, log, steps)
     _write_record(run)
     _write_samples(run)
     _announce(run)
@@ -145,11 +153,11 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
 
 def _continued(
     folder: RunFolder, dataset: Dataset, record: RunRecord, log: TrainingLog
-) -> tuple[RunState, RetinaNet]:
+) -> tuple[RunState, Detector]:
     """State and model of the run to go on with, after a look at what has changed since."""
     state = folder.load_state()
-    model = Detector.load(folder.path / state.snapshot).model
-    unknown = sorted(set(dataset.classes) - set(model.classes))
+    detector = Detector.load(folder.path / state.snapshot)
+    unknown = sorted(set(dataset.classes) - set(detector.classes))
     if unknown:
         raise InputError(
             f"{folder.path}: was not started with the classes {', '.join(unknown)} that the "
@@ -157,7 +165,7 @@ def _continued(
         )
     if (record.data_hash, record.split_hash) != (dataset.hash, dataset.split.hash):
         log.say("Note: labels or split have changed since this run began; it goes on with them.")
-    return state, model
+    return state, detector
 
 
 def _choose_validation(
@@ -179,9 +187,9 @@ def usual_name(backbone: str) -> str:
 
 def _new_model(
     settings: TrainSettings, dataset: Dataset, log: TrainingLog
-) -> tuple[TrainSettings, RetinaNet]:
+) -> tuple[TrainSettings, Detector]:
     anchors = _choose_anchors(settings, dataset.part("train"), log)
-    weights = resolve_weights(settings.backbone, settings.weights, log.say)
+    weights = resolve_weights(settings.backbone, settings.weights, NAMES, log.say)
     settings = _filled(settings.model_copy(update={"weights": weights}))
     model = RetinaNet(
         settings.backbone,
@@ -190,20 +198,26 @@ def _new_model(
         norm=settings.norm,
         channels=settings.channels,
         train_backbone=not settings.freeze,
-        preprocessing={
-            "size": settings.size,
-            "fit": settings.fit,
-            "bits": settings.bits,
-            "run": settings.run,
-            "run_id": uuid.uuid4().hex,
-            "annotations": str(settings.annotations.resolve()),
-            "images": str(settings.images.resolve()),
-            "unlabelled": settings.unlabelled,
-            "one_based": settings.one_based,
-        },
     )
     apply_weights(model, weights, log.say)
-    return settings, model
+    card = ModelCard(
+        room=ROOM,
+        architecture=settings.backbone,
+        classes=dataset.classes,
+        preparation=Preparation(settings.size, settings.fit, settings.bits),
+        provenance=trained_on(
+            (settings.images / item.image for item in dataset.part("train")),
+            run=settings.run,
+            run_id=uuid.uuid4().hex,
+            data=str(settings.images.resolve()),
+            annotations=str(settings.annotations.resolve()),
+            data_hash=dataset.hash,
+            split_hash=dataset.split.hash,
+            versions=versions(*_PACKAGES),
+        ),
+        extra={"unlabelled": settings.unlabelled, "one_based": settings.one_based},
+    )
+    return settings, Detector(model, card)
 
 
 def _filled(settings: TrainSettings) -> TrainSettings:
@@ -220,7 +234,7 @@ def _filled(settings: TrainSettings) -> TrainSettings:
         small = whole and update.get("batch_size", settings.batch_size) < _BATCH_NORM_FROM
         update["norm"] = "frozen" if pretrained else "group" if small else "batch"
         if settings.weights.endswith(".keras"):  # what GroupNorm learnt fits no other norm
-            stored = snapshot_settings(settings.weights).get("norm")
+            stored = network_settings(settings.weights).get("norm")
             update["norm"] = "group" if stored == "group" else "frozen"
     if not whole and update.get("norm", settings.norm) == "group":
         raise InputError(
@@ -295,9 +309,9 @@ def _write_record(run: Run) -> None:
     write_json_atomic(
         run.folder.path / RECORD,
         {
-            "id": run.model.settings["preprocessing"].get("run_id"),
+            "id": run.card.provenance.run_id,
             "settings": run.settings.model_dump(mode="json"),
-            "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "albumentations"),
+            "versions": versions(*_PACKAGES),
             "backend": keras.backend.backend(),
             "data_hash": run.dataset.hash,
             "split_hash": run.dataset.split.hash,
@@ -373,7 +387,7 @@ def _seconds_per_step(run: Run) -> float:
 
 
 def _seconds_per_image(run: Run) -> float:
-    detector = Detector(run.model)
+    detector = Detector(run.model, run.card)
     path = run.settings.images / run.validation[0].image
     for _ in range(2):  # the first also traces and compiles
         began = time.perf_counter()

@@ -21,7 +21,7 @@ from inspection.errors import InputError, first_line
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
-_MOST_TEXT = 64 * 2**20  # bytes of a JSON member; a mask of the region of interest is the largest
+MOST_TEXT = 64 * 2**20  # bytes of a JSON member; a mask of the region of interest is the largest
 _UNPACKED = 4  # times the size on disk: what we write is not compressed at all
 _ROOM = 16 * 2**20  # bytes beyond that, for small files
 _MOST_MEMBERS = 10_000
@@ -113,12 +113,12 @@ def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         Hostile: It is too large, not finite, or no object.
         ValueError: It is no JSON.
     """
-    return parse_json(read_member(archive, name, _MOST_TEXT), name)
+    return parse_json(read_member(archive, name, MOST_TEXT), name)
 
 
 def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
     """As `read_json`, of a text; `name` is what it is called."""
-    if len(text) > _MOST_TEXT:
+    if len(text) > MOST_TEXT:
         raise Hostile(f"{name} has {len(text)} bytes")
     values = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     if not isinstance(values, dict):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,9 +27,11 @@ from pydantic import (
 
 from inspection.cli.console import counted
 from inspection.data.images import colour_channels, image_size
+from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.archives import (
+    MOST_TEXT,
     Hostile,
     open_archive,
     parse_json,
@@ -99,24 +100,6 @@ class Provenance(_Checked):
     versions: dict[_Name, _Name | None] = {}
 
 
-class _PreparationValues(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    size: Annotated[int, Field(ge=8, le=8192)]
-    fit: Literal["letterbox", "stretch"] = "letterbox"
-    bits: Annotated[int, Field(ge=8, le=16)] = 16
-    roi: tuple[int, int, int, int] | None = None
-    clahe: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
-    tile: Annotated[int, Field(ge=8, le=65536)] | None = None
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    channels: Literal[1, 3] | None = None
-
-
-def _checked_preparation(values: dict[str, Any]) -> dict[str, Any]:
-    _PreparationValues.model_validate_json(json.dumps(values))
-    return values
-
-
 def _point_from(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
@@ -126,7 +109,13 @@ def _point_from(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-_Preparation = Annotated[dict[str, Any], AfterValidator(_checked_preparation)]
+_Preparation = Annotated[
+    InstanceOf[Preparation],
+    BeforeValidator(
+        lambda value: Preparation.from_dict(value) if isinstance(value, Mapping) else value
+    ),
+    PlainSerializer(lambda preparation: preparation.to_dict()),
+]
 _Point = Annotated[
     InstanceOf[OperatingPoint] | None,
     BeforeValidator(_point_from),
@@ -143,8 +132,7 @@ class ModelCard(_Checked):
         classes: Names in the order of the network's outputs; none where it learnt normal images
             only.
         normal: The class of good parts, or None.
-        preparation: How images are brought to the network, as plain values: `size`, `fit`, `bits`
-            and what the room adds; its own `Preparation` reads them.
+        preparation: How images are brought to the network.
         operating_point: When a part is NG; None until one is chosen.
         provenance: Where it comes from.
         extra: What only the room asks of it; checked there.
@@ -186,7 +174,8 @@ class ModelCard(_Checked):
             text += f", epoch {origin.epoch}"
         if origin.score is not None and self.room in SCORES:
             text += f", {SCORES[self.room]} {origin.score:.3f}"
-        text += f", {self.architecture}"
+        if self.architecture:
+            text += f", {self.architecture}"
         places = [place for place in (origin.annotations, origin.data) if place]
         text += f", trained on {' and '.join(places) or 'unknown images'}"
         if self.classes:
@@ -244,12 +233,13 @@ def read_card(path: str | Path, room: Room) -> ModelCard:
     path = Path(path)
     kind, instead = _KINDS[room]
     if not path.exists():
-        raise InputError(f"{path}: there is no such {kind}; give {instead}")
+        raise InputError(f"{path}: there is no such model; train one, or give {instead}")
     with read_safely(path, f"is no {kind} of this tool", f"give {instead}"):
         if path.is_dir():
             names = (MEMBER, ANOMALY)
             member = next((name for name in names if (path / name).is_file()), MEMBER)
-            card = parse_card((path / member).read_bytes(), member)
+            with (path / member).open("rb") as file:
+                card = parse_card(file.read(MOST_TEXT + 1), member)
         else:
             with open_archive(path) as archive:
                 card = _card_in(archive)

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -28,6 +28,9 @@ from inspection.files.writing import (
     sweep_temporary,
     write_json_atomic,
 )
+
+if TYPE_CHECKING:
+    from inspection.models.card import ModelCard
 
 STATE, BEST = "state.json", "best.keras"
 _TOP_LOCK = "best.lock"
@@ -168,7 +171,7 @@ class RunFolder:
         standing: From a model file to what it says of itself, None where it cannot be read. With
             it the best one of all runs stands beside the run's folder: this run's where there is
             none, where it is this run's already, or where it beats the one there.
-        finish: Adds to a model file what Keras does not write, before it takes its place.
+        card: Written into every model file, beside what Keras writes.
     """
 
     def __init__(
@@ -176,12 +179,12 @@ class RunFolder:
         path: Path,
         keep: int | None = None,
         standing: Callable[[Path], Standing | None] | None = None,
-        finish: Callable[[Path], None] = lambda path: None,
+        card: ModelCard | None = None,
     ) -> None:
         self.path = path
         self.keep = keep
         self._standing = standing
-        self._finish = finish
+        self.card = card
 
     def load_state(self) -> RunState:
         """The state of the last finished save.
@@ -253,7 +256,8 @@ class RunFolder:
             np.savez(file, **named)
         with atomic_path(self.path / snapshot) as temporary:
             _save_without_optimizer(model, temporary)
-            self._finish(temporary)
+            if self.card is not None:
+                self.card.write_into(temporary)
         state.snapshot, state.optimizer = snapshot, optimizer
         write_json_atomic(self.path / STATE, state.model_dump())
         self._remove_superseded(state)

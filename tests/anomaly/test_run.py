@@ -187,11 +187,11 @@ def test_a_model_of_another_version_is_refused(runs, tmp_path):
     ):
         for name in old.namelist():
             content = old.read(name)
-            if name == "model.json":
+            if name == "card.json":
                 content = content.replace(b'"version": 1', b'"version": 99')
             new.writestr(name, content)
-    with pytest.raises(InputError, match="version 99"):
+    with pytest.raises(InputError, match="format 99"):
         anomaly.load(path)
     path.write_bytes(b"no model")
-    with pytest.raises(InputError, match="cannot be read as a model"):
+    with pytest.raises(InputError, match="is no anomaly model"):
         anomaly.load(path)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from detection.cli.arguments import resume_settings
-from detection.models.snapshots import run_folder, snapshot_settings
+from detection.models.snapshots import run_folder, snapshot_card
 from detection.settings import TrainSettings
 from detection.training.log import TrainingLog
 from detection.training.loop import train
@@ -119,7 +119,7 @@ def assert_complete(folder: Path) -> None:
     assert minutes == sorted(minutes)
     state = run_folder(folder).load_state()
     assert (state.epoch, state.step) == (EPOCHS, EPOCHS * STEPS)
-    best = snapshot_settings(folder / "best.keras")["preprocessing"]
-    assert (best["epoch"], best["val_map"]) == (state.best_epoch, state.best_score)
+    best = snapshot_card(folder / "best.keras").provenance
+    assert (best.epoch, best.score) == (state.best_epoch, state.best_score)
     assert (folder.parent / "best.keras").read_bytes() == (folder / "best.keras").read_bytes()
     assert not list(folder.glob("interrupted*"))

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from inspection.data.images import write_image
 from inspection.data.voc import PROPOSAL, is_sealed
+from inspection.models.card import read_card
 from tests.classification.conftest import write_set
 from tests.places import ROOT
 
@@ -155,12 +156,12 @@ def test_two_runs_of_different_classes_are_switched_between(run, tmp_path):
     names = {"normal": "ok", "dot": "a", "긁힘": "z"}
     for path in other.glob("*.keras"):
         model = Classifier.load(path)
-        card = replace(
-            model.card,
-            classes=tuple(names[name] for name in model.classes),
-            normal="ok",
-            preparation=replace(model.card.preparation, clahe=3.0, roi=(0, 0, 40, 40)),
-        )
+        changes = {
+            "classes": tuple(names[name] for name in model.classes),
+            "normal": "ok",
+            "preparation": replace(model.card.preparation, clahe=3.0, roi=(0, 0, 40, 40)),
+        }
+        card = model.card.model_copy(update=changes)
         Classifier(model.model, card).save(path)
     settings = (other / "settings.yaml").read_text(encoding="utf-8")
     data = write_set(tmp_path / "other data")
@@ -197,9 +198,7 @@ def test_two_runs_of_different_classes_are_switched_between(run, tmp_path):
 
 
 def model_classes(run: Path) -> list[str]:
-    from classification.models.classifier import ModelCard
-
-    return list(ModelCard.read(run / "best.keras").classes)
+    return list(read_card(run / "best.keras", "classification").classes)
 
 
 def test_images_and_split_of_a_run_trained_again_are_fresh(run, labelled, monkeypatch):

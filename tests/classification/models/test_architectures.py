@@ -15,16 +15,16 @@ from keras.src.legacy.saving import legacy_h5_format
 from classification.models.architectures import (
     ARCHITECTURES,
     FEATURES,
+    Architecture,
     build_model,
-    resolve_weights,
+    take_snapshot,
 )
-from classification.models.classifier import Classifier, ModelCard
+from classification.models.classifier import Classifier
 from classification.models.swin import WindowAttention, swin
-from classification.settings import ClassificationSettings
-from classification.training import setup as training_setup
-from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.models import backbones
+from inspection.models.weights import resolve_weights
+from tests.cards import classifier_card
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -79,7 +79,14 @@ def test_efficientnet_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch):
     path = tmp_path / "b0_notop.h5"
     published_file(path)
     monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
-    by_name = build_model("efficientnet", 64, 3, "imagenet")
+
+    def build(inputs, size: int):
+        options = {"include_top": False, "weights": "imagenet", "input_tensor": inputs}
+        return keras.applications.EfficientNetB0(**options).output
+
+    with monkeypatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "efficientnet", Architecture(build))
+        by_name = build_model("efficientnet", 64, 3)
     by_path = build_model("efficientnet", 64, 3, str(path))
     views = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
 
@@ -90,13 +97,13 @@ def test_efficientnet_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch):
     for found, wanted in zip(*map(inputs_and_features, (by_path, by_name)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
     # A snapshot of a run that began from the name hands on what its network saw, too.
-    card = ModelCard("efficientnet", ("a", "b", "c"), None, Preparation(64))
-    monkeypatch.setattr(Classifier, "load", classmethod(lambda *_: Classifier(by_name, card)))
+    card = classifier_card(("a", "b", "c"), None, 64, "efficientnet")
+    snapshot = str(tmp_path / "x.keras")
+    Classifier(by_name, card).save(snapshot)
     model = build_model("efficientnet", 64, 3)
-    settings = ClassificationSettings(model="efficientnet", size=64)
     told: list[str] = []
-    training_setup._take_weights(model, settings, "x.keras", card.classes, told.append)
-    assert told == [f"x.keras: took {len(model.weights)} of {len(model.weights)} weights."]
+    take_snapshot(model, snapshot, card.classes, told.append)
+    assert told == [f"{snapshot}: took {len(model.weights)} of {len(model.weights)} weights."]
     for found, wanted in zip(*map(inputs_and_features, (model, by_name)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
@@ -109,7 +116,9 @@ def test_efficientnet_b5_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch)
     monkeypatch.setattr(keras.applications, "EfficientNetB5", keras.applications.EfficientNetB0)
     monkeypatch.setattr(backbones, "EFFICIENTNET_STAGES", ("block3b_add",))
     monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
-    by_name, by_path = (backbones.efficientnet_b5(one) for one in ("imagenet", str(path)))
+    whole = keras.applications.EfficientNetB0(include_top=False)
+    by_name = keras.Model(whole.input, whole.get_layer("block3b_add").output)
+    by_path = backbones.efficientnet_b5(str(path))
     views = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
     wanted = np.asarray(by_name(views))
     np.testing.assert_allclose(by_path(views), wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
@@ -117,11 +126,11 @@ def test_efficientnet_b5_sees_the_same_by_path_as_by_name(tmp_path, monkeypatch)
 
 def test_auto_starts_from_scratch_without_internet(no_network):
     told: list[str] = []
-    assert resolve_weights("resnet18", "auto", told.append) == "none"
+    assert resolve_weights("resnet18", "auto", ARCHITECTURES, told.append) == "none"
     with pytest.raises(InputError, match=r"swin has no published.*resnet50"):
-        resolve_weights("swin", "imagenet", told.append)
+        resolve_weights("swin", "imagenet", ARCHITECTURES, told.append)
     with pytest.raises(InputError, match="no such file"):
-        resolve_weights("swin", "nowhere.h5", told.append)
+        resolve_weights("swin", "nowhere.h5", ARCHITECTURES, told.append)
     assert "FROM SCRATCH" in told[0]
 
 

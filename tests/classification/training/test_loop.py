@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 import classification
-from classification.models.classifier import ModelCard
 from classification.settings import ClassificationSettings
 from classification.training.loop import seed_dropout, train
 from classification.training.setup import resume_settings
 from classification.training.wandb_log import WandbLog
 from inspection.errors import InputError
 from inspection.files.records import read_record
+from inspection.models.card import read_card
 from tests.classification.conftest import draw, quiet, settings_of
 from tests.places import ROOT
 
@@ -179,15 +179,13 @@ def test_model_files_of_others_are_refused(tmp_path, run):
     plain.save(tmp_path / "plain.keras")
     with pytest.raises(InputError, match="is no classifier of this tool"):
         classification.load(tmp_path / "plain.keras")
-    card = ModelCard.read(run / "best.keras")
+    card = read_card(run / "best.keras", "classification")
     newer = tmp_path / "newer.keras"
     plain.save(newer)
     import zipfile
 
     with zipfile.ZipFile(newer, "a") as archive:
-        archive.writestr(
-            "classification.json", card.to_json().replace('"version": 1', '"version": 99')
-        )
+        archive.writestr("card.json", card.to_json().replace('"version": 1', '"version": 99'))
     with pytest.raises(InputError, match="newer version of this tool"):
         classification.load(newer)
 

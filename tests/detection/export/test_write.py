@@ -27,6 +27,7 @@ from inspection.decisions.operating_point import fixed_threshold
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.prediction.detections import Detections
+from tests.cards import detector_card
 from tests.conftest import CLASSES, SmallSet, draw_image
 from tests.line import on_the_line
 
@@ -41,7 +42,7 @@ def lively_detector(
     norm: str = "batch",
     head_norm: str = "batch",
     levels: int = 5,
-    **stored,
+    **origin,
 ) -> Detector:
     """A detector whose weights are not those of a start, so that every constant shows."""
     model = RetinaNet(
@@ -51,8 +52,6 @@ def lively_detector(
         norm=norm,
         head_norm=head_norm,
         channels=32,
-        preprocessing={"size": SIZE, "fit": "letterbox", "bits": 12, **stored},
-        operating_point=fixed_threshold(0.5).to_dict(),
     )
     rng = np.random.default_rng(4)
     for weight in model.weights:
@@ -60,7 +59,9 @@ def lively_detector(
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "moving_mean"):
             weight.assign(rng.normal(0, 0.2, weight.shape))
-    detector = Detector(model)
+    card = detector_card(SIZE, "letterbox", 12, **origin)
+    card.operating_point = fixed_threshold(0.5)
+    detector = Detector(model, card)
     outputs = detector.forward(draw_image(0, SIZE)[0][None])
     # Scores spread over all of (0, 1): saturated ones would differ by rounding alone.
     for head, name, spread in (
@@ -205,10 +206,10 @@ def test_files_that_are_no_export_are_named(tmp_path, name):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet, tmp_path):
     detector = lively_detector(
-        annotations=str(small_set.annotations), images=str(small_set.images), run="first"
+        annotations=str(small_set.annotations), data=str(small_set.images), run="first"
     )
     snapshot = small_set.snapshots / "best.keras"
-    detector.model.save(snapshot)
+    detector.save(snapshot)
     said: list[str] = []
     report = exporting.export_snapshot(snapshot, format="onnx", say=said.append)
     assert report.path == small_set.snapshots / "best.onnx"
@@ -220,10 +221,10 @@ def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet
 def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set, tmp_path):
     """A weak model is exported on images that it finds something on: by --annotations, --images."""
     detector = lively_detector(
-        annotations=str(small_set.annotations), images=str(small_set.images), run="first"
+        annotations=str(small_set.annotations), data=str(small_set.images), run="first"
     )
     snapshot = small_set.snapshots / "best.keras"
-    detector.model.save(snapshot)
+    detector.save(snapshot)
     own, trained, folder = exporting.export_parts(snapshot)
     assert [item.image for item in own] == ["val_08.png", "val_09.png"]
     assert len(trained) == 8

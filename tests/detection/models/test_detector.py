@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ from inspection.decisions.operating_point import (
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.prediction.detections import PREDICTION
+from tests.cards import detector_card
 from tests.conftest import CLASSES
 from tests.places import ROOT
 
@@ -42,10 +44,7 @@ class BrightSpotFinder:
     def __init__(self, fit="letterbox"):
         self.anchors = AnchorSettings()
         self.classes = CLASSES
-        self.settings = {
-            "preprocessing": {"size": SIZE, "fit": fit, "bits": 16},
-            "operating_point": None,
-        }
+        self.card = detector_card(SIZE, fit)
         self.seen: list[int] = []
 
     def predict_on_batch(self, inputs):
@@ -67,6 +66,10 @@ class BrightSpotFinder:
         return {"box": offsets, "classification": logits}
 
 
+def detector_of(model: BrightSpotFinder) -> Detector:
+    return Detector(model, model.card)
+
+
 def picture(width, height, box, value=255):
     image = np.full((height, width, 3), 110, np.uint8)
     x1, y1, x2, y2 = box
@@ -85,7 +88,7 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(width, height, place, fit)
     x, y, share = place
     box = np.array([x * width, y * height, (x + share) * width, (y + share) * height]).astype(int)
     box[2:] = np.maximum(box[2:], box[:2] + 8)
-    found = Detector(BrightSpotFinder(fit)).predict(picture(width, height, box))
+    found = detector_of(BrightSpotFinder(fit)).predict(picture(width, height, box))
     assert found.label == (CLASSES[0],)
     # The network sees whole pixels of its own, of which one is this many of the picture's.
     pixel = max(1, max(width, height) / SIZE)
@@ -97,13 +100,13 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(width, height, place, fit)
 def test_scores_and_names():
     image = picture(200, 100, (20, 20, 60, 50))
     image[60:90, 120:180] = 5
-    found = Detector(BrightSpotFinder()).predict(image)
+    found = detector_of(BrightSpotFinder()).predict(image)
     assert found.label == CLASSES
     np.testing.assert_allclose(found.score, 1 / (1 + np.exp([-2.0, -1.0])), rtol=1e-5)
     assert found.xyxy.dtype == np.float32
-    few = Detector(BrightSpotFinder()).predict(image, max_detections=1)
+    few = detector_of(BrightSpotFinder()).predict(image, max_detections=1)
     assert few.label == CLASSES[:1]
-    assert len(Detector(BrightSpotFinder()).predict(image, min_score=0.8)) == 1
+    assert len(detector_of(BrightSpotFinder()).predict(image, min_score=0.8)) == 1
 
 
 def test_what_lies_in_the_border_of_the_letterbox_is_dropped():
@@ -120,13 +123,13 @@ def test_what_lies_in_the_border_of_the_letterbox_is_dropped():
         return outputs
 
     model.predict_on_batch = with_a_ghost
-    found = Detector(model).predict(picture(256, 128, (20, 20, 60, 50)))
+    found = detector_of(model).predict(picture(256, 128, (20, 20, 60, 50)))
     assert len(found) == 1
     assert found.score[0] < 0.95
 
 
 def test_files_and_arrays_give_the_same(tmp_path):
-    detector = Detector(BrightSpotFinder())
+    detector = detector_of(BrightSpotFinder())
     path = tmp_path / "불량 부품.png"
     write_image(path, picture(300, 200, (50, 60, 120, 110)))
     expected = detector.predict(picture(300, 200, (50, 60, 120, 110)))
@@ -144,13 +147,13 @@ def test_deep_grey_files_are_scaled_as_the_training_did(tmp_path):
     assert done
     path.write_bytes(content.tobytes())
     model = BrightSpotFinder()
-    assert CLASSES[0] not in Detector(model).predict(path).label  # as 16 bits it is dark
-    model.settings["preprocessing"]["bits"] = 12
-    assert Detector(model).predict(path).label == (CLASSES[0],)
+    assert CLASSES[0] not in detector_of(model).predict(path).label  # as 16 bits it is dark
+    model.card.preparation = replace(model.card.preparation, bits=12)
+    assert detector_of(model).predict(path).label == (CLASSES[0],)
 
 
 def test_batches_equal_single_pictures():
-    detector = Detector(BrightSpotFinder())
+    detector = detector_of(BrightSpotFinder())
     pictures = [
         picture(200, 90, (20, 20, 60, 50)),
         picture(64, 64, (0, 0, 1, 1), value=110),
@@ -174,7 +177,7 @@ def test_batches_equal_single_pictures():
 )
 def test_arrays_of_another_form_are_refused(array):
     with pytest.raises(InputError, match="uint8"):
-        Detector(BrightSpotFinder()).predict(array)
+        detector_of(BrightSpotFinder()).predict(array)
 
 
 @pytest.mark.parametrize("shape", [(200, 300), (200, 300, 1)])
@@ -182,19 +185,19 @@ def test_arrays_of_another_form_are_refused(array):
 def test_grey_and_deep_arrays_are_taken_as_files_are(shape, bits):
     image = picture(300, 200, (50, 60, 120, 110))
     model = BrightSpotFinder()
-    expected = Detector(model).predict(image)
+    expected = detector_of(model).predict(image)
     assert len(expected) == 1
     grey = image[..., 0]
     if bits > 8:
-        model.settings["preprocessing"]["bits"] = bits
+        model.card.preparation = replace(model.card.preparation, bits=bits)
         grey = np.round(grey / 255 * (2**bits - 1)).astype(np.uint16)
-    assert Detector(model).predict(grey.reshape(shape)) == expected
+    assert detector_of(model).predict(grey.reshape(shape)) == expected
 
 
 def test_a_list_gives_a_list(tmp_path):
     path = tmp_path / "불량.png"
     write_image(path, picture(200, 90, (20, 20, 60, 50)))
-    detector = Detector(BrightSpotFinder())
+    detector = detector_of(BrightSpotFinder())
     images = [path, str(path), picture(90, 200, (10, 120, 60, 150), value=0)]
     assert detector.predict(images) == [detector.predict(image) for image in images]
     assert detector.predict([]) == []
@@ -207,8 +210,8 @@ def deciding(threshold, review=None) -> Detector:
     model = BrightSpotFinder()
     rates = Rate(0, 10, DEFECTIVE), Rate(0, 10, NORMAL)
     point = OperatingPoint(threshold, "test", 0.0, *rates, review_threshold=review)
-    model.settings["operating_point"] = point.to_dict()
-    return Detector(model)
+    model.card.operating_point = point
+    return detector_of(model)
 
 
 BOTH = picture(200, 100, (20, 20, 60, 50))
@@ -235,7 +238,7 @@ def test_the_decision_is_that_of_the_operating_point(threshold, review, decision
 
 
 def test_without_an_operating_point_nothing_is_decided_in_silence():
-    found = Detector(BrightSpotFinder()).predict(BOTH)
+    found = detector_of(BrightSpotFinder()).predict(BOTH)
     with pytest.raises(InputError, match="operating point"):
         _ = found.decision
     with pytest.raises(InputError, match="give a score"):
@@ -271,7 +274,7 @@ def test_detections_are_saved_by_suffix(tmp_path):
 
 def test_files_that_are_no_picture_are_refused(tmp_path):
     (tmp_path / "a.png").write_text("nothing")
-    detector = Detector(BrightSpotFinder())
+    detector = detector_of(BrightSpotFinder())
     for name in ("a.png", "absent.png"):
         with pytest.raises(InputError, match=name):
             detector.predict(tmp_path / name)
@@ -291,9 +294,9 @@ def test_a_network_that_gives_nan_is_refused_by_the_name_of_the_image(tmp_path):
 
         model.predict_on_batch = broken
         with pytest.raises(NotFinite, match=r"b\.png: 1 of \d+ (offsets|logits)"):
-            Detector(model).predict_batch([BOTH, path])
+            detector_of(model).predict_batch([BOTH, path])
         with pytest.raises(NotFinite):
-            Detector(model).predict(BOTH)
+            detector_of(model).predict(BOTH)
 
 
 def test_predict_all_takes_every_picture_once_in_batches():
@@ -302,21 +305,21 @@ def test_predict_all_takes_every_picture_once_in_batches():
     named = [
         (f"{index}.png", picture(80 + index, 80, (10, 10, 40 + index, 40))) for index in range(5)
     ]
-    found = predict_all(Detector(model), iter(named), batch_size=2, on_progress=told.append)
+    found = predict_all(detector_of(model), iter(named), batch_size=2, on_progress=told.append)
     assert model.seen == [2, 2, 1]
     assert told == [2, 4, 5]
-    single = Detector(BrightSpotFinder())
+    single = detector_of(BrightSpotFinder())
     assert list(found) == [name for name, _ in named]
     for name, image in named:
         assert found[name] == single.predict(image)
-    assert predict_all(Detector(model), []) == {}
+    assert predict_all(detector_of(model), []) == {}
 
 
 def test_operating_point_travels_with_the_model():
     model = BrightSpotFinder()
-    assert Detector(model).operating_point is None
-    model.settings["operating_point"] = fixed_threshold(0.42).to_dict()
-    assert Detector(model).operating_point.threshold == pytest.approx(0.42)
+    assert detector_of(model).operating_point is None
+    model.card.operating_point = fixed_threshold(0.42)
+    assert detector_of(model).operating_point.threshold == pytest.approx(0.42)
 
 
 # --- loading -----------------------------------------------------------------------------------
@@ -329,10 +332,9 @@ def snapshot(tmp_path_factory):
         CLASSES,
         channels=32,
         head_convs=1,
-        preprocessing={"size": 64, "fit": "letterbox", "bits": 16},
     )
     path = tmp_path_factory.mktemp("snapshots") / "best.keras"
-    model.save(path)
+    Detector(model, detector_card()).save(path)
     return path
 
 
@@ -357,16 +359,16 @@ def test_a_snapshot_predicts(snapshot):
 def test_the_sample_of_the_readme_prints_what_matters(snapshot, tmp_path, monkeypatch, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     sample = text.partition("## In Python")[2].partition("```python\n")[2].partition("```")[0]
-    model = keras.saving.load_model(snapshot, compile=False)
-    bias = model.classification_head.prediction.bias
+    detector = Detector.load(snapshot)
+    bias = detector.model.classification_head.prediction.bias
     bias.assign(np.zeros(bias.shape))
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
-    everything = Detector(model).predict(image)
+    everything = detector.predict(image)
     assert len(everything) > 20
-    model.settings["operating_point"] = fixed_threshold(everything.score[2]).to_dict()
+    detector.card.operating_point = fixed_threshold(everything.score[2])
     monkeypatch.chdir(tmp_path)
     Path("snapshots").mkdir()
-    model.save("snapshots/best.keras")
+    detector.save("snapshots/best.keras")
     write_image("part.png", image)
     exec(compile(sample, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
@@ -407,12 +409,12 @@ def test_snapshot_with_damaged_weights(snapshot, tmp_path):
 
 def test_a_snapshot_with_nan_among_its_weights_is_refused(snapshot, tmp_path):
     """Fused with its ReLU a convolution makes 0 of NaN, so the outputs would not tell."""
-    model = keras.saving.load_model(snapshot, compile=False)
-    kernel = model.feature_extractor.get_layer("conv1_conv").kernel
+    detector = Detector.load(snapshot)
+    kernel = detector.model.feature_extractor.get_layer("conv1_conv").kernel
     values = np.asarray(kernel).copy()
     values[0, 0, 0, 0] = np.nan
     kernel.assign(values)
-    model.save(tmp_path / "nan.keras")
+    detector.save(tmp_path / "nan.keras")
     assert "1 of " in (problem := refused(tmp_path / "nan.keras"))
     assert "not finite" in problem
 

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from detection.models.anchors import AnchorGrid, AnchorSettings, anchor_boxes
-from detection.models.retinanet import FeaturePyramid, RetinaNet
+from detection.models.detector import Detector
+from detection.models.pyramid import FeaturePyramid
+from detection.models.retinanet import RetinaNet
 from detection.models.targets import encode_boxes, make_targets
 from inspection.data.boxes import box_iou
 from inspection.decisions.operating_point import fixed_threshold
 from inspection.models.backbones import NAMES
+from tests.cards import detector_card
 from tests.conftest import CLASSES
 from tests.places import ROOT
 
@@ -27,7 +30,6 @@ FITTED = AnchorSettings((20.0, 40.0, 80.0, 160.0, 320.0), (1.0, 1.4), (0.4, 1.0,
 
 def small_model(backbone="resnet18", norm="batch", **options) -> RetinaNet:
     options = {"channels": 32, "head_convs": 1} | options
-    options.setdefault("preprocessing", {"size": 64, "fit": "letterbox", "bits": 16})
     return RetinaNet(backbone, CLASSES, norm=norm, **options)
 
 
@@ -434,15 +436,12 @@ def test_half_precision_is_no_part_of_the_file(tmp_path):
 
 
 def test_fresh_process_that_only_imported_detection(tmp_path):
-    model = small_model(
-        anchors=FITTED,
-        norm="group",
-        preprocessing={"size": 64, "fit": "stretch", "bits": 12},
-        operating_point=fixed_threshold(0.37).to_dict(),
-    )
+    model = small_model(anchors=FITTED, norm="group")
     shake(model)
+    card = detector_card(64, "stretch", 12)
+    card.operating_point = fixed_threshold(0.37)
     path = tmp_path / "최고.keras"
-    model.save(path)
+    Detector(model, card).save(path)
     images = pictures(64, 64, 2)
     np.save(tmp_path / "images.npy", images)
     script = """

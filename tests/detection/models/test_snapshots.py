@@ -16,8 +16,8 @@ import pytest
 from detection.models.snapshots import (
     promote_run,
     run_folder,
-    snapshot_run,
-    snapshot_settings,
+    snapshot_card,
+    snapshot_standing,
     top_line,
 )
 from inspection.errors import InputError
@@ -381,14 +381,14 @@ def test_promoting_by_hand_asks_for_no_comparison(tmp_path):
     (tmp_path / "밤" / "best.keras").write_bytes(b"no snapshot")
     with pytest.raises(InputError, match=r"best\.keras: is no snapshot"):
         promote_run(tmp_path, "밤")
-    assert snapshot_run(tmp_path / "best.keras") == "밤"
+    assert snapshot_card(tmp_path / "best.keras").provenance.run == "밤"
 
 
 def test_promote_over_something_unreadable(tmp_path):
     (tmp_path / "best.keras").write_bytes(b"?")
     snapshot = fake_snapshot(tmp_path / "run_b" / "epoch_001.keras", "run_b")
     run_folder(tmp_path / "run_b").promote(snapshot)
-    assert snapshot_run(tmp_path / "best.keras") == "run_b"
+    assert snapshot_card(tmp_path / "best.keras").provenance.run == "run_b"
 
 
 def test_full_disk_while_promoting_keeps_the_old_best(tmp_path, monkeypatch):
@@ -408,9 +408,9 @@ def test_full_disk_while_promoting_keeps_the_old_best(tmp_path, monkeypatch):
 
 def test_settings_of_a_snapshot(tmp_path):
     path = fake_snapshot(tmp_path / "a.keras", "밤 교대")
-    assert snapshot_settings(path)["preprocessing"]["size"] == 900
-    assert snapshot_run(path) == "밤 교대"
-    assert snapshot_run(fake_snapshot(tmp_path / "b.keras", None)) is None
+    assert snapshot_card(path).preparation.size == 900
+    assert snapshot_card(path).provenance.run == "밤 교대"
+    assert snapshot_standing(fake_snapshot(tmp_path / "b.keras", None)) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"{}"])
@@ -418,8 +418,8 @@ def test_what_is_no_snapshot_is_named(tmp_path, content):
     path = tmp_path / "photo.keras"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"photo\.keras"):
-        snapshot_settings(path)
-    assert snapshot_run(path) is None
+        snapshot_card(path)
+    assert snapshot_standing(path) is None
 
 
 @pytest.mark.parametrize("config", ["[]", "{}", '{"config": []}', '{"config": {"name": "x"}}', "?"])
@@ -428,4 +428,4 @@ def test_archives_of_something_else_are_named(tmp_path, config):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config)
     with pytest.raises(InputError, match=r"other\.keras"):
-        snapshot_settings(path)
+        snapshot_card(path)

@@ -9,21 +9,22 @@ import keras
 import numpy as np
 import pytest
 
+from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
-from detection.models.weights import apply_weights, resolve_weights
+from detection.models.weights import apply_weights
 from inspection.errors import InputError
-from inspection.models import backbones
+from inspection.models import weights
+from inspection.models.backbones import NAMES
+from tests.cards import detector_card
 
 
 def small_model(classes=("dot", "긁힘"), backbone="resnet18", norm="batch", **options) -> RetinaNet:
     options = {"channels": 32, "head_convs": 2} | options
-    return RetinaNet(
-        backbone,
-        classes,
-        norm=norm,
-        preprocessing={"size": 64, "fit": "letterbox", "bits": 16},
-        **options,
-    )
+    return RetinaNet(backbone, classes, norm=norm, **options)
+
+
+def resolve_weights(backbone: str, choice: str, say) -> str:
+    return weights.resolve_weights(backbone, choice, NAMES, say)
 
 
 def randomised(model: RetinaNet, seed: int) -> RetinaNet:
@@ -45,7 +46,7 @@ def source() -> RetinaNet:
 @pytest.fixture(scope="module")
 def snapshot(source, tmp_path_factory):
     path = tmp_path_factory.mktemp("스냅샷") / "best.keras"
-    source.save(path)
+    Detector(source, detector_card()).save(path)
     return path
 
 
@@ -79,7 +80,7 @@ def test_auto_offline_goes_on_from_scratch(monkeypatch):
     def fail(_name):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(backbones, "_download", fail)
+    monkeypatch.setattr(weights, "_download", fail)
     said: list[str] = []
     assert resolve_weights("resnet50", "auto", said.append) == "none"
     assert len(said) == 1
@@ -89,8 +90,8 @@ def test_auto_offline_goes_on_from_scratch(monkeypatch):
 
 def test_auto_gives_up_a_connection_that_hangs(monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(backbones, "_download", lambda name: release.wait(60))
-    monkeypatch.setattr(backbones, "AUTO_SECONDS", 0.3)
+    monkeypatch.setattr(weights, "_download", lambda name: release.wait(60))
+    monkeypatch.setattr(weights, "AUTO_SECONDS", 0.3)
     began = time.perf_counter()
     assert resolve_weights("resnet101", "auto", lambda text: None) == "none"
     assert time.perf_counter() - began < 5
@@ -101,7 +102,7 @@ def test_imagenet_offline_is_refused_before_anything_is_trained(monkeypatch):
     def fail(_name):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(backbones, "_download", fail)
+    monkeypatch.setattr(weights, "_download", fail)
     with pytest.raises(InputError, match=r"cannot be reached.*notop\.h5"):
         choice = resolve_weights("resnet50", "imagenet", print)
         apply_weights(small_model(backbone="resnet50"), choice, print)
@@ -151,7 +152,7 @@ def test_frozen_norm_takes_the_statistics_of_a_trained_one(source, snapshot):
 def test_snapshot_with_another_norm_is_refused(tmp_path):
     """GroupNorm's scales without statistics make a BatchNorm network that means nothing."""
     path = tmp_path / "group.keras"
-    randomised(small_model(norm="group"), 2).save(path)
+    Detector(randomised(small_model(norm="group"), 2), detector_card()).save(path)
     with pytest.raises(InputError, match="norm"):
         apply_weights(small_model(norm="frozen"), str(path), lambda text: None)
 

@@ -17,6 +17,7 @@ from detection.models.retinanet import RetinaNet
 from detection.training import setup as training_setup
 from detection.training.loop import train
 from inspection.models import backbones
+from tests.cards import detector_card
 from tests.conftest import CLASSES, write_small_set
 from tests.detection.small_runs import Recorder, log_rows, settings_for
 from tests.places import ROOT
@@ -120,6 +121,7 @@ from detection.models.retinanet import RetinaNet
 from detection.models.detector import Detector
 from detection.training.loop import train
 from inspection.models import backbones
+from tests.cards import detector_card
 from tests.conftest import SmallSet
 from tests.detection.small_runs import Recorder, settings_for
 
@@ -143,16 +145,16 @@ def test_jax_trains_as_well(tmp_path, monkeypatch):
     pytest.importorskip("jax", reason="JAX is not installed; it is the backend of some GPU hosts")
     data = write_small_set(tmp_path / "자료", train=4, val=1, repeat_val=True)
     monkeypatch.setitem(backbones._DEPTHS, "resnet18", ((1, 1, 1, 1), False))
-    preprocessing = {"size": 640, "fit": "letterbox", "bits": 16}
-    model = RetinaNet("resnet18", CLASSES, channels=32, head_convs=1, preprocessing=preprocessing)
-    model.save(data.snapshots / "tensorflow.keras")
+    model = RetinaNet("resnet18", CLASSES, channels=32, head_convs=1)
+    detector = Detector(model, detector_card(640))
+    detector.save(data.snapshots / "tensorflow.keras")
     # Even black and white, as on a binary camera: the hardest case for a local contrast.
     rng = np.random.default_rng(0)
     images = np.zeros((1, 640, 640, 3), np.float32)
     for _ in range(25):
         (x, y), (width, height) = rng.integers(0, 580, 2), rng.integers(8, 200, 2)
         images[:, y : y + height, x : x + width] = 255
-    expected = Detector(model).forward(images)
+    expected = detector.forward(images)
     outputs = tmp_path / "outputs.npz"
     np.savez(outputs, images=images)
     folders = (data.annotations, data.images, data.snapshots, outputs)

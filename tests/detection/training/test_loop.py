@@ -14,7 +14,7 @@ import yaml
 from detection.cli.arguments import resume_settings
 from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
-from detection.models.snapshots import run_folder, snapshot_settings
+from detection.models.snapshots import run_folder, snapshot_card
 from detection.settings import TrainSettings
 from detection.training import loop as training
 from detection.training import setup as training_setup
@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
     assert len(told) == 1
     assert "--promote night" in told[0]
     assert not any("best.keras" in text for text in again.said)
-    assert snapshot_settings(tmp_path / "best.keras")["preprocessing"]["run"] == "run"
+    assert snapshot_card(tmp_path / "best.keras").provenance.run == "run"
 
 
 def test_a_run_in_progress_is_neither_resumed_nor_started_again(unbroken, data):
@@ -202,9 +202,9 @@ def test_epochs_between_validations_have_no_score_and_are_never_the_best(light, 
     assert [bool(score) for score in scores] == [False, True, True]  # the last one always
     state = run_folder(best.parent).load_state()
     assert state.best_epoch in (2, 3)
-    between = snapshot_settings(best.parent / "epoch_001.keras")
-    assert between["preprocessing"]["val_map"] is None
-    assert between["operating_point"] is None
+    between = snapshot_card(best.parent / "epoch_001.keras")
+    assert between.provenance.score is None
+    assert between.operating_point is None
     record = json.loads((best.parent / "record.json").read_text(encoding="utf-8"))
     assert len(record["validated_on"]) == 1 < record["images"]["val"]
     assert all(name.startswith("val_") for name in record["validated_on"])

@@ -64,21 +64,21 @@ def detector(path: Path, **changes: object) -> Path:
 
 
 def load_detector(path: Path) -> object:
-    from detection.models.snapshots import snapshot_settings
+    from detection.models.snapshots import snapshot_card
 
-    return snapshot_settings(path)
+    return snapshot_card(path)
 
 
 def load_card(path: Path) -> object:
-    from classification.models.classifier import ModelCard
+    from inspection.models.card import read_card
 
-    return ModelCard.read(path)
+    return read_card(path, "classification")
 
 
 def load_header(path: Path) -> object:
-    from anomaly.models.model import model_header
+    from anomaly.models.model import model_card
 
-    return model_header(path)
+    return model_card(path)
 
 
 ROOMS = {
@@ -284,7 +284,8 @@ def test_weights_by_path_are_no_larger_than_their_file(tmp_path):
 
 
 def test_a_backbones_file_is_checked_before_it_is_read(tmp_path):
-    from inspection.models.backbones import load_weights_file, resnet
+    from inspection.models.backbones import resnet
+    from inspection.models.weights import load_weights_file
 
     path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:

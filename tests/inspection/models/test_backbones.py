@@ -14,16 +14,10 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 from inspection.errors import InputError
-from inspection.models import backbones
-from inspection.models.backbones import (
-    IMAGENET_NAMES,
-    NAMES,
-    LocalContrast,
-    Normalise,
-    fetch_imagenet,
-    load_weights_file,
-    resnet,
-)
+from inspection.models import backbones, weights
+from inspection.models.backbones import NAMES, resnet
+from inspection.models.layers import LocalContrast, Normalise
+from inspection.models.weights import fetch_imagenet, load_weights_file
 
 PUBLISHED = {
     "resnet50": keras.applications.ResNet50,
@@ -217,24 +211,24 @@ def test_building_never_goes_online(no_network):
     assert not no_network
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(IMAGENET_NAMES)))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(weights.PUBLISHED)))
 def test_backbones_without_published_weights_say_so(name, no_network):
     with pytest.raises(InputError, match=f"{name} has no published"):
         fetch_imagenet(name)
     assert not no_network
 
 
-@pytest.mark.parametrize("name", IMAGENET_NAMES)
+@pytest.mark.parametrize("name", weights.PUBLISHED)
 def test_offline_names_the_file_to_copy(name, monkeypatch):
     def fail(_name):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(backbones, "_download", fail)
+    monkeypatch.setattr(weights, "_download", fail)
     began = time.perf_counter()
     with pytest.raises(InputError) as caught:
         fetch_imagenet(name)
     assert time.perf_counter() - began < 5
-    assert f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5" in str(caught.value)
+    assert weights.PUBLISHED[name].file in str(caught.value)
     assert "--weights" in str(caught.value)
 
 
@@ -245,7 +239,7 @@ def test_a_connection_that_hangs_is_given_up(monkeypatch):
         release.wait(30)
         raise OSError("released")
 
-    monkeypatch.setattr(backbones, "_download", hang)
+    monkeypatch.setattr(weights, "_download", hang)
     began = time.perf_counter()
     with pytest.raises(InputError, match="no answer within"):
         fetch_imagenet("resnet50", timeout=0.2)
@@ -254,7 +248,7 @@ def test_a_connection_that_hangs_is_given_up(monkeypatch):
 
 
 def test_the_download_that_works_is_used(monkeypatch, weights_file):
-    monkeypatch.setattr(backbones, "_download", lambda name: str(weights_file))
+    monkeypatch.setattr(weights, "_download", lambda name: str(weights_file))
     assert fetch_imagenet("resnet50", timeout=5) == weights_file
 
 

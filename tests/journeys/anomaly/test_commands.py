@@ -45,7 +45,7 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     assert status == 2, text
     assert text.count("Error:") == 2
     assert "broken.png: is no PNG" in text
-    assert f"patchcore trained on {shared_product}" in text.replace("\n", "")
+    assert f"patchcore, trained on {shared_product}" in text.replace("\n", "")
     assert "grey.png: is grey (1 channel)" in text
     with (output / "predictions.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 import classification
 from classification.cli import app
-from classification.models.classifier import Classifier, ModelCard
+from classification.models.classifier import Classifier
 from classification.prediction.files import predict_files
 from inspection.data.images import read_image, write_image
-from inspection.data.preparation import Preparation
 from inspection.data.voc import PROPOSAL, is_sealed
 from inspection.decisions.operating_point import fixed_threshold
 from inspection.files.writing import write_text_atomic
 from inspection.finite import NotFinite
+from tests.cards import classifier_card
 from tests.classification.conftest import KINDS, draw
 from tests.places import ROOT
 
@@ -248,7 +248,8 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     assert broken["label"] == broken["decision"] == "not decided"
     assert {broken[name] for name in ("score", "normal", "dot", "긁힘")} == {""}
     assert all(row["score"] for row in rows if row is not broken)
-    assert "Model: run run, trained on /" in text
+    assert "Model: run run, epoch " in text
+    assert "trained on /" in text
     table = (out / "predictions.csv").read_text(encoding="utf-8")
     # The same model goes on, another one and another room do not write here.
     code, text = call("predict", run, unlabelled / "images", "--output", out)
@@ -307,7 +308,8 @@ class NanForBright:
 
 @pytest.mark.parametrize("point", [fixed_threshold(0.5), None])
 def test_what_is_no_finite_number_is_a_reject_and_the_rest_goes_on(tmp_path, point):
-    card = ModelCard("none", KINDS, "normal", Preparation(size=32), point)
+    card = classifier_card(KINDS, "normal", 32)
+    card.operating_point = point
     model = Classifier(NanForBright(), card)
     for name, level in (("a", 100), ("b", 255), ("c", 90)):
         write_image(tmp_path / "in" / f"{name}.png", np.full((32, 32, 3), level, np.uint8))
