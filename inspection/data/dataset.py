@@ -72,14 +72,15 @@ def open_split(
     """
     for note in images.notes:
         say(f"Note: {note}.")
-    fixed = any(len(item.parts) < len(PARTS) for item in images.items)
+    parts = {item.image: item.parts for item in images.items}
+    fixed = any(len(allowed) < len(PARTS) for allowed in parts.values())
     return stored_split(
         images.items,
         split_path(source, runs, purpose),
         fractions=fractions,
         seed=seed,
         group_by=group_by,
-        allowed=(lambda item: item.parts) if fixed else None,
+        allowed=(lambda item: parts[item.image]) if fixed else None,
         before=before,
         judge=Judge(problem, "--runs"),
         called=called,

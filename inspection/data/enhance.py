@@ -42,7 +42,7 @@ def equalise(rgb: Image8, clip: float, tiles: int = 8) -> Image8:
     """
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(np.ascontiguousarray(lab[..., 0]))
-    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
 
 
 def foreground(rgb: Image8) -> np.ndarray:
@@ -55,8 +55,8 @@ def foreground(rgb: Image8) -> np.ndarray:
         (H, W) bool; all True where no object can be told from a background.
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (0, 0), 2)
-    _, light = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    light = light > 0
+    _, levels = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    light = np.asarray(levels) > 0
     border = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     objects = light if border.mean() < 0.5 else ~light
     count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8))

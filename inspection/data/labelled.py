@@ -84,7 +84,7 @@ class LabelledImages:
     @property
     def kinds(self) -> Counter[str]:
         """How many images of each class there are."""
-        return Counter(item.kind for item in self.items)
+        return Counter(item.kind for item in self.items if item.kind is not None)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -152,9 +152,15 @@ def encode_mask(path: str | Path) -> str:
 
 @lru_cache(maxsize=4)
 def decode_mask(mask: str) -> np.ndarray:
-    """(H, W) bool of what `encode_mask` wrote, True where it is inspected."""
-    content = np.frombuffer(base64.b64decode(mask), np.uint8)
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) > 127
+    """(H, W) bool of what `encode_mask` wrote, True where it is inspected.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    grey = cv2.imdecode(np.frombuffer(base64.b64decode(mask), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise InputError("the mask of the region of interest is damaged; train the model again")
+    return np.asarray(grey) > 127
 
 
 def check_encoded(mask: str) -> None:

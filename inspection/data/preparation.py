@@ -269,6 +269,8 @@ class Prepared:
 
     def mask_seen(self, mask: np.ndarray) -> np.ndarray:
         """A mask of the image as the network sees it, without tiles: (H, W) to (S, S) bool."""
+        if self.fit is None:
+            raise ValueError("tiles are no single view that a mask could be seen in")
         x1, y1, x2, y2 = self.region
         part = np.ascontiguousarray(mask[y1:y2, x1:x2].astype(np.uint8) * 255)
         fitted = self.fit.apply(part)
