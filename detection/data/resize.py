@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detection.data.annotations import ImageIndex, boxes_within, guess_problem, list_annotations
+from detection.data.resize_record import read_record, same_result, with_record
 from detection.data.resize_sources import describe_sources
 from inspection.data.boxes import clip_boxes
 from inspection.data.images import (
@@ -31,12 +29,6 @@ from inspection.data.voc import FITTED, guess, is_sealed, read_voc, seal, whole_
 from inspection.errors import InputError
 from inspection.files.listing import name_problems
 from inspection.files.writing import atomic_path, file_hash
-
-_RECORD = b"inspection-fit"
-"""Keyword of the PNG text chunk that says what the image was made from."""
-
-_HEADER_END = 33
-"""Bytes of a PNG file's signature and header chunk."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +240,8 @@ def _work(job: _Job) -> _Done:
 def _fit_one(job: _Job) -> _Done:
     fit = fit_for(*image_size(job.source), job.size, job.mode)
     record = _record(job, fit)
-    before = _read_record(job.image)
-    fresh = _same(before, record) and not job.force
+    before = read_record(job.image)
+    fresh = same_result(before, record) and not job.force
     in_place = job.image.exists() and job.image.samefile(job.source)
     if in_place or job.source.resolve().parent == job.image.resolve().parent:
         if not in_place or fit.source != (job.size, job.size):
@@ -271,7 +263,7 @@ def _fit_one(job: _Job) -> _Done:
     if not fresh:
         content = encode_image(fit.apply(read_image(job.source, job.bits)), ".png")
         with atomic_path(job.image) as temporary:
-            temporary.write_bytes(_with_record(content, record))
+            temporary.write_bytes(with_record(content, record))
     if carried.write is not None:
         carried.write()
     return _Done(not fresh, carried.write is not None, carried.kept, problems)
@@ -374,34 +366,3 @@ def _record(job: _Job, fit: Fit) -> dict[str, object]:
         "mode": fit.mode,
         "bits": job.bits,
     }
-
-
-def _same(before: dict[str, object] | None, record: dict[str, object]) -> bool:
-    """Whether an image was made from this content by these settings, wherever it lay."""
-    decisive = ("sha256", "source", "size", "mode", "bits")
-    return before is not None and all(before.get(key) == record[key] for key in decisive)
-
-
-def _with_record(png: bytes, record: dict[str, object]) -> bytes:
-    """A PNG file with the record as a text chunk behind its header (PNG 1.2, section 4.2.3)."""
-    body = b"tEXt" + _RECORD + b"\0" + json.dumps(record).encode("ascii")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:_HEADER_END] + chunk + png[_HEADER_END:]
-
-
-def _read_record(path: Path) -> dict[str, object] | None:
-    """The record of a PNG file that `resize` wrote, else None."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_END + 4096)
-    except OSError:
-        return None
-    start, prefix = _HEADER_END + 8, _RECORD + b"\0"
-    if head[start - 4 : start + len(prefix)] != b"tEXt" + prefix:
-        return None
-    (length,) = struct.unpack(">I", head[start - 8 : start - 4])
-    try:
-        record = json.loads(head[start + len(prefix) : start + length])
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
