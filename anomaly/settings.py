@@ -16,13 +16,17 @@ from inspection.fields import (
     RUN,
     SIZE,
     TRAINING,
+    Background,
     Bits,
+    Clahe,
     Fit,
     Flag,
+    Flatten,
     Fractions,
     GroupBy,
     Positive,
     Roi,
+    RoiMask,
     RuleName,
     RunName,
     Seed,
@@ -79,10 +83,10 @@ class AnomalySettings(BaseModel):
     fit: Fit = "stretch"
     bits: Bits = 16
     roi: Roi = None
-    roi_mask: Annotated[
-        Path | None,
-        Flag(PREPARATION, "White where to inspect; all images must have its size.", "everywhere"),
-    ] = None
+    roi_mask: RoiMask = None
+    background: Background = False
+    clahe: Clahe = 0.0
+    flatten: Flatten = False
     tile: Annotated[
         Annotated[int, Field(ge=32)] | None,
         Flag(PREPARATION, "Side of overlapping tiles, in pixels.", "none"),
@@ -152,6 +156,9 @@ class AnomalySettings(BaseModel):
             tile=self.tile,
             overlap=self.overlap,
             roi_mask=mask,
+            background=self.background,
+            clahe=self.clahe,
+            flatten=self.flatten,
         )
 
     @property

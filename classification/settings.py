@@ -13,19 +13,22 @@ from inspection.fields import (
     DECISION,
     LEARNING_RATE,
     MODEL,
-    PREPARATION,
     RUN,
     SIZE,
     TRAINING,
+    Background,
     Bits,
+    Clahe,
     Epochs,
     Fit,
     Flag,
+    Flatten,
     Fractions,
     GroupBy,
     Keep,
     Positive,
     Roi,
+    RoiMask,
     RuleName,
     RunName,
     Seed,
@@ -91,13 +94,10 @@ class ClassificationSettings(BaseModel):
     fit: Fit = "stretch"
     bits: Bits = 16
     roi: Roi = None
-    background: Annotated[bool, Flag(PREPARATION, "Grey out all but the largest object.")] = False
-    clahe: Annotated[
-        float,
-        Field(ge=0, le=40),
-        Flag(PREPARATION, "Clip limit of CLAHE, about 2; 0 leaves it out."),
-    ] = 0.0
-    flatten: Annotated[bool, Flag(PREPARATION, "Take out uneven light.")] = False
+    roi_mask: RoiMask = None
+    background: Background = False
+    clahe: Clahe = 0.0
+    flatten: Flatten = False
 
     aug: Annotated[
         Literal["none", "basic", "flip", "noise", "clahe", "heavy", "rotate4"],
@@ -155,6 +155,7 @@ class ClassificationSettings(BaseModel):
     @property
     def preparation(self) -> Preparation:
         """How images are brought to the network."""
+        from inspection.data.masks import encode_mask
         from inspection.data.preparation import Preparation
 
         return Preparation(
@@ -162,6 +163,7 @@ class ClassificationSettings(BaseModel):
             self.fit,
             self.bits,
             self.roi,
+            roi_mask=encode_mask(self.roi_mask) if self.roi_mask else None,
             background=self.background,
             clahe=self.clahe,
             flatten=self.flatten,

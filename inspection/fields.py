@@ -7,6 +7,7 @@ A room writes `seed: Seed = 0`; the command line makes its flag of that, see
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -78,6 +79,17 @@ Roi = Annotated[
     tuple[int, int, int, int] | None,
     Flag(PREPARATION, "Region x1,y1,x2,y2 of the image, in pixels.", "the whole image"),
 ]
+RoiMask = Annotated[
+    Path | None,
+    Flag(PREPARATION, "White where to inspect; all images must have its size.", "everywhere"),
+]
+Background = Annotated[bool, Flag(PREPARATION, "Grey out all but the largest object.")]
+Clahe = Annotated[
+    float,
+    Field(ge=0, le=40),
+    Flag(PREPARATION, "Clip limit of CLAHE, about 2; 0 leaves it out."),
+]
+Flatten = Annotated[bool, Flag(PREPARATION, "Take out uneven light.")]
 
 Epochs = Annotated[Positive, Flag(TRAINING, "Passes over the data.")]
 BATCH_SIZE = "Images per step; fewer take less memory."

@@ -20,7 +20,8 @@ from inspection.settings import read_settings
     positional=("data",),
     only=(
         *("runs", "kept", "seed", "fractions", "group_by"),
-        *("size", "fit", "bits", "roi", "backbone", "weights", "pretrain_steps"),
+        *("size", "fit", "bits", "roi", "background", "clahe", "flatten"),
+        *("backbone", "weights", "pretrain_steps"),
     ),
 )
 def generate(

@@ -28,11 +28,10 @@ from anomaly.models.scores import (
 )
 from anomaly.run import MODEL
 from anomaly.settings import AnomalySettings
-from inspection.data.dataset import CALIBRATION, describe
+from inspection.data.dataset import CALIBRATION, check_sizes, describe
 from inspection.data.depth import bits_note
-from inspection.data.images import colour_channels, image_size, list_images
+from inspection.data.images import colour_channels, list_images
 from inspection.data.labelled import LabelledImage
-from inspection.data.preparation import Preparation
 from inspection.data.split import PARTS
 from inspection.decisions.operating_point import choose_threshold, percent
 from inspection.errors import InputError
@@ -57,7 +56,6 @@ CACHE = "features"
 _MOST_GENERATED = 0.5
 _PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
 _USELESS = 0.5  # overkill on calibration, from which a threshold is no help
-_NAMED = 5
 Say = Callable[[str], None]
 
 
@@ -128,7 +126,7 @@ def _train(
 ) -> None:
     preparation = settings.preparation
     data = data_of(settings, say)
-    check_sizes(data, preparation)
+    check_sizes(data.images, preparation)
     for line in describe(data):
         say(line)
     alike = data.near_duplicates()
@@ -196,24 +194,6 @@ def check_options(kind: type[Method], options: dict[str, Any]) -> None:
         kind(**options)
     except TypeError as error:  # a text where a number belongs
         raise InputError(f"options: {kind.name}: {error}") from error
-
-
-def check_sizes(data: Data, preparation: Preparation) -> None:
-    """Refuses a region, a mask or tiles that do not fit some picture, before any work.
-
-    Raises:
-        InputError: Names every picture.
-    """
-    problems: list[str] = []
-    for item in data.images.items:
-        path = item.path
-        try:
-            preparation.check_size(*image_size(path), str(path))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        more = len(problems) - _NAMED
-        raise InputError(problems[:_NAMED] + ([f"and {more} more"] if more > 0 else []))
 
 
 def normals_of(data: Data, settings: AnomalySettings, say: Say) -> Source:

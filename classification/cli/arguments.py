@@ -37,6 +37,7 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
         folder = settings.runs / settings.name
         problems += run_problems(folder, resume, "--name", "--runs")
     refuse(problems)
+    _ = settings.preparation  # reads the mask
     if not resume:
         grouping_by(settings.group_by)
         open_images(settings.data, settings.normal)

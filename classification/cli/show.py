@@ -17,7 +17,10 @@ from inspection.settings import read_settings
 @takes_settings(
     ClassificationSettings,
     positional=("data",),
-    only=("size", "fit", "bits", "roi", "background", "clahe", "flatten", "aug", "seed"),
+    only=(
+        *("size", "fit", "bits", "roi", "roi_mask", "background", "clahe", "flatten"),
+        *("aug", "seed"),
+    ),
     defaults={"data": "images_by_class"},
 )
 def show(

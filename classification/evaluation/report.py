@@ -132,7 +132,7 @@ def _facts(found: Evaluation) -> dict[str, str]:
     card = found.model.card
     point = card.operating_point
     facts = {"model": str(found.model.path), "classes": ", ".join(card.classes)}
-    facts |= {k: str(v) for k, v in card.preparation.to_dict().items() if v}
+    facts |= card.preparation.facts()
     if point is not None:
         facts |= {
             "threshold": f"{point.threshold:.4g} on 1 - share of {card.normal}",

@@ -21,10 +21,9 @@ from classification.training.augment import augmentation_sheet
 from classification.training.batches import Batches, Views
 from classification.training.losses import make_loss
 from classification.training.sampling import SAMPLERS
-from inspection.cli.console import counted
-from inspection.data.dataset import CALIBRATION, Data, describe
+from inspection.data.dataset import CALIBRATION, Data, check_sizes, describe
 from inspection.data.depth import bits_note
-from inspection.data.images import image_size, write_image
+from inspection.data.images import write_image
 from inspection.data.stored_split import RUN_SPLIT
 from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
@@ -147,7 +146,7 @@ def prepare(
         say(f"Warning: {note}.")
     items = data.part("train")
     _check_paste(settings, data)
-    _check_roi(settings, data)
+    check_sizes(data.images, settings.preparation)
     classes = data.images.classes
     normal = data.images.normal
     labels = [classes.index(item.kind) for item in items]
@@ -199,22 +198,6 @@ def _check_paste(settings: ClassificationSettings, data: Data) -> None:
         raise InputError(
             f"{settings.data}: --paste cuts defects out by their masks, and the train part has "
             "none; put them into masks/<class>/, or leave --paste out"
-        )
-
-
-def _check_roi(settings: ClassificationSettings, data: Data) -> None:
-    if settings.roi is None:
-        return
-    x1, y1, x2, y2 = settings.roi
-    sizes = {item.path: image_size(item.path) for item in data.images.items}
-    outside = {
-        p: s for p, s in sizes.items() if not (0 <= x1 < x2 <= s[0] and 0 <= y1 < y2 <= s[1])
-    }
-    if outside:
-        path, (width, height) = next(iter(outside.items()))
-        raise InputError(
-            f"--roi {x1},{y1},{x2},{y2}: is not within {counted(len(outside), 'picture')}, such as "
-            f"{path} of {width} x {height} pixels; give left, top, right, bottom"
         )
 
 

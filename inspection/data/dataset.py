@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspection.cli.console import counted
+from inspection.data.images import image_size
 from inspection.data.labelled import LabelledImage, LabelledImages
+from inspection.data.preparation import Preparation
 from inspection.data.split import PARTS, Split
 from inspection.data.stored_split import Judge, split_path, stored_split
+from inspection.errors import InputError
 
 CALIBRATION = "val"
 """The part that thresholds, and whatever else is chosen, are chosen on."""
@@ -86,6 +89,24 @@ def open_split(
         called=called,
         say=say,
     )
+
+
+def check_sizes(images: LabelledImages, preparation: Preparation) -> None:
+    """Refuses a region, a mask or tiles that do not fit some image, before any work.
+
+    Raises:
+        InputError: Names every image.
+    """
+    if preparation.roi is None and preparation.roi_mask is None and preparation.tile is None:
+        return
+    problems: list[str] = []
+    for item in images.items:
+        try:
+            preparation.check_size(*image_size(item.path), str(item.path))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
 
 
 def describe(data: Data) -> list[str]:

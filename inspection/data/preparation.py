@@ -175,6 +175,13 @@ class Preparation:
         usual = {one.name: one.default for one in fields(self)}
         return {k: v for k, v in asdict(self).items() if k in always or v != usual[k]}
 
+    def facts(self) -> dict[str, str]:
+        """The same for a reader."""
+        values = self.to_dict()
+        if "roi_mask" in values:
+            values["roi_mask"] = "inspected where it is white"
+        return {key: str(value) for key, value in values.items()}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
         """Reads what `to_dict` wrote."""
