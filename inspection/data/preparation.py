@@ -18,6 +18,7 @@ from inspection.data.letterbox import PAD_VALUE, Fit, FitMode, Image8, fit_for
 from inspection.data.masks import check_encoded, decode_mask
 from inspection.errors import InputError
 
+_LATER = ("background", "clahe", "flatten")
 Region = tuple[int, int, int, int]
 """xyxy in whole pixels of an image."""
 
@@ -168,6 +169,11 @@ class Preparation:
                 f"{width} x {height} pixels; correct --roi to x1 < x2 and y1 < y2 within them"
             )
         return x1, y1, x2, y2
+
+    def __repr__(self) -> str:
+        """As it was before there were the last steps: features and backbones are kept by it."""
+        values = (f"{k}={v!r}" for k, v in asdict(self).items() if v or k not in _LATER)
+        return f"Preparation({', '.join(values)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model file: size, fit, bits and what else is done."""

@@ -98,6 +98,15 @@ def test_what_either_room_stored_before_is_read():
     )
 
 
+def test_features_that_were_kept_before_are_found():
+    before = (
+        "Preparation(size=64, fit='stretch', bits=16, roi=None, tile=None, overlap=0.25, "
+        "roi_mask=None, channels=None)"
+    )
+    assert repr(Preparation(64)) == before
+    assert repr(Preparation(64, flatten=True)) != before
+
+
 @pytest.mark.parametrize(
     "values",
     [
