@@ -80,14 +80,14 @@ def engine_run(
     if engine == "ours":
         from detection.evaluation.average_precision import measure_average_precision
 
-        def run(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
+        def run_ours(labels: list[ImageLabels], found: list[Detections]) -> np.ndarray:
             results = [
                 measure_average_precision(labels, found, CLASSES, iou=iou, min_score=-1.0)
                 for iou in thresholds
             ]
             return np.array([[entry.ap for entry in result.classes] for result in results])
 
-        return run
+        return run_ours
     if engine == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval as Evaluator

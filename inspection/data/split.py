@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from inspection.data.grouping import grouping_by
 from inspection.data.stratify import NORMAL, Stratum, distribute
@@ -31,7 +31,7 @@ class Labelled(Protocol):
     def label(self) -> Sequence[str]: ...
 
 
-Allowed = Callable[[Labelled], Collection[str]]
+Allowed = Callable[[Any], Collection[str]]
 _Item = TypeVar("_Item", bound=Labelled)
 
 
