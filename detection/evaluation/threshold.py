@@ -117,7 +117,7 @@ def _with_blind(point: OperatingPoint, blind: int) -> OperatingPoint:
 def _best_f1_threshold(
     labels: Sequence[ImageLabels], found: Sequence[Detections], iou: float
 ) -> float:
-    names = {name for entry in (*labels, *found) for name in entry.label}
+    names = {name for one in (labels, found) for entry in one for name in entry.label}
     matches = measure_average_precision(labels, found, sorted(names), iou=iou).matches
     counted = matches.outcome != IGNORED
     score, is_true = matches.score[counted], matches.outcome[counted] == TRUE_POSITIVE

@@ -286,6 +286,7 @@ class Prepared:
             raise ValueError("tiles are no single view that a mask could be seen in")
         x1, y1, x2, y2 = self.region
         part = np.ascontiguousarray(mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+        assert self.fit is not None  # without tiles
         fitted = self.fit.apply(part)
         if self.fit.mode == "letterbox":
             seen = self.fit.apply(np.full_like(part, 255))

@@ -195,7 +195,10 @@ def trained_on(paths: Iterable[Path], **known: Any) -> Provenance:
         paths: Its images.
         **known: Other fields of `Provenance`.
     """
-    shapes = [(*reversed(image_size(path)), colour_channels(path)) for path in paths]
+    shapes = []
+    for path in paths:
+        width, height = image_size(path)
+        shapes.append((height, width, colour_channels(path)))
     return Provenance(
         trained_images=len(shapes),
         image_shape=shapes[0] if len(set(shapes)) == 1 else None,
