@@ -247,6 +247,7 @@ def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set,
         exporting.export_parts(snapshot, *folders)
 
 
+@pytest.mark.slow
 def test_int8_that_costs_too_much_is_refused(detector, pictures, tmp_path, monkeypatch):
     """Random weights lose much of their mAP: there nothing is far from a threshold."""
     pytest.importorskip("nncf", reason="int8 needs nncf")

@@ -205,6 +205,7 @@ def test_fit_without_labels_is_the_default():
     assert fit_anchors(np.zeros((0, 4)), 900, 900) == AnchorSettings()
 
 
+@pytest.mark.slow
 def test_fit_can_be_repeated_on_many_boxes():
     rng = np.random.default_rng(1)
     start = rng.uniform(0, 200, (3100, 2))

@@ -378,7 +378,13 @@ def assert_reloads(model: RetinaNet, path: Path) -> RetinaNet:
 
 
 @pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "resnet18",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet34", "resnet50")),
+    ],
+)
 def test_saves_and_reloads(backbone, norm, tmp_path):
     assert_reloads(small_model(backbone, norm), tmp_path / "모델.keras")
 
@@ -397,6 +403,7 @@ def test_every_option_survives_saving(options, tmp_path):
     assert_reloads(small_model(**options), tmp_path / "m.keras")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", sorted(set(NAMES) - {"resnet18", "resnet34", "resnet50"}))
 def test_deep_models_come_back_from_their_config(backbone):
     model = small_model(backbone, "frozen", anchors=FITTED)

@@ -140,6 +140,7 @@ np.savez(outputs, losses=log.losses, after=after, **found)
 """
 
 
+@pytest.mark.slow
 def test_jax_trains_as_well(tmp_path, monkeypatch):
     """The same numbers as TensorFlow from one snapshot, and a loss that falls."""
     pytest.importorskip("jax", reason="JAX is not installed; it is the backend of some GPU hosts")

@@ -173,6 +173,7 @@ def test_an_export_that_scores_otherwise_is_refused(runs, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_compare_writes_table_and_page_and_goes_on_past_a_method_that_fails(
     shared_product, tmp_path, monkeypatch
 ):

@@ -135,6 +135,7 @@ def test_ctrl_c_inside_an_epoch_loses_no_step(light, data, unbroken, tmp_path):
         assert float(row["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_validating_loses_no_epoch(light, data, unbroken, tmp_path):
     interrupted(data, tmp_path, Detector, "forward", 3)  # two pictures an epoch: in the second
     rest = resumed(tmp_path)
@@ -177,6 +178,7 @@ def test_full_disk_while_saving_harms_no_earlier_snapshot(light, data, unbroken,
     assert [path.name for path in folder.glob("epoch_*.keras")] == ["epoch_003.keras"]
 
 
+@pytest.mark.slow
 def test_full_disk_while_copying_the_best_is_reported_and_made_good(
     light, data, unbroken, tmp_path
 ):
