@@ -51,7 +51,8 @@ def keras_cv_predict(picture: Path, size: int, deep: bool) -> Callable[[], Any]:
     """Stock KerasCV: `RetinaNet.predict` with its own pyramid, heads and decoder."""
     import keras_cv
 
-    from inspection.data.images import fit_for, read_image
+    from inspection.data.images import read_image
+    from inspection.data.letterbox import fit_for
 
     model = keras_cv.models.RetinaNet(
         backbone=stock_backbone(deep), num_classes=len(CLASSES), bounding_box_format="xyxy"

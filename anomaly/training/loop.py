@@ -144,10 +144,10 @@ def _train(
         ) from error
     preparation = replace(preparation, channels=_channels(data))
     origin = trained_on(
-        map(data.images.path, data.normals),
+        (item.path for item in data.normals),
         run=folder.name,
         data=str(settings.data.resolve()),
-        data_hash=data.hash,
+        data_hash=data.images.hash,
         split_hash=data.split.hash,
         versions=versions(*_PACKAGES),
     )
@@ -327,7 +327,7 @@ def _decided(
         rule,
         target=target,
         overkill_target=settings.target_overkill,
-        data_hash=data_hash,
+        data_hash=data.images.hash,
     )
     return replace(model, aggregation=choice.name, operating_point=point), choice
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from classification.prediction.files import decide_all
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError, few
-from inspection.files.tables import read_rows
+from inspection.files.tables import read_rows, table_text
 from inspection.files.writing import write_text_atomic
 
 
@@ -130,12 +128,9 @@ def submit(
     found = decide_all(model, pictures, on_progress)
     if found.problems:
         raise InputError(found.problems)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(sample.header)
     given = [words[one.label] for one in found.predictions]
-    writer.writerows(zip(sample.names, given, strict=True))
-    write_text_atomic(output, text.getvalue())
+    rows = zip(sample.names, given, strict=True)
+    write_text_atomic(output, table_text([sample.header, *rows]))
     return Counter(given), words
 
 

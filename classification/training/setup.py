@@ -241,7 +241,7 @@ def _model(
         normal=data.images.normal,
         preparation=settings.preparation,
         provenance=trained_on(
-            map(data.images.path, data.part("train")),
+            (item.path for item in data.part("train")),
             run=settings.name,
             run_id=record.id,
             data=str(settings.data.resolve()),

@@ -12,7 +12,8 @@ import numpy as np
 
 from detection.data.table import classes_of, labels_for
 from inspection.data.boxes import ImageLabels, labels_hash
-from inspection.data.images import FitMode, fit_for, image_size
+from inspection.data.images import image_size
+from inspection.data.letterbox import FitMode, fit_for
 from inspection.data.split import Split
 from inspection.data.stored_split import Judge, stored_split
 from inspection.errors import InputError

@@ -15,16 +15,8 @@ from detection.data.annotations import ImageIndex, boxes_within, guess_problem, 
 from detection.data.resize_record import read_record, same_result, with_record
 from detection.data.resize_sources import describe_sources
 from inspection.data.boxes import clip_boxes
-from inspection.data.images import (
-    IMAGE_SUFFIXES,
-    Fit,
-    FitMode,
-    encode_image,
-    fit_for,
-    image_size,
-    list_images,
-    read_image,
-)
+from inspection.data.images import IMAGE_SUFFIXES, encode_image, image_size, list_images, read_image
+from inspection.data.letterbox import Fit, FitMode, fit_for
 from inspection.data.voc import FITTED, guess, is_sealed, read_voc, seal, whole_boxes, write_voc
 from inspection.errors import InputError
 from inspection.files.listing import name_problems

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -32,7 +30,7 @@ from inspection.data.boxes import ImageLabels
 from inspection.data.images import image_size
 from inspection.data.voc import GUESSES
 from inspection.errors import MOST_ECHOED, InputError
-from inspection.files.tables import DELIMITERS, path_problem, read_rows
+from inspection.files.tables import DELIMITERS, path_problem, read_rows, table_text
 from inspection.files.writing import may_write, write_text_atomic
 
 __all__ = [
@@ -112,16 +110,14 @@ def write_table(csv_path: str | Path, labels: Iterable[ImageLabels]) -> None:
         csv_path: The file to write, UTF-8.
         labels: What to write, in this order. Numbers keep float32's full precision.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    rows: list[Sequence[object]] = [HEADER]
     for item in labels:
         if item.is_normal:
-            writer.writerow([item.image, "", "", "", "", "", "", item.source])
+            rows.append([item.image, "", "", "", "", "", "", item.source])
         for box, name, difficult in zip(item.xyxy, item.label, item.difficult, strict=True):
             edges = [number_text(edge) for edge in box]
-            writer.writerow([item.image, *edges, name, int(difficult), item.source])
-    write_text_atomic(csv_path, text.getvalue())
+            rows.append([item.image, *edges, name, int(difficult), item.source])
+    write_text_atomic(csv_path, table_text(rows))
 
 
 def classes_of(labels: Iterable[ImageLabels]) -> tuple[str, ...]:

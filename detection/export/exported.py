@@ -13,7 +13,8 @@ import numpy as np
 
 from detection.models.decision import Picture, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE
-from inspection.data.images import Fit, FitMode, as_rgb
+from inspection.data.images import as_rgb
+from inspection.data.letterbox import Fit, FitMode
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError, first_line

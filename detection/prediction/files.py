@@ -23,7 +23,8 @@ from detection.prediction.folder import (
     Record,
     refuse_annotations,
 )
-from inspection.data.images import Image8, list_images, read_image
+from inspection.data.images import list_images, read_image
+from inspection.data.letterbox import Image8
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.listing import name_problems

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from detection.data.annotations import list_annotations
 from detection.data.dataset import SPLIT_NAME
 from detection.data.table import CSV_NAME as LABELS_NAME
-from inspection.data.images import Image8, read_image, write_image
+from inspection.data.images import read_image, write_image
+from inspection.data.letterbox import Image8
 from inspection.data.voc import PREDICTION, is_sealed, read_voc
 from inspection.errors import InputError
 from inspection.files.records import Count, Finite, PathBelow, read_json

@@ -18,7 +18,8 @@ from detection.training.batches import Batches, FittedImages
 from detection.training.samples import class_colours, draw_sample
 from detection.training.shown_boxes import ShownBoxes, find_shown_boxes
 from inspection.data.boxes import ImageLabels
-from inspection.data.images import Image8, fit_for, read_image
+from inspection.data.images import read_image
+from inspection.data.letterbox import Image8, fit_for
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic

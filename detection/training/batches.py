@@ -17,7 +17,8 @@ from detection.models.anchors import AnchorGrid, AnchorSettings
 from detection.models.targets import make_targets
 from detection.training.augment import Augmenter, Recipe, Sample, paste_defect
 from inspection.data.boxes import ImageLabels
-from inspection.data.images import FitMode, fit_for, read_image
+from inspection.data.images import read_image
+from inspection.data.letterbox import FitMode, fit_for
 
 # A box of which less than this is left in a window is neither learnt nor held against it.
 _VISIBLE = 0.5

@@ -10,7 +10,8 @@ import numpy as np
 
 from detection.models.anchors import POSITIVE_IOU, AnchorSettings, best_ious
 from detection.training.augment import Sample
-from inspection.data.images import Image8, write_image
+from inspection.data.images import write_image
+from inspection.data.letterbox import Image8
 from inspection.prediction.detections import CLASS_COLOURS
 from inspection.report.page import RED, Colour, DrawnBox, draw_view
 

@@ -1,4 +1,4 @@
-"""Any image file as 8-bit RGB; `Fit` and `fit_for` bring it to a square."""
+"""Any image file as 8-bit RGB, and back."""
 
 from __future__ import annotations
 
@@ -12,29 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from inspection.data.letterbox import PAD_VALUE, Fit, FitMode, Image8, fit_for
+from inspection.data.letterbox import Image8
 from inspection.errors import InputError
 from inspection.files.listing import list_files
 from inspection.files.writing import atomic_path
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "PAD_VALUE",
-    "Fit",
-    "FitMode",
-    "Image8",
-    "as_rgb",
-    "colour_channels",
-    "encode_image",
-    "fit_for",
-    "has_palette_or_alpha",
-    "image_size",
-    "is_deep",
-    "list_images",
-    "read_image",
-    "write_image",
-]
 
 # What is larger is refused below with an InputError; Pillow's warning would only double it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from inspection.data.grouping import grouping_by
 from inspection.data.stratify import NORMAL, Stratum, distribute
 from inspection.errors import InputError
-from inspection.files.tables import read_rows
+from inspection.files.tables import read_rows, table_text
 from inspection.files.writing import file_hash, write_text_atomic
 
 PARTS = ("train", "val", "test")
@@ -366,12 +364,8 @@ def _shares(fractions: Sequence[float]) -> dict[str, float]:
 
 
 def _text(split: Split) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for image in sorted(split.assignments):
-        writer.writerow([image, split.groups[image], split.assignments[image]])
-    return text.getvalue()
+    rows = ((name, split.groups[name], part) for name, part in sorted(split.assignments.items()))
+    return table_text([HEADER, *rows])
 
 
 def _check_named(

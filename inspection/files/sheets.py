@@ -6,10 +6,10 @@ files, are written raw.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
+
+from inspection.files.tables import table_text
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
@@ -20,10 +20,7 @@ def sheet_text(rows: Iterable[Sequence[object]]) -> str:
     Args:
         rows: The header and the lines; a text that reads as a number is one.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([_escaped(cell) for cell in row] for row in rows)
-    return text.getvalue()
+    return table_text([_escaped(cell) for cell in row] for row in rows)
 
 
 def sheet_cell(cell: str) -> str:

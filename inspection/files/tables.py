@@ -1,10 +1,10 @@
-"""CSV tables that a user brings: rows with their line numbers, and columns by name."""
+"""CSV tables: rows with their line numbers, columns by name, and the text of a table."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -89,6 +89,17 @@ def read_rows(path: Path, delimiters: str = ",") -> list[tuple[int, list[str]]]:
         raise InputError(
             f"{path}, line {reader.line_num}: is not CSV ({error}); correct the line"
         ) from error
+
+
+def table_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, as they are; see `inspection.files.sheets` for what people open.
+
+    Args:
+        rows: The header and the lines.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def path_problem(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspection.data.boxes import FloatArray, as_boxes
-from inspection.data.images import IMAGE_SUFFIXES, Image8, read_image, write_image
+from inspection.data.images import IMAGE_SUFFIXES, read_image, write_image
+from inspection.data.letterbox import Image8
 from inspection.data.voc import PREDICTION, seal, whole_boxes, write_voc
 from inspection.errors import InputError
 from inspection.files.writing import write_json_atomic

@@ -11,15 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inspection.data.images import (
-    PAD_VALUE,
-    encode_image,
-    fit_for,
-    image_size,
-    list_images,
-    read_image,
-    write_image,
-)
+from inspection.data.images import encode_image, image_size, list_images, read_image, write_image
+from inspection.data.letterbox import PAD_VALUE, fit_for
 from inspection.errors import InputError
 from tests.places import DATA
 
