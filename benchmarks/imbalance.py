@@ -72,13 +72,13 @@ def prevalences(table: Path) -> dict[str, float]:
 
 def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: dict) -> dict:
     """One training and its figures on the test part; kept in a file."""
+    from classification.cli.arguments import resume_settings
     from classification.evaluation.figures import measure
     from classification.evaluation.measure import score_part
     from classification.models.classifier import Classifier, decided
     from classification.settings import ClassificationSettings
     from classification.training.loop import train
-    from classification.training.setup import resume_settings
-    from inspection.training.snapshots import STATE
+    from inspection.training.run import STATE
 
     folder = f"{name.replace(' ', '_')}_{seed}"
     kept = runs / folder / "imbalance.json"

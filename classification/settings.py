@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 ROOM = "classification"
 """As the files that this room writes name it."""
 
-SETTINGS = "settings.yaml"
-"""The complete settings in a run's folder."""
-
 
 class ClassificationSettings(BaseModel):
     """Complete settings of a run.

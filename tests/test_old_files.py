@@ -103,23 +103,31 @@ def log_of(run: Path) -> list[str]:
     return (run / "log.csv").read_text(encoding="utf-8-sig").splitlines()
 
 
-@pytest.mark.parametrize(
-    ("room", "run", "flags", "epochs"),
-    [
-        ("detection", "snapshots/old", ("--run", "old", "--snapshots"), 1),
-        ("classification", "runs/old", ("--name", "old", "--runs"), 2),
-    ],
-)
-def test_an_old_run_goes_on(room, run, flags, epochs, tmp_path):
+def data_flags(room: str, root: Path) -> list[object]:
+    """Where the data are now."""
+    if room == "detection":
+        return ["--images", root / "images", "--annotations", root / "annotations"]
+    return [root / DATA[room]]
+
+
+def run_of(room: str, root: Path) -> Path:
+    return root / ("snapshots/old" if room == "detection" else "runs/old")
+
+
+@pytest.mark.parametrize(("room", "epochs"), [("detection", 1), ("classification", 2)])
+def test_an_old_run_goes_on_wherever_it_and_its_data_are(room, epochs, tmp_path):
     """Takes 5 to 9 s: a real step, since only its optimizer shows that the stored one fits."""
     root = unpacked(room, tmp_path / "옮김")
-    run = root / run
-    settings_moved(room, run, root)
+    run = run_of(room, root)
     before = log_of(run)
     assert len(before) == epochs + 1
     split = (run / "split.csv").read_bytes()
+    # Made anew in another way since, it would put what was learnt into the test part.
+    for stored in (root / "annotations/split.csv", *root.glob("runs/splits/*.csv")):
+        stored.unlink(missing_ok=True)
 
-    typed(room, "train", "--resume", "--epochs", epochs + 1, *flags, run.parent)
+    flags = ("--resume", "--epochs", epochs + 1, "--run", "old", "--runs", run.parent)
+    typed(room, "train", *flags, *data_flags(room, root))
 
     after = log_of(run)
     assert len(after) == epochs + 2
@@ -128,16 +136,51 @@ def test_an_old_run_goes_on(room, run, flags, epochs, tmp_path):
     assert (run / "split.csv").read_bytes() == split
     assert json.loads((run / "state.json").read_text(encoding="utf-8"))["epoch"] == epochs + 1
     importlib.import_module(room).load(run / "best.keras")
+    check_record(run)
+    settings = (run / "settings.yaml").read_text(encoding="utf-8")
+    assert "old_run_data" not in settings, "from now on it is known where the data are"
 
 
-def test_the_settings_of_an_old_anomaly_run_train_again(tmp_path):
-    """This room's trainings are not resumed."""
+def check_record(run: Path) -> None:
+    """What every room records of a run, under the same names."""
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    keys = ("id", "settings", "versions", "backend", "data_hash", "split_hash", "images", "seed")
+    assert set(keys) <= set(record)
+    assert set(record["images"]) == {"train", "val", "test"}
+    assert {"python", "keras", "tensorflow", "numpy"} <= set(record["versions"])
+
+
+def test_an_old_anomaly_run_is_finished_and_its_settings_train_again(tmp_path):
     root = unpacked("anomaly", tmp_path / "옮김")
-    run = root / "runs/old"
-    settings_moved("anomaly", run, root)
+    run = run_of("anomaly", root)
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    said = typed("anomaly", "train", "--resume", "--run", "old", "--runs", run.parent)
+    assert "this run is finished" in said
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
     typed(
         "anomaly",
         *("train", root / "product", "--config", run / "settings.yaml", "--run", "again"),
+        *("--runs", run.parent),
     )
     again = importlib.import_module("anomaly").load(root / "runs/again/model.anomaly")
     assert again.predict(root / "product/normal/00.png").decision in ("OK", "NG")
+    check_record(root / "runs/again")
+
+
+def test_a_taken_name_is_refused_by_all_rooms_in_the_same_words(tmp_path):
+    """Also where another room has it."""
+    for room in ROOMS:
+        root = unpacked(room, tmp_path / room)
+        run = run_of(room, root)
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        for other in ROOMS:
+            data = data_flags(other, unpacked(other, tmp_path / other))
+            app = importlib.import_module(f"{other}.cli").app
+            line = ["train", *data, "--run", "old", "--runs", run.parent]
+            result = CliRunner().invoke(app, [str(item) for item in line])
+            assert result.exit_code == 2, result.output
+            assert result.output.strip().splitlines() == [
+                f"Error: {run}: this run exists already; add --resume to go on with it, or give "
+                "another --run"
+            ]
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

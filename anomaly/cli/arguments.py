@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
 from anomaly.export.exported import GRAPHS
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
-from anomaly.run import MODEL, check_run, run_data, run_settings
 from anomaly.settings import ROOM, AnomalySettings
+from anomaly.training.run import check_run, run_data, run_settings
 from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
@@ -20,13 +21,19 @@ from inspection.files.writing import file_hash
 from inspection.models.card import MEMBER
 from inspection.models.old_cards import ANOMALY
 from inspection.prediction.folder import Owner, refuse_others
+from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
 
 CARDS = (MEMBER, ANOMALY)
+_PLACES = ("data",)
 WEIGHTS = ("auto", "imagenet", "self", "none")
 
 
-def check_settings(settings: AnomalySettings) -> None:
+def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
     """Names, files and pictures of a training.
+
+    Args:
+        settings: Complete; for a resume those of `resume_settings`.
+        resume: Whether a run is gone on with.
 
     Raises:
         InputError: With every wrong name; or with what is wrong about files or pictures.
@@ -34,14 +41,19 @@ def check_settings(settings: AnomalySettings) -> None:
     problems = weights_problems(settings.weights, WEIGHTS)
     if settings.generated is not None:
         problems += path_problems([settings.generated])
-    if settings.run is not None and (settings.runs / settings.run / MODEL).exists():
-        problems.append(
-            f"{settings.runs / settings.run}: this run exists already; give another --run"
-        )
+    if resume:
+        problems += place_problems(settings, _PLACES)
+    else:
+        problems += taken_problems(settings.runs, settings.run)
     refuse(problems)
     _ = settings.preparation  # reads the mask
     grouping_by(settings.group_by)
     open_images(settings.data)
+
+
+def resume_settings(settings: AnomalySettings, given: dict[str, Any]) -> AnomalySettings:
+    """The stored settings of the run to go on with; see `inspection.training.run`."""
+    return resumed_settings(settings, given, _PLACES, in_epochs=False)
 
 
 def check_evaluation(run: Path, part: str, source: Path | None) -> None:

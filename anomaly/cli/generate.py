@@ -43,7 +43,8 @@ def generate(
     from anomaly.features.extractor import FeatureExtractor
     from anomaly.training.generate import Generator
     from anomaly.training.generate import generate as make
-    from anomaly.training.loop import backbone_for, data_of, source_of
+    from anomaly.training.method import backbone_for
+    from anomaly.training.setup import data_of, source_of
 
     wanted = Generator(side=side, width=width, epochs=epochs, batch_size=batch_size)
     everything = data_of(settings, say)

@@ -26,7 +26,7 @@ def plan(
 
     settings = read_settings(AnomalySettings, None, {"data": Path(), **given})
     if run:
-        from anomaly.run import check_run
+        from anomaly.training.run import check_run
 
         check_run(run)
     miss, overkill = measured(run) if run else (None, None)

@@ -29,9 +29,9 @@ def predict(
     owner = check_prediction(run, paths, output, restart)
     import anomaly
     from anomaly.prediction.files import NOT_DECIDED, predict_files
-    from anomaly.run import MODEL
     from inspection.models.card import model_line
     from inspection.prediction.folder import refuse_replaced
+    from inspection.training.run import MODEL
 
     graph = exported_graph(run)
     model = anomaly.load(run if graph else run / MODEL)

@@ -24,7 +24,7 @@ def simulate(
     browser: Browser = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
-    from anomaly.run import check_run
+    from anomaly.training.run import check_run
     from inspection.cli.pages import serve
 
     check_run(run)

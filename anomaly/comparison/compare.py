@@ -16,12 +16,13 @@ from anomaly.methods.base import FeatureMethod, Progress, silent
 from anomaly.methods.profiles import PROFILES
 from anomaly.models.model import METHODS, method_class
 from anomaly.settings import AnomalySettings
-from anomaly.training.loop import MODEL, Say, contents, data_of, normals_of, train
+from anomaly.training.loop import contents, train
+from anomaly.training.setup import Say, data_of, normals_of
 from inspection.decisions.rates import Rate, more_needed, percent
 from inspection.errors import InputError
-from inspection.files.records import read_record
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
+from inspection.training.run import MODEL, read_record
 
 TABLE = "compare.csv"
 

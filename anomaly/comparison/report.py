@@ -16,13 +16,13 @@ from anomaly.evaluation.report import picture_card, root_of, score_histogram, wo
 from anomaly.evaluation.scored import Scored, read_scores
 from anomaly.models.model import AnomalyModel
 from anomaly.settings import AnomalySettings
-from anomaly.training.loop import MODEL
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
 from inspection.report.page import figure_png, png_uri, render_page
 from inspection.settings import read_settings
+from inspection.training.run import MODEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

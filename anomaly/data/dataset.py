@@ -40,10 +40,9 @@ class Data(dataset.Data):
         items = self.split.select(self.images.items, "train")
         return [item for item in items if item.is_defect]
 
-    def near_duplicates(self) -> list[tuple[str, str]]:
+    def near_duplicates(self, cache: Path) -> list[tuple[str, str]]:
         """Pairs of nearly equal images on two sides; see `anomaly.data.near_duplicates`."""
         paths = {item.image: item.path for item in self.images.items}
-        cache = self.split_path.with_suffix(".small.npz")
         return near_duplicates(paths, self.split.assignments, cache)
 
 
@@ -54,6 +53,7 @@ def open_data(
     fractions: Sequence[float] = (0.6, 0.15, 0.25),
     seed: int = 0,
     group_by: str | None = None,
+    own: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Data:
     """Finds the images, and makes or extends their split.
@@ -67,6 +67,7 @@ def open_data(
         fractions: Shares of train, calibration and test for a new split.
         seed: Decides a new split.
         group_by: Regex or CSV that keeps the images of one part together.
+        own: The split of a run to go on with, taken and extended in place of the stored one.
         say: Told what was made.
 
     Raises:
@@ -84,6 +85,7 @@ def open_data(
         runs,
         _PURPOSE,
         problem=lambda split: _problem(source, Data(images, split, source)),
+        own=own,
         fractions=fractions,
         seed=seed,
         group_by=group_by,

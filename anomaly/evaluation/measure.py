@@ -18,14 +18,16 @@ from anomaly.features.extractor import Source
 from anomaly.methods.base import Progress, silent
 from anomaly.models.model import AnomalyModel
 from anomaly.models.scores import auroc
-from anomaly.run import MODEL, run_data, run_settings
 from anomaly.settings import AnomalySettings
-from anomaly.training.loop import Say, ScoreTable, write_scores
+from anomaly.training.calibration import ScoreTable, write_scores
+from anomaly.training.run import run_data, run_settings
+from anomaly.training.setup import Say
 from inspection.data.labelled import LabelledImage
 from inspection.data.split import Split
 from inspection.decisions.rates import Rate, grouped_interval, percent
 from inspection.errors import InputError
 from inspection.files.writing import peak_memory_mb, write_json_atomic
+from inspection.training.run import MODEL
 
 PARTS = ("train", "val", "test")
 _LARGEST_MAP = 512  # pixels of the longer side that places are compared at

@@ -16,13 +16,11 @@ from anomaly.data.images import NORMAL
 from anomaly.evaluation.measure import Evaluation, open_run
 from anomaly.models.heat import overlay
 from anomaly.models.model import AnomalyModel
-from anomaly.training.loop import MODEL
 from inspection.data.images import read_image
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.decisions.rates import Rate
 from inspection.errors import InputError
-from inspection.files.records import read_record
 from inspection.files.writing import file_hash, write_text_atomic
 from inspection.report.heat import thumbnail
 from inspection.report.page import (
@@ -36,6 +34,7 @@ from inspection.report.page import (
     render_page,
     versions,
 )
+from inspection.training.run import MODEL, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,8 +19,7 @@ from anomaly.methods.base import Method, State
 from anomaly.methods.names import CLASSES, METHODS
 from anomaly.models.decision import Decider, ScoredCells, fields_of
 from anomaly.models.scores import Reference
-from anomaly.run import SUFFIX, run_settings
-from anomaly.settings import ROOM
+from anomaly.settings import ROOM, AnomalySettings
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
@@ -35,7 +34,10 @@ from inspection.files.archives import (
 from inspection.files.writing import atomic_path
 from inspection.finite import check_weights, names_file
 from inspection.models.card import MEMBER, ModelCard, Provenance, read_card, replace_card
+from inspection.settings import read_settings
+from inspection.training.run import SETTINGS
 
+SUFFIX = ".anomaly"
 _INSTEAD = f"give a {SUFFIX} file that `python -m anomaly train` wrote, or train it again"
 
 _Setting = (
@@ -158,10 +160,10 @@ def model_card(path: str | Path) -> ModelCard:
         fields_of(card)
         _MethodValues.model_validate(card.extra)
     folder = Path(path).parent
-    if not card.provenance.run and (folder / "settings.yaml").is_file():
+    if not card.provenance.run and (folder / SETTINGS).is_file():
         # Made before there was a card: the run's folder says where the model comes from.
         card.provenance.run = folder.resolve().name
-        card.provenance.data = str(run_settings(folder).data)
+        card.provenance.data = str(read_settings(AnomalySettings, folder / SETTINGS, {}).data)
     return card
 
 

@@ -21,11 +21,11 @@ from anomaly.simulator.figures import (
     open_simulation,
 )
 from anomaly.simulator.watch import COLOURS, badge, watched
-from anomaly.training.loop import MODEL
 from inspection.cli.pages import Stamp, stamp, style
 from inspection.decisions.operating_point import RULES, OperatingPoint, choose_threshold
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
+from inspection.training.run import MODEL
 
 _NORMAL, _DEFECT = "#2e86c1", "#e67e22"
 _INSET = 6  # pixels by which a slider's ends lie inside its column

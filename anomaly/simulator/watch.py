@@ -11,13 +11,13 @@ from anomaly.models.decision import Decider
 from anomaly.models.heat import overlay
 from anomaly.models.model import AnomalyModel
 from anomaly.simulator.figures import DECISIONS, FolderWatch
-from anomaly.training.loop import MODEL
 from inspection.cli.pages import Stamp, keep_networks, stamp
 from inspection.data.images import read_image
 from inspection.errors import InputError
 from inspection.finite import NotFinite
 from inspection.report.heat import thumbnail
 from inspection.report.page import image_uri
+from inspection.training.run import MODEL
 
 COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
 _LONGEST, _THUMB = 640, 96

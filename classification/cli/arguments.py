@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
 from classification.evaluation.measure import run_data
 from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
-from inspection.cli.arguments import (
-    choice_problems,
-    path_problems,
-    refuse,
-    run_problems,
-    weights_problems,
-)
+from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.data.split import PARTS
@@ -24,23 +19,38 @@ from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.models.card import read_card
 from inspection.prediction.folder import Owner, refuse_others
+from inspection.training.run import place_problems, resumed_settings, taken_problems
+
+_PLACES = ("data",)
 
 
 def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     """Names, files and pictures of a training.
 
+    Args:
+        settings: Complete; for a resume those of `resume_settings`.
+        resume: Whether a run is gone on with.
+
     Raises:
         InputError: With every wrong name; or with what is wrong about files or pictures.
     """
-    problems = weights_problems(settings.weights, ("auto", "imagenet", "none"))
-    if settings.name is not None:
-        folder = settings.runs / settings.name
-        problems += run_problems(folder, resume, "--name", "--runs")
-    refuse(problems)
     _ = settings.preparation  # reads the mask
-    if not resume:
+    if resume:
+        refuse(place_problems(settings, _PLACES))
+    else:
+        refuse(
+            weights_problems(settings.weights, ("auto", "imagenet", "none"))
+            + taken_problems(settings.runs, settings.name)
+        )
         grouping_by(settings.group_by)
-        open_images(settings.data, settings.normal)
+    open_images(settings.data, settings.normal)
+
+
+def resume_settings(
+    settings: ClassificationSettings, given: dict[str, Any]
+) -> ClassificationSettings:
+    """The stored settings of the run to go on with; see `inspection.training.run`."""
+    return resumed_settings(settings, given, _PLACES, name="name", also=("wandb",))
 
 
 def check_evaluation(model: Path, part: str, source: Path | None) -> None:

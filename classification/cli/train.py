@@ -22,12 +22,9 @@ def train(
 ) -> None:
     """Trains a classifier; every epoch leaves a snapshot, the best one is best.keras."""
     settings = read_settings(ClassificationSettings, config, given)
-    from classification.cli.arguments import check_settings
+    from classification.cli.arguments import check_settings, resume_settings
 
     if resume:
-        check_settings(settings, resume)
-        from classification.training.setup import resume_settings
-
         settings = resume_settings(settings, given)
     elif settings.data == _SAMPLE and not _SAMPLE.exists():
         from classification.data.sample import write_sample
@@ -37,8 +34,7 @@ def train(
             f"There is no --data and no {_SAMPLE}/ here: drew {counted(count, 'sample picture')} "
             f"into {_SAMPLE}/. For your own, delete it and make a folder there for each class."
         )
-    if not resume:
-        check_settings(settings, resume)
+    check_settings(settings, resume)
     from classification.training.loop import train as start
 
     folder = start(settings, resume, say)

@@ -13,7 +13,7 @@ from classification.evaluation.measure import run_data
 from classification.evaluation.scored import Scored, score_pictures
 from classification.models.classifier import Classifier
 from classification.models.layers import map_layers
-from classification.settings import ROOM, SETTINGS
+from classification.settings import ROOM
 from classification.training.augment import Augmenter
 from inspection.cli.pages import Stamp, stamp
 from inspection.data.images import read_image
@@ -22,6 +22,7 @@ from inspection.data.letterbox import Image8
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.models.card import read_card
+from inspection.training.run import SETTINGS
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
 

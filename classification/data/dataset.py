@@ -22,7 +22,7 @@ def open_data(
     seed: int = 0,
     group_by: str | None = None,
     normal: str | None = None,
-    before: Path | None = None,
+    own: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Data:
     """Finds the images, and makes or extends their split.
@@ -34,7 +34,7 @@ def open_data(
         seed: Decides a new split.
         group_by: Regex or CSV that keeps the images of one part together.
         normal: The class of good parts, see `open_images`.
-        before: A split that serves where the stored one is gone: that of a run to go on with.
+        own: The split of a run to go on with, taken and extended in place of the stored one.
         say: Told what was made, and what the split cannot serve for.
 
     Raises:
@@ -50,7 +50,8 @@ def open_data(
         fractions=fractions,
         seed=seed,
         group_by=group_by,
-        before=before or shared_split_path(source, runs),
+        own=own,
+        before=shared_split_path(source, runs),
         say=say,
     )
     data = Data(images, split, path)

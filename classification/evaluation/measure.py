@@ -13,17 +13,17 @@ from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
 from classification.evaluation.scored import Progress, Scored, score_pictures
 from classification.models.classifier import Classifier, Prediction, decided, model_file
-from classification.settings import SETTINGS, ClassificationSettings
+from classification.settings import ClassificationSettings
 from inspection.data.dataset import Data
 from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.data.split import PARTS
-from inspection.data.stored_split import RUN_SPLIT, run_split
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import file_hash, write_json_atomic, write_text_atomic
 from inspection.report.page import versions
 from inspection.settings import read_settings
+from inspection.training.run import RUN_SPLIT, SETTINGS, run_split
 
 
 @dataclass(frozen=True)

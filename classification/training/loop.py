@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +11,15 @@ import numpy as np
 
 from classification.evaluation.figures import choose_point, confusion_matrix, macro_f1
 from classification.models.classifier import Classifier, decided
-from classification.settings import ClassificationSettings
+from classification.settings import ROOM, ClassificationSettings
 from classification.training.batches import Batch
 from classification.training.setup import Run, TrainingLog, prepare, usual_name
-from inspection.cli.commands import command_line
-from inspection.cli.console import counted
 from inspection.decisions.operating_point import prevalence_weights
 from inspection.errors import InputError
-from inspection.files.locks import held_run
+from inspection.training.announcement import Ahead, all_done, seconds_per_step
 from inspection.training.interrupt import InterruptGuard
 from inspection.training.loop import TrainingLoop, Validated
-from inspection.training.snapshots import STATE
+from inspection.training.run import held_run, resume_command
 
 _TIE = 1e-6  # of equal macro F1 the epoch of lower loss is the best
 
@@ -51,15 +47,7 @@ def train(
             Ctrl-C at once.
     """
     log = log or TrainingLog()
-    held = held_run(
-        settings.runs,
-        settings.name,
-        usual_name(settings),
-        resume,
-        lambda folder: (folder / STATE).exists(),
-        "add --resume to go on with it, or give another --name",
-    )
-    with held as folder:
+    with held_run(settings.runs, settings.name, usual_name(settings), resume) as folder:
         run = prepare(
             settings.model_copy(update={"name": folder.name}), resume, say or log.say, log
         )
@@ -86,19 +74,11 @@ def _loop(run: Run) -> TrainingLoop:
         settings.steps,
         settings.epochs,
         settings.batch_size,
-        resume_command(settings),
+        resume_command(ROOM, run.folder.path, ClassificationSettings().runs),
         learn=lambda batch: _learn(run, batch),
         validate=lambda guard: _validate(run, guard),
         tell=lambda epoch, score: _tell(run, epoch, score),
     )
-
-
-def resume_command(settings: ClassificationSettings) -> str:
-    """What a user types to go on with a run."""
-    arguments = ["train", "--name", str(settings.name), "--resume"]
-    if settings.runs != ClassificationSettings().runs:
-        arguments += ["--runs", str(settings.runs)]
-    return command_line("classification", *arguments)
 
 
 def _learn(run: Run, batch: Batch) -> dict[str, float]:
@@ -171,9 +151,8 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
 def _announce(run: Run, say: Callable[[str], None]) -> None:
     """Says what is ahead, from one step that is taken back again."""
     settings = run.settings
-    left = settings.epochs - run.state.epoch
-    if left <= 0:
-        say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
+    if run.state.epoch >= settings.epochs:
+        say(all_done(run.state.epoch))
         return
     counts = Counter(item.kind for item in run.batches.views.items)
     if max(counts.values()) >= 10 * min(counts.values()) and settings.sampling == "plain":
@@ -182,37 +161,24 @@ def _announce(run: Run, say: Callable[[str], None]) -> None:
             f"Note: {rare} has {counts[rare]} of {sum(counts.values())} training pictures; "
             "--sampling class-aware, --loss logit-adjusted and --paste .5 are there for that."
         )
-    seconds = _seconds_per_step(run)
-    epoch = seconds * (settings.steps + 0.4 * len(run.validation) / settings.batch_size)
-    kept = min(settings.keep or settings.epochs, settings.epochs)
-    megabytes = run.model.count_params() * 4 / 1e6
-    free = shutil.disk_usage(run.folder.path).free
-    say(
-        f"{settings.steps} steps of {counted(settings.batch_size, 'picture')} an epoch, about "
-        f"{seconds:.2f} s each; the run about {_duration(epoch * left)}. "
-        f"{counted(kept, 'snapshot')} of {megabytes:.0f} MB, {free / 1e9:.0f} GB are free. "
-        f"Run folder: {run.folder.path}"
+    batch = run.batches[run.state.step]
+    seconds = seconds_per_step(run.model, lambda: _learn(run, batch))
+    ahead = Ahead(
+        run.folder.path,
+        len(run.batches.views),
+        settings.steps,
+        settings.batch_size,
+        run.state.epoch,
+        settings.epochs,
+        step_seconds=seconds,
+        validated=len(run.validation),
+        # Forwards only, of batches of the same size.
+        validation_seconds=0.4 * seconds * len(run.validation) / settings.batch_size,
+        snapshot_mb=run.model.count_params() * 4 / 1e6,
+        keep=settings.keep,
     )
-
-
-def _seconds_per_step(run: Run) -> float:
-    model, batch = run.model, run.batches[run.state.step]
-    model.optimizer.build(model.trainable_variables)
-    variables = [*model.variables, *model.optimizer.variables]
-    values = [np.asarray(variable) for variable in variables]
-    for _ in range(2):  # the first also traces
-        began = time.perf_counter()
-        _learn(run, batch)
-        seconds = time.perf_counter() - began
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return seconds
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    for line in ahead.lines():
+        say(line)
 
 
 def _wandb(run: Run, resume: bool):

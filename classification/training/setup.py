@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -16,7 +16,7 @@ from classification.data.dataset import open_data
 from classification.evaluation.figures import MACRO_F1
 from classification.models.architectures import ARCHITECTURES, build_model, take_snapshot
 from classification.models.classifier import Classifier
-from classification.settings import ROOM, SETTINGS, ClassificationSettings
+from classification.settings import ROOM, ClassificationSettings
 from classification.training.augment import augmentation_sheet
 from classification.training.batches import Batches, Views
 from classification.training.losses import make_loss
@@ -24,20 +24,18 @@ from classification.training.sampling import SAMPLERS
 from inspection.data.dataset import CALIBRATION, Data, check_sizes, describe
 from inspection.data.depth import bits_note
 from inspection.data.images import write_image
-from inspection.data.stored_split import RUN_SPLIT
 from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
-from inspection.files.records import RECORD, RunRecord, read_record
-from inspection.files.writing import copy_atomic, write_json_atomic
 from inspection.models.card import ModelCard, trained_on
 from inspection.models.gradients import wants_jit
 from inspection.models.weights import resolve_weights
 from inspection.report.page import versions
-from inspection.settings import read_settings, save_settings
 from inspection.training import log as training_log
+from inspection.training.loop import take_up
 from inspection.training.optimizer import adamw, rate_schedule
+from inspection.training.run import RunRecord, own_split, read_record, write_record
 from inspection.training.schedule import describe_change
-from inspection.training.snapshots import STATE, Plan, RunFolder, RunState
+from inspection.training.snapshots import Plan, RunFolder, RunState
 
 SHEET = "augmentation.png"
 _PACKAGES = ("tensorflow", "keras", "numpy", "albumentations")
@@ -71,46 +69,6 @@ class Run:
     log: TrainingLog
 
 
-def resume_settings(
-    settings: ClassificationSettings, given: dict[str, Any]
-) -> ClassificationSettings:
-    """The stored settings of the run to resume; only `epochs`, `keep` and `wandb` may be changed.
-
-    Args:
-        settings: As typed; names the run.
-        given: What was typed, to tell a wish from a default.
-
-    Raises:
-        InputError: There is no such run, or another setting is to be changed.
-    """
-    if settings.name is None:
-        found = sorted(settings.runs.glob(f"*/{STATE}"), key=lambda path: path.stat().st_mtime)
-        found = [path for path in found if (path.parent / SETTINGS).is_file()]
-        if not found:
-            raise InputError(f"{settings.runs}: holds no run with a finished epoch to resume.")
-        folder = found[-1].parent
-    else:
-        folder = settings.runs / settings.name
-    if not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder}: there is no such run to resume; check --name and --runs.")
-    stored = read_settings(ClassificationSettings, folder / SETTINGS, {})
-    changed = [
-        f"--{key.replace('_', '-')} {value}: this run was started with "
-        f"{getattr(stored, key)}, and --resume changes only --epochs and --keep; leave it out, or "
-        "start a new run."
-        for key, value in given.items()
-        if value is not None
-        and value != "auto"
-        and key not in ("epochs", "keep", "name", "runs", "wandb")
-        and getattr(settings, key) != getattr(stored, key)
-    ]
-    if changed:
-        raise InputError(changed)
-    typed = [key for key in ("epochs", "keep", "wandb") if given.get(key) is not None]
-    update = {key: getattr(settings, key) for key in typed}
-    return stored.model_copy(update={"runs": settings.runs, "name": folder.name, **update})
-
-
 def prepare(
     settings: ClassificationSettings, resume: bool, say: Callable[[str], None], log: TrainingLog
 ) -> Run:
@@ -137,7 +95,7 @@ def prepare(
         seed=settings.seed,
         group_by=settings.group_by,
         normal=settings.normal,
-        before=path / RUN_SPLIT if resume else None,
+        own=own_split(path) if resume else None,
         say=say,
     )
     for line in describe(data):
@@ -172,10 +130,7 @@ def prepare(
         schedule = rate_schedule(settings.lr, 0, plan=state.plan)
         say(describe_change(schedule, state.plan, settings.steps))
     _compile(model, settings, loss, state.plan)
-    if resume:
-        folder.restore_optimizer(model, state)
-    folder.make_good(state)
-    log.open(path, resume_after=state.epoch if resume else None)
+    take_up(model, folder, state, log, resume)
     validation = Views(data.part(CALIBRATION), settings.preparation)
     # Runs before there was an id went to Weights & Biases by their path.
     run_id = record.id or hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
@@ -222,6 +177,7 @@ def _model(
             )
         if record.data_hash != data.images.hash:
             say("Note: the pictures have changed since this run began; it goes on with them.")
+        stored.card.provenance.data = str(settings.data.resolve())  # it may have been moved since
         folder.card = stored.card
         return folder, state, settings, stored.model, stored.card
     weights = resolve_weights(settings.model, settings.weights, ARCHITECTURES, say)
@@ -264,22 +220,16 @@ def _compile(
 
 
 def _write_record(run: Run) -> None:
-    save_settings(run.settings, run.folder.path / SETTINGS)
-    write_json_atomic(
-        run.folder.path / RECORD,
-        {
-            "id": run.id,
-            "settings": run.settings.model_dump(mode="json"),
-            "versions": versions(*_PACKAGES),
-            "backend": keras.backend.backend(),
-            "classes": run.card.classes,
-            "data_hash": run.data.images.hash,
-            "split_hash": run.data.split.hash,
-            "images": run.data.split.parts,
-            "seed": run.settings.seed,
-        },
+    write_record(
+        run.folder.path,
+        run.settings,
+        run.data.split,
+        run.data.split_path,
+        run_id=run.id,
+        data_hash=run.data.images.hash,
+        packages=_PACKAGES,
+        more={"classes": run.card.classes},
     )
-    copy_atomic(run.data.split_path, run.folder.path / RUN_SPLIT)
 
 
 def _show_augmentation(run: Run) -> None:

@@ -11,42 +11,42 @@ from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_card
 from detection.prediction.folder import OWN, refuse_annotations
 from detection.settings import ROOM, TrainSettings
-from inspection.cli.arguments import (
-    choice_problems,
-    path_problems,
-    refuse,
-    run_problems,
-    weights_problems,
-)
+from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
-from inspection.settings import read_settings
-from inspection.training.snapshots import STATE
+from inspection.training.run import place_problems, resumed_settings, taken_problems
+
+_PLACES = ("annotations", "images")
 
 
 def check_settings(settings: TrainSettings, resume: bool) -> None:
     """Files, folders and labels of a training.
 
+    Args:
+        settings: Complete; for a resume those of `resume_settings`.
+        resume: Whether a run is gone on with.
+
     Raises:
         InputError: With every wrong path; or with what is wrong about the labels.
     """
-    problems = weights_problems(settings.weights, ("auto", "imagenet", "none"))
-    if settings.run is not None:
-        folder = settings.snapshots / settings.run
-        problems += run_problems(folder, resume, "--run", "--snapshots")
-    refuse(problems)
-    if not resume:
-        grouping_by(settings.group_by)
-        read_labels(
-            settings.annotations,
-            settings.images,
-            settings.one_based,
-            settings.unlabelled,
-            lambda line: None,
+    if resume:
+        refuse(place_problems(settings, _PLACES))
+    else:
+        refuse(
+            weights_problems(settings.weights, ("auto", "imagenet", "none"))
+            + taken_problems(settings.snapshots, settings.run)
         )
+        grouping_by(settings.group_by)
+    read_labels(
+        settings.annotations,
+        settings.images,
+        settings.one_based,
+        settings.unlabelled,
+        lambda line: None,
+    )
 
 
 def check_model(model: Path, split: str | None = None) -> None:
@@ -105,44 +105,6 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     return owner
 
 
-def _started(stored: TrainSettings, key: str) -> str:
-    value = getattr(stored, key)
-    return "without it" if value is None else f"with {value}"
-
-
 def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
-    """The stored settings of the run to resume; only the number of epochs may be changed.
-
-    Args:
-        settings: As typed; names the snapshots folder and maybe the run.
-        given: What was typed, to tell a wish from a default.
-
-    Raises:
-        InputError: There is no run to resume.
-    """
-    runs = [path.parent for path in settings.snapshots.glob(f"*/{STATE}")]
-    if settings.run is None:
-        if not runs:
-            raise InputError(f"{settings.snapshots}: holds no run with a finished epoch to resume.")
-        folder = max(runs, key=lambda path: (path / STATE).stat().st_mtime)
-    else:
-        folder = settings.snapshots / settings.run
-    path = folder / "settings.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder}: there is no such run to resume; check --run and --snapshots.")
-    stored = read_settings(TrainSettings, path, {})
-    ignored = [
-        f"--{key.replace('_', '-')} {value}: this run was started {_started(stored, key)}, and "
-        "--resume changes only --epochs and --keep; leave it out, or start a new run."
-        for key, value in given.items()
-        if value is not None
-        and value != "auto"  # stored is what it came to
-        and key not in ("epochs", "keep", "run", "snapshots")
-        and getattr(settings, key) != getattr(stored, key)
-    ]
-    if ignored:
-        raise InputError(ignored)
-    changes = {key: given[key] for key in ("epochs", "keep") if given.get(key) is not None}
-    return stored.model_copy(
-        update={"snapshots": settings.snapshots, "run": folder.name, **changes}
-    )
+    """The stored settings of the run to go on with; see `inspection.training.run`."""
+    return resumed_settings(settings, given, _PLACES, runs="snapshots")

@@ -35,9 +35,9 @@ def train(
     settings = read_settings(TrainSettings, config, given)
     from detection.cli.arguments import check_settings, resume_settings
 
-    check_settings(settings, resume)
     if resume:
         settings = resume_settings(settings, given)
+    check_settings(settings, resume)
     from detection.training.loop import train as start
     from inspection.files.writing import file_hash
 

@@ -75,7 +75,7 @@ def open_dataset(
     one_based: bool = False,
     unlabelled: str = "skip",
     to_train: bool = False,
-    before: Path | None = None,
+    own: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Dataset:
     """Reads labels, converting XML where it is newer, and makes or extends the stored split.
@@ -90,14 +90,14 @@ def open_dataset(
         one_based: See `detection.data.table.labels_for`.
         unlabelled: See `detection.data.table.labels_for`.
         to_train: Refuse a split that nothing can be trained with, before it is stored.
-        before: A split that serves where the stored one is gone: that of a run to go on with.
+        own: The split of a run to go on with, taken and extended in place of the stored one.
         say: Told when the split is made or extended, and what was mended in the labels.
 
     Raises:
         InputError: Labels or split cannot be read.
     """
     labels = read_labels(annotations, images, one_based, unlabelled, say)
-    path = split_path(annotations, snapshots)
+    path = own or split_path(annotations, snapshots)
     split, path = stored_split(
         labels,
         path,
@@ -105,7 +105,6 @@ def open_dataset(
         seed=seed,
         group_by=group_by,
         elsewhere=_outside(annotations, snapshots),
-        before=before,
         judge=Judge(lambda split: _problem(annotations, labels, split)) if to_train else None,
         say=say,
     )

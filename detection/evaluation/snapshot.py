@@ -14,10 +14,10 @@ from detection.models.snapshots import snapshot_card
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import read_image
 from inspection.data.split import Split, load_split
-from inspection.data.stored_split import RUN_SPLIT
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.report.page import versions
+from inspection.training.run import RUN_SPLIT
 
 if TYPE_CHECKING:
     from detection.evaluation.measure import Evaluation

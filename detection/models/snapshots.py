@@ -12,7 +12,8 @@ from inspection.errors import InputError
 from inspection.fields import RunName
 from inspection.files.archives import CONFIG, Hostile, open_archive, read_json, read_safely
 from inspection.models.card import ModelCard, read_card
-from inspection.training.snapshots import BEST, Rival, RunFolder, Standing
+from inspection.training.run import BEST
+from inspection.training.snapshots import Rival, RunFolder, Standing
 
 PROMOTE = "python train_retinanet.py --promote"
 _FIGURE = ".3f"

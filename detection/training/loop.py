@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import keras
@@ -12,16 +11,16 @@ from detection.evaluation.threshold import choose_operating_point
 from detection.models.detector import Detector, predict_all
 from detection.models.retinanet import RetinaNet
 from detection.models.snapshots import top_line
-from detection.settings import TrainSettings
+from detection.settings import ROOM, TrainSettings
 from detection.training.batches import Batch
 from detection.training.log import TrainingLog
 from detection.training.setup import Run, prepare, usual_name
 from inspection.data.boxes import labels_hash
 from inspection.errors import InputError
-from inspection.files.locks import held_run
 from inspection.training.interrupt import InterruptGuard
 from inspection.training.loop import TrainingLoop, TrainingStopped, Validated
-from inspection.training.snapshots import STATE, Rival
+from inspection.training.run import BEST, held_run, resume_command
+from inspection.training.snapshots import Rival
 
 __all__ = ["TrainingStopped", "train"]
 
@@ -47,16 +46,9 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
     log = log or TrainingLog()
     if settings.precision != "float32":
         keras.config.set_dtype_policy(f"mixed_{settings.precision}")
-    held = held_run(
-        settings.snapshots,
-        settings.run,
-        usual_name(settings.backbone),
-        resume,
-        lambda folder: (folder / STATE).exists(),
-        "add --resume to go on with it, or give another --run.",
-    )
+    usual = usual_name(settings.backbone)
     try:
-        with held as folder:
+        with held_run(settings.snapshots, settings.run, usual, resume) as folder:
             run = prepare(settings.model_copy(update={"run": folder.name}), resume, log)
             try:
                 _fit(run)
@@ -64,7 +56,7 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
                 log.close()
     finally:
         keras.config.set_dtype_policy("float32")
-    return run.folder.path / "best.keras"
+    return run.folder.path / BEST
 
 
 def _fit(run: Run) -> None:
@@ -85,7 +77,7 @@ def _fit(run: Run) -> None:
         run.steps,
         settings.epochs,
         settings.batch_size,
-        _resume_command(settings),
+        resume_command(ROOM, run.folder.path, TrainSettings().snapshots),
         learn=lambda batch: _learn(run, batch),
         validate=lambda guard: _validate(run, guard),
         tell=lambda epoch, score: _tell(run, epoch, score),
@@ -93,13 +85,6 @@ def _fit(run: Run) -> None:
         validate_every=settings.val_every,
     )
     loop.run(run.batches)
-
-
-def _resume_command(settings: TrainSettings) -> str:
-    command = ["python", "train_retinanet.py", "--run", str(settings.run), "--resume"]
-    if settings.snapshots != TrainSettings().snapshots:
-        command += ["--snapshots", str(settings.snapshots)]
-    return shlex.join(command)
 
 
 def _learn(run: Run, batch: Batch) -> dict[str, float]:

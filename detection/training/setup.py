@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,28 +29,25 @@ from detection.training.batches import Batches, FittedImages
 from detection.training.log import TrainingLog
 from detection.training.samples import write_samples
 from detection.training.shown_boxes import find_shown_boxes
-from inspection.cli.console import counted
 from inspection.data.boxes import ImageLabels
 from inspection.data.preparation import Preparation
-from inspection.data.stored_split import RUN_SPLIT
 from inspection.errors import InputError
-from inspection.files.records import RECORD, RunRecord, read_record
-from inspection.files.writing import copy_atomic, write_json_atomic
 from inspection.models.backbones import NAMES
 from inspection.models.card import ModelCard, trained_on
 from inspection.models.gradients import wants_jit
 from inspection.models.weights import resolve_weights
 from inspection.report.page import versions
-from inspection.settings import save_settings
+from inspection.training.announcement import Ahead, all_done, seconds_of, seconds_per_step
+from inspection.training.loop import take_up
 from inspection.training.optimizer import adamw, rate_schedule
+from inspection.training.run import RunRecord, own_split, read_record, write_record
 from inspection.training.schedule import describe_change
 from inspection.training.snapshots import Plan, RunFolder, RunState
 
 # Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
 _BATCH_NORM_FROM = 8
-# Of an epoch's steps; from here on validation is worth a sentence.
-_LONG_VALIDATION = 0.3
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "albumentations")
+SAMPLES = "samples.jpg"
 
 
 @dataclass
@@ -100,14 +95,14 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         one_based=settings.one_based,
         unlabelled=settings.unlabelled,
         to_train=True,
-        before=settings.snapshots / str(settings.run) / RUN_SPLIT if resume else None,
+        own=own_split(settings.snapshots / str(settings.run)) if resume else None,
         say=log.say,
     )
     folder = run_folder(settings.snapshots / settings.run, settings.keep)
     record = RunRecord()
     if resume:
         record = read_record(folder.path)
-        state, detector = _continued(folder, dataset, record, log)
+        state, detector = _continued(settings, folder, dataset, record, log)
     else:
         state = RunState()
         _check_windows(settings, dataset.part("train"))
@@ -137,12 +132,9 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         schedule = rate_schedule(settings.lr, 0, settings.warmup, state.plan)
         log.say(describe_change(schedule, state.plan, steps))
     _compile(model, settings, steps, state.plan)
-    if resume:
-        folder.restore_optimizer(model, state)
-    rival = folder.make_good(state)
+    rival = take_up(model, folder, state, log, resume)
     if rival is not None:
         log.say(top_line(folder.path, settings.run, rival))
-    log.open(folder.path, resume_after=state.epoch if resume else None)
     validation = _choose_validation(settings, dataset, record)
     run = Run(settings, dataset, validation, batches, model, folder.card, folder, state, log, steps)
     _write_record(run)
@@ -152,11 +144,19 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
 
 
 def _continued(
-    folder: RunFolder, dataset: Dataset, record: RunRecord, log: TrainingLog
+    settings: TrainSettings,
+    folder: RunFolder,
+    dataset: Dataset,
+    record: RunRecord,
+    log: TrainingLog,
 ) -> tuple[RunState, Detector]:
     """State and model of the run to go on with, after a look at what has changed since."""
     state = folder.load_state()
     detector = Detector.load(folder.path / state.snapshot)
+    origin = detector.card.provenance
+    # They may have been moved since.
+    origin.data = str(settings.images.resolve())
+    origin.annotations = str(settings.annotations.resolve())
     unknown = sorted(set(dataset.classes) - set(detector.classes))
     if unknown:
         raise InputError(
@@ -305,29 +305,23 @@ def _compile(model: RetinaNet, settings: TrainSettings, steps: int, plan: Plan =
 
 
 def _write_record(run: Run) -> None:
-    save_settings(run.settings, run.folder.path / "settings.yaml")
-    write_json_atomic(
-        run.folder.path / RECORD,
-        {
-            "id": run.card.provenance.run_id,
-            "settings": run.settings.model_dump(mode="json"),
-            "versions": versions(*_PACKAGES),
-            "backend": keras.backend.backend(),
-            "data_hash": run.dataset.hash,
-            "split_hash": run.dataset.split.hash,
-            "images": run.dataset.split.parts,
-            "validated_on": [item.image for item in run.validation],
-            "seed": run.settings.seed,
-        },
+    write_record(
+        run.folder.path,
+        run.settings,
+        run.dataset.split,
+        run.dataset.split_path,
+        run_id=run.card.provenance.run_id,
+        data_hash=run.dataset.hash,
+        packages=_PACKAGES,
+        more={"validated_on": [item.image for item in run.validation]},
     )
-    copy_atomic(run.dataset.split_path, run.folder.path / RUN_SPLIT)
 
 
 def _write_samples(run: Run) -> None:
     """The first images of the run as training shows them, to be looked at while it runs."""
     batches = run.batches
     samples = (batches.shown(position) for position in range(min(12, len(batches.windows))))
-    write_samples(run.folder.path / "samples.jpg", samples, run.model.classes, run.model.anchors)
+    write_samples(run.folder.path / SAMPLES, samples, run.model.classes, run.model.anchors)
 
 
 def _announce(run: Run) -> None:
@@ -338,59 +332,38 @@ def _announce(run: Run) -> None:
         counts = ", ".join(f"{name} {n}" for name, n in sorted(boxes_per_class(labels).items()))
         normal = sum(not len(item.xyxy) for item in labels)
         log.say(f"{part}: {len(labels)} images, {normal} normal; boxes: {counts or 'none'}")
+    if run.state.epoch >= settings.epochs:
+        log.say(all_done(run.state.epoch))
+        return
     log.say("Measuring how long a step takes (the first one also builds the graph) ...")
-    seconds = _seconds_per_step(run)
-    validation = _seconds_per_image(run) * len(run.validation)
-    left = max(0, settings.epochs - run.state.epoch)
-    validations = sum(
-        epoch % settings.val_every == 0 or epoch == settings.epochs
-        for epoch in range(run.state.epoch + 1, settings.epochs + 1)
+    ahead = Ahead(
+        run.folder.path,
+        len(run.dataset.part("train")),
+        run.steps,
+        settings.batch_size,
+        run.state.epoch,
+        settings.epochs,
+        step_seconds=_seconds_per_step(run),
+        validated=len(run.validation),
+        validation_seconds=_seconds_per_image(run) * len(run.validation),
+        snapshot_mb=run.model.count_params() * 4 / 1e6,
+        validate_every=settings.val_every,
+        keep=settings.keep,
     )
-    if not left:
-        log.say(f"All {run.state.epoch} epochs of this run are done; more with --epochs.")
-    snapshot = run.model.count_params() * 4 / 1e6
-    free = shutil.disk_usage(run.folder.path).free
-    kept = min(settings.keep or settings.epochs, settings.epochs)
-    log.say(
-        f"{run.steps} steps of {settings.batch_size} pictures an epoch, about "
-        f"{seconds:.1f} s each; an epoch takes about {seconds * run.steps / 60:.1f} min, its "
-        f"validation on {counted(len(run.validation), 'image')} {validation:.0f} s more, "
-        f"{'every epoch' if settings.val_every == 1 else f'every {settings.val_every} epochs'}; "
-        f"the run about {_duration(seconds * run.steps * left + validation * validations)}."
-    )
-    if validation > _LONG_VALIDATION * seconds * run.steps * settings.val_every:
+    for line in ahead.lines():
+        log.say(line)
+    if ahead.validates_long:
         log.say("Validation takes much of that: --val-every and --val-images make it shorter.")
-    log.say(
-        f"Disk: {kept} snapshots of {snapshot:.0f} MB, {snapshot * (kept + 4) / 1e3:.1f} GB in "
-        f"all, {free / 1e9:.0f} GB are free; {log.memory()}. Run folder: {run.folder.path}; "
-        "samples.jpg in it shows what training shows."
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    log.say(f"{run.folder.path / SAMPLES} shows what training shows.")
 
 
 def _seconds_per_step(run: Run) -> float:
-    model, batch = run.model, run.batches[run.state.step]
-    model.optimizer.build(model.trainable_variables)
-    weights = model.get_weights()
-    states = [np.asarray(value) for value in model.optimizer.variables]
-    for _ in range(2):  # the first also traces and compiles
-        began = time.perf_counter()
-        model.train_on_batch({"images": batch.images}, batch.targets)
-        seconds = time.perf_counter() - began
-    model.set_weights(weights)
-    for variable, value in zip(model.optimizer.variables, states, strict=True):
-        variable.assign(value)
-    return seconds
+    batch = run.batches[run.state.step]
+    inputs = {"images": batch.images}
+    return seconds_per_step(run.model, lambda: run.model.train_on_batch(inputs, batch.targets))
 
 
 def _seconds_per_image(run: Run) -> float:
     detector = Detector(run.model, run.card)
     path = run.settings.images / run.validation[0].image
-    for _ in range(2):  # the first also traces and compiles
-        began = time.perf_counter()
-        detector.predict(path)
-        seconds = time.perf_counter() - began
-    return seconds
+    return seconds_of(lambda: detector.predict(path))

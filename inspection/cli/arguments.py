@@ -7,7 +7,6 @@ from pathlib import Path
 
 from inspection.data.images import list_images
 from inspection.errors import InputError
-from inspection.training.snapshots import STATE
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -29,25 +28,6 @@ def path_problems(paths: Iterable[Path]) -> list[str]:
         elif path.is_dir() and not list_images(path):
             problems.append(f"{path}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
     return problems
-
-
-def run_problems(folder: Path, resume: bool, name: str, runs: str) -> list[str]:
-    """A sentence where a run to resume is not there, or one to begin is.
-
-    Args:
-        folder: The run's.
-        resume: Whether it is to be gone on with.
-        name: The flag of its name.
-        runs: The flag of the folder of the runs.
-    """
-    if resume and not (folder / "settings.yaml").is_file():
-        return [f"{folder}: there is no such run to resume; check {name} and {runs}."]
-    if not resume and (folder / STATE).exists():
-        return [
-            f"{folder}: this run exists already; add --resume to go on with it, or give another "
-            f"{name}."
-        ]
-    return []
 
 
 def choice_problems(flag: str, value: str, choices: Iterable[str]) -> list[str]:

@@ -51,6 +51,7 @@ def takes_settings(
     positional: Iterable[str] = (),
     only: Iterable[str] | None = None,
     without: Iterable[str] = (),
+    optional: Iterable[str] = (),
     defaults: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb a flag for each setting, beside its own parameters.
@@ -63,6 +64,7 @@ def takes_settings(
         positional: Fields that may be given without a flag, in this order.
         only: The fields this verb takes beside them; all where left out.
         without: Fields it does not take.
+        optional: Fields without a default that it can do without.
         defaults: What a field left out means to this verb, where it is not the field's default.
     """
     settings = settings_of(kind)
@@ -71,7 +73,7 @@ def takes_settings(
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         # By the name of its parameter, in the order of `--help`.
         made = {f"{name}{_PLACED}": settings[name] for name in positional}
-        shown = [settings[name].argument() for name in positional]
+        shown = [settings[name].argument(name in optional) for name in positional]
         for name, setting in settings.items():
             if name in wanted and not (setting.field.is_required() and name in positional):
                 made[name] = setting
@@ -182,11 +184,13 @@ class Setting:
             default=str(default) if self.flag.typed else default,
         )
 
-    def argument(self) -> inspect.Parameter:
+    def argument(self, optional: bool = False) -> inspect.Parameter:
         """Its twin without a flag; the only way to give what has no default."""
-        (kind, _), required = self._kind, self.field.is_required()
+        kind, _ = self._kind
+        alone = self.field.is_required()
+        required = alone and not optional
         argument = typer.Argument(
-            help=self.help if required else f"The same as {self.typed}.",
+            help=self.help if alone else f"The same as {self.typed}.",
             metavar=self.name.upper(),
             show_default=False,
         )

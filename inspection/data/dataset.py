@@ -48,6 +48,7 @@ def open_split(
     fractions: Sequence[float],
     seed: int = 0,
     group_by: str | None = None,
+    own: Path | None = None,
     before: Path | None = None,
     called: Mapping[str, str] | None = None,
     say: Callable[[str], None] = print,
@@ -63,6 +64,7 @@ def open_split(
         fractions: Shares of train, calibration and test for a new split.
         seed: Decides a new split.
         group_by: Regex or CSV that keeps the images of one part together.
+        own: The split of a run to go on with, taken and extended in place of the stored one.
         before: A split that serves where the stored one is gone.
         called: As for `inspection.data.stored_split.stored_split`.
         say: Told what was left out of the images, and what was made.
@@ -79,7 +81,7 @@ def open_split(
     fixed = any(len(allowed) < len(PARTS) for allowed in parts.values())
     return stored_split(
         images.items,
-        split_path(source, runs, purpose),
+        own or split_path(source, runs, purpose),
         fractions=fractions,
         seed=seed,
         group_by=group_by,

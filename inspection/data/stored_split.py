@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from inspection.cli.console import counted
 from inspection.data.grouping import stem_note
@@ -24,11 +24,6 @@ from inspection.data.split import (
 )
 from inspection.errors import InputError
 from inspection.files.writing import may_write
-
-RUN_SPLIT = "split.csv"
-"""A run's own copy of the split that it was trained with."""
-
-_Item = TypeVar("_Item", bound=Labelled)
 
 
 def split_path(source: Path, runs: Path, purpose: str) -> Path:
@@ -168,38 +163,6 @@ def stored_split(
             f"images only. For another split delete {path}."
         )
     return split, path
-
-
-def run_split(run: Path, items: Sequence[_Item], say: Callable[[str], None]) -> Split:
-    """The split that a run was trained with: the copy in its folder, wherever that was moved.
-
-    Args:
-        run: The run's folder.
-        items: The pictures that are there now.
-        say: Told how many of them came after the training; they stand in no part.
-
-    Raises:
-        InputError: The copy is missing or damaged, or knows none of the pictures.
-    """
-    path = run / RUN_SPLIT
-    if not path.is_file():
-        raise InputError(
-            f"{path}: is missing, so nobody can tell what the run was trained on; put the copy "
-            "back, or give images that it has not seen by --data"
-        )
-    split = load_split(path)
-    new = [item for item in items if item.image not in split.assignments]
-    if items and len(new) == len(items):
-        raise InputError(
-            f"{path}: knows none of the {counted(len(items), 'image')}; give the images that "
-            "the run was trained on, or measure these by --data"
-        )
-    if new:
-        say(
-            f"Note: {counted(len(new), 'image')} came after the training and stand in no part; "
-            "they are left out."
-        )
-    return split
 
 
 def _serves(path: Path, judge: Judge, group_by: str | None) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -20,8 +19,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
     import msvcrt
-
-RUN_LOCK = "run.lock"
 
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _FAR = 1 << 30  # Windows lets nobody read what is locked, so a byte beyond the text is
@@ -60,69 +57,6 @@ def locked(path: str | Path, instead: str, wait: bool = False) -> Iterator[None]
         )
         file.flush()
         yield
-
-
-@contextlib.contextmanager
-def held_run(
-    parent: Path,
-    name: str | None,
-    usual: str,
-    resume: bool,
-    exists: Callable[[Path], bool],
-    instead: str,
-) -> Iterator[Path]:
-    """The folder of one training, which nobody else trains into meanwhile.
-
-    Args:
-        parent: Folder of the runs.
-        name: The run; None makes a new folder of the usual name, with a number where it is taken.
-        usual: That name.
-        resume: True takes a run that exists.
-        exists: From a folder to whether it holds a run to go on with or to keep.
-        instead: What to do where it does and `resume` is False, for the message.
-
-    Yields:
-        The folder. What was made and is still empty at the end is removed.
-
-    Raises:
-        InputError: The run exists, or another process trains it.
-    """
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    if name is None:
-        folder = _new_folder(parent, usual)
-        missing.insert(0, folder)
-    else:
-        folder = parent / name
-        try:
-            folder.mkdir()
-            missing.insert(0, folder)
-        except FileExistsError:
-            pass
-    try:
-        with locked(
-            folder / RUN_LOCK,
-            "a run is trained by one process at a time: wait for it or stop it, or give this "
-            "training another name",
-        ):
-            if not resume and exists(folder):
-                raise InputError(f"{folder}: this run exists already; {instead}")
-            yield folder
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
-
-def _new_folder(parent: Path, usual: str) -> Path:
-    for number in itertools.count():
-        folder = parent / (f"{usual}_{number}" if number else usual)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError
 
 
 def _taken(path: Path, instead: str, wait: bool) -> TextIO:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from inspection.errors import InputError
-
-RECORD = "record.json"
-"""What made a run, in its folder."""
 
 _MOST_BYTES = 64 * 2**20
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -38,28 +35,6 @@ PathBelow = Annotated[str, AfterValidator(_below)]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
-
-
-class RunRecord(BaseModel):
-    """What a later call asks of `record.json`.
-
-    Args:
-        id: Of this run alone, whatever its folder is called; None in records before it.
-        settings: The run's complete settings.
-        data_hash: Of what it was trained on.
-        split_hash: Of the split.
-        validated_on: The images that epochs were measured on, where they are part of val.
-        minutes: That training took, where it is told.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
-    settings: dict[str, Any] = {}
-    data_hash: str | None = None
-    split_hash: str | None = None
-    validated_on: list[str] | None = None
-    minutes: Finite | None = None
 
 
 def read_json(path: Path, kind: type[_Model], instead: str) -> _Model:
@@ -92,15 +67,3 @@ def first_problem(error: ValidationError) -> str:
     place = ".".join(str(part) for part in found["loc"])
     text = found["msg"].removeprefix("Value error, ")
     return f"{place}: {text}"[:200] if place else text[:200]
-
-
-def read_record(folder: Path) -> RunRecord:
-    """The record of a run; an empty one where there is none.
-
-    Raises:
-        InputError: It is damaged.
-    """
-    try:
-        return read_json(folder / RECORD, RunRecord, "remove it to go on without it")
-    except FileNotFoundError:
-        return RunRecord()

@@ -17,9 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from inspection.cli.console import plain_console
 from inspection.errors import InputError, first_line, printable
 from inspection.files.records import Finite, first_problem
-from inspection.files.writing import atomic_path, peak_memory_mb
-
-LOG, CURVES = "log.csv", "curves.png"
+from inspection.files.writing import atomic_path
+from inspection.training.run import CURVES, LOG
 
 _LINE_SECONDS = 30.0
 
@@ -53,14 +52,6 @@ class TrainingLog:
     def say(self, text: str) -> None:
         """Prints one line."""
         self.console.print(printable(text), markup=False, soft_wrap=True)
-
-    @staticmethod
-    def memory() -> str:
-        """Peak memory of this process so far, in words."""
-        peak = peak_memory_mb()
-        return (
-            "memory is not known here" if math.isnan(peak) else f"memory in use now: {peak:.0f} MB"
-        )
 
     def open(self, folder: Path, resume_after: int | None = None) -> None:
         """Starts the files of a run; on a resume, rows after the resumed epoch are dropped.

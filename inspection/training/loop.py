@@ -45,6 +45,24 @@ class Validated:
     rank: float | None = None
 
 
+def take_up(
+    model: Any, folder: RunFolder, state: RunState, log: TrainingLog, resume: bool
+) -> Rival | None:
+    """Puts a compiled model, its files and its log where the run stands.
+
+    Returns:
+        As `RunFolder.promote`.
+
+    Raises:
+        InputError: The stored optimizer or log is damaged.
+    """
+    if resume:
+        folder.restore_optimizer(model, state)
+    rival = folder.make_good(state)
+    log.open(folder.path, resume_after=state.epoch if resume else None)
+    return rival
+
+
 @dataclass
 class TrainingLoop:
     """Everything a running training holds.

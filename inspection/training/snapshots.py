@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from inspection.errors import InputError
 from inspection.files.locks import locked
-from inspection.files.records import Count, FileName, Finite, RunRecord, read_json
+from inspection.files.records import Count, FileName, Finite, read_json
 from inspection.files.writing import (
     atomic_path,
     copy_atomic,
@@ -28,16 +28,25 @@ from inspection.files.writing import (
     sweep_temporary,
     write_json_atomic,
 )
+from inspection.training.run import (
+    BEST,
+    CURVES,
+    LOG,
+    RECORD,
+    RUN_SPLIT,
+    SETTINGS,
+    STATE,
+    RunRecord,
+)
 
 if TYPE_CHECKING:
     from inspection.models.card import ModelCard
 
-STATE, BEST = "state.json", "best.keras"
 _TOP_LOCK = "best.lock"
 # All that a training writes into its folder.
 _WRITTEN = (
     *("epoch_*.keras", "epoch_*.npz", "interrupted_*.keras", "interrupted_*.npz"),
-    *(BEST, STATE, "log.csv", "curves.png", "settings.yaml", "record.json", "split.csv"),
+    *(BEST, STATE, LOG, CURVES, SETTINGS, RECORD, RUN_SPLIT),
     *("augmentation.png", "samples.jpg"),
 )
 

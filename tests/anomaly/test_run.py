@@ -19,13 +19,15 @@ from anomaly.methods.cs_flow import CSFlow
 from anomaly.methods.padim import PaDiM
 from anomaly.methods.patchcore import PatchCore
 from anomaly.settings import AnomalySettings
-from anomaly.training.loop import stages_for, train
+from anomaly.training.loop import train
+from anomaly.training.method import stages_for
 from inspection.data.images import read_image
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
-from inspection.files.locks import RUN_LOCK, locked
+from inspection.files.locks import locked
 from inspection.models import backbones
 from inspection.settings import read_settings
+from inspection.training.run import RUN_LOCK
 from tests.anomaly.conftest import SMALL, make_product, typed
 
 

@@ -14,7 +14,7 @@ from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.patchcore import PatchCore
 from anomaly.settings import AnomalySettings
 from anomaly.training.generate import Generator, draw, generate, kernel_distance
-from anomaly.training.loop import generated_paths
+from anomaly.training.setup import generated_paths
 from inspection.data.images import list_images, read_image, write_image
 from inspection.data.masks import encode_mask
 from inspection.data.preparation import Preparation
@@ -178,7 +178,7 @@ def test_a_run_with_mask_copies_and_generated_pictures(tmp_path):
     )
     assert status == 0, text
     record = json.loads((tmp_path / "r/x/record.json").read_text(encoding="utf-8"))
-    assert record["learnt"] == (record["pictures"]["train"] + 3) * 4
+    assert record["learnt"] == (record["images"]["train"] + 3) * 4
     status, text = typed("evaluate", tmp_path / "r/x")
     assert status == 0, text
 

@@ -13,7 +13,7 @@ from anomaly.features.extractor import FeatureExtractor, Source
 from anomaly.methods.fitting import _restore, _store, compile_loss
 from anomaly.methods.pretraining import EMBEDDING
 from anomaly.settings import AnomalySettings
-from anomaly.training.loop import backbone_for
+from anomaly.training.method import backbone_for
 from inspection.data.images import write_image
 from inspection.data.preparation import Preparation
 from tests.anomaly.conftest import small_backbone, tile
@@ -108,7 +108,7 @@ def test_a_backbone(source, tmp_path, monkeypatch):
         image = keras.Input((None, None, 3))
         return keras.Model(image, keras.layers.Conv2D(2, 3, name=EMBEDDING)(image))
 
-    monkeypatch.setattr("anomaly.training.loop.pretrain", pretrain)
+    monkeypatch.setattr("anomaly.training.method.pretrain", pretrain)
     settings = AnomalySettings(data=tmp_path, runs=tmp_path / "runs", size=64, weights="self")
     said: list[str] = []
     backbone_for(settings, source, said.append)

@@ -16,10 +16,10 @@ from streamlit.testing.v1 import AppTest
 import anomaly
 from anomaly.evaluation.scored import Scored, read_scores
 from anomaly.simulator.figures import FolderWatch, Simulation, chosen_by_hand, relabel_csv
-from anomaly.training.loop import MODEL
 from inspection.data.images import encode_image
 from inspection.errors import InputError
 from inspection.finite import NotFinite
+from inspection.training.run import MODEL
 
 
 def scored(scores, truth) -> Scored:

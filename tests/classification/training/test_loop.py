@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 import classification
+from classification.cli.arguments import resume_settings
 from classification.settings import ClassificationSettings
 from classification.training.loop import seed_dropout, train
-from classification.training.setup import resume_settings
 from classification.training.wandb_log import WandbLog
 from inspection.errors import InputError
-from inspection.files.records import read_record
 from inspection.models.card import read_card
+from inspection.training.run import read_record
 from tests.classification.conftest import draw, quiet, settings_of
 from tests.places import ROOT
 

@@ -22,7 +22,8 @@ from detection.training.loop import TrainingStopped, train
 from inspection.data.split import load_split
 from inspection.data.voc import write_voc
 from inspection.errors import InputError
-from inspection.files.locks import RUN_LOCK, locked
+from inspection.files.locks import locked
+from inspection.training.run import RUN_LOCK
 from tests.conftest import CLASSES, SmallSet, write_small_set
 from tests.detection.small_runs import (
     EPOCHS,

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from inspection.errors import InputError
-from inspection.files.locks import RUN_LOCK, held_run, locked
+from inspection.files.locks import locked
 from tests.places import ROOT
 
 HOLD = """
@@ -61,40 +60,4 @@ def test_who_waits_comes_after_the_other(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
-    assert not list(tmp_path.iterdir())
-
-
-def held(parent: Path, name: str | None = None, resume: bool = False):
-    return held_run(
-        *(parent, name, "usual", resume),
-        exists=lambda folder: (folder / "state.json").exists(),
-        instead="give another --run",
-    )
-
-
-def test_equal_names_within_a_second_are_two_folders(tmp_path):
-    with held(tmp_path) as first, held(tmp_path) as second:
-        assert first != second
-        (first / "a").touch()
-        (second / "a").touch()
-    assert {path.name for path in tmp_path.iterdir()} == {"usual", "usual_1"}
-
-
-def test_a_run_is_trained_once_at_a_time(tmp_path):
-    with held(tmp_path, "밤") as folder:
-        (folder / "state.json").touch()
-        for resume in (False, True):
-            with pytest.raises(InputError, match=r"밤: is in use by process \d+"):
-                held(tmp_path, "밤", resume).__enter__()
-    with pytest.raises(InputError, match="exists already; give another --run"):
-        held(tmp_path, "밤").__enter__()
-    with held(tmp_path, "밤", resume=True):
-        pass
-
-
-def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path):
-    for name in (None, "run"):
-        with pytest.raises(InputError), held(tmp_path / "a" / "runs", name) as folder:
-            assert (folder / RUN_LOCK).is_file()
-            raise InputError("the images cannot be read")
     assert not list(tmp_path.iterdir())

@@ -16,11 +16,12 @@ import pytest
 from rich.console import Console
 
 from inspection.errors import InputError
-from inspection.files.locks import RUN_LOCK, locked
+from inspection.files.locks import locked
 from inspection.files.writing import atomic_path
 from inspection.training.interrupt import InterruptGuard
 from inspection.training.log import TrainingLog
 from inspection.training.loop import TrainingLoop, Validated
+from inspection.training.run import RUN_LOCK
 from inspection.training.snapshots import RunFolder, RunState, Standing
 
 EPOCHS, STEPS = 3, 2

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from inspection.files.records import RunRecord
 from inspection.training.optimizer import adamw, rate_schedule
+from inspection.training.run import RunRecord
 from inspection.training.schedule import describe_change, rate_at
 from inspection.training.snapshots import RunState, extend_plan
 

@@ -1,4 +1,4 @@
-"""A run of the anomaly room that is killed while it is written is finished by the same command."""
+"""A run of the anomaly room that is killed is finished by the same command, or by --resume."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import anomaly
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import train
 from inspection.errors import InputError
 from inspection.settings import read_settings
+from tests.anomaly.conftest import typed
 
 
 class Killed(BaseException):
@@ -47,7 +49,24 @@ def test_a_run_killed_while_it_is_written_is_finished_by_the_same_command(
     assert written[-1] == "model.anomaly"
     assert [path.suffix for path in (copy / "new").glob(".model.*")] == [".anomaly"]
     (copy / "new" / "test.json").write_text("{}")  # of a model that stood there before
+    killed = shutil.copytree(copy, tmp_path / "옮김/runs")
     train(settings, say=lambda line: None)
     assert {path.name for path in (copy / "new").iterdir()} == {*names, "model.anomaly"}
-    with pytest.raises(InputError, match="exists already; give another --run"):
+    # So is one that was moved with its data: by its own settings and split.
+    split = (killed / "new/split.csv").read_bytes()
+    data = shutil.copytree(shared_product, tmp_path / "옮김/제품")
+    flags = ("--resume", "--run", "new", "--runs", killed)
+    status, text = typed("train", data, *flags, "--size", "96")
+    assert status == 2, text
+    assert "--size 96: this run was started with 64, and --resume changes only where" in text
+    status, text = typed("train", data, *flags)
+    assert status == 0, text
+    assert {path.name for path in (killed / "new").iterdir()} == {*names, "model.anomaly"}
+    assert (killed / "new/split.csv").read_bytes() == split
+    one, other = (anomaly.load(runs / "new/model.anomaly") for runs in (copy, killed))
+    assert one.operating_point.threshold == other.operating_point.threshold
+    status, text = typed("train", *flags)
+    assert status == 0, text
+    assert "this run is finished" in text
+    with pytest.raises(InputError, match="exists already; add --resume"):
         train(settings, say=lambda line: None)

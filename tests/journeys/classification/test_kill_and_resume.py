@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 import classification
+from classification.cli.arguments import resume_settings
 from classification.settings import ClassificationSettings
 from classification.training.loop import train
-from classification.training.setup import resume_settings
 from tests.classification.conftest import quiet, settings_of
 from tests.places import ROOT
 

@@ -9,12 +9,9 @@ from pathlib import Path
 from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
 from anomaly.settings import AnomalySettings
-from inspection.data.stored_split import RUN_SPLIT, run_split
 from inspection.errors import InputError
 from inspection.settings import read_settings
-
-SUFFIX = ".anomaly"
-MODEL = f"model{SUFFIX}"
+from inspection.training.run import MODEL, RUN_SPLIT, SETTINGS, run_split
 
 
 def check_run(run: Path) -> None:
@@ -23,11 +20,16 @@ def check_run(run: Path) -> None:
     Raises:
         InputError: It holds no model or no settings.
     """
-    if not ((run / "settings.yaml").is_file() and (run / MODEL).is_file()):
+    if not ((run / SETTINGS).is_file() and (run / MODEL).is_file()):
         raise InputError(
             f"{run}: is no run; give the folder that `python -m anomaly train` named, which holds "
-            f"{MODEL} and settings.yaml"
+            f"{MODEL} and {SETTINGS}"
         )
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a training has ended: its model is written last."""
+    return (run / MODEL).is_file()
 
 
 def run_settings(run: Path) -> AnomalySettings:
@@ -37,7 +39,7 @@ def run_settings(run: Path) -> AnomalySettings:
         InputError: There is no such run.
     """
     check_run(run)
-    return read_settings(AnomalySettings, run / "settings.yaml", {})
+    return read_settings(AnomalySettings, run / SETTINGS, {})
 
 
 def run_data(run: Path, say: Callable[[str], None] = lambda line: None) -> Data:

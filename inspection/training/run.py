@@ -1,0 +1,325 @@
+"""A run: the files of its folder, its name, its record, its own split, and going on with it.
+
+Nothing here needs Keras, so that a verb can look at a run before it imports anything slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inspection.cli.commands import command_line
+from inspection.cli.console import counted
+from inspection.data.split import Labelled, Split, load_split
+from inspection.errors import InputError
+from inspection.files.locks import locked
+from inspection.files.records import Finite, read_json
+from inspection.files.writing import copy_atomic, write_json_atomic
+from inspection.report.page import versions
+from inspection.settings import read_settings, save_settings
+
+SETTINGS = "settings.yaml"
+"""The complete settings, from which a run is gone on with."""
+RECORD = "record.json"
+"""What made the run: settings, versions, hashes of data and split."""
+RUN_SPLIT = "split.csv"
+"""The run's own copy of the split that it was trained with."""
+STATE, BEST = "state.json", "best.keras"
+"""How far a training in epochs has come, and the model of its best epoch."""
+MODEL = "model.anomaly"
+"""The model of a training that is not one of epochs; it is written last."""
+LOG, CURVES = "log.csv", "curves.png"
+"""The figures of every epoch."""
+RUN_LOCK = "run.lock"
+
+_KEPT = (STATE, BEST, MODEL)
+# Beside what a room names: how long the run is, and which snapshots stay.
+_CHANGED = ("epochs", "keep")
+
+_Item = TypeVar("_Item", bound=Labelled)
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+class RunRecord(BaseModel):
+    """What a later call asks of `record.json`.
+
+    Args:
+        id: Of this run alone, whatever its folder is called; None in records before it.
+        settings: The run's complete settings.
+        data_hash: Of what it was trained on.
+        split_hash: Of the split.
+        validated_on: The images that epochs were measured on, where they are part of val.
+        minutes: That training took, where it is told.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    settings: dict[str, Any] = {}
+    data_hash: str | None = None
+    split_hash: str | None = None
+    validated_on: list[str] | None = None
+    minutes: Finite | None = None
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record of a run; an empty one where there is none.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    try:
+        return read_json(folder / RECORD, RunRecord, "remove it to go on without it")
+    except FileNotFoundError:
+        return RunRecord()
+
+
+def begin_record(folder: Path, settings: BaseModel, split_path: Path) -> None:
+    """Writes what a run can be gone on with from its start: its settings and its own split."""
+    save_settings(settings, folder / SETTINGS)
+    if split_path != folder / RUN_SPLIT:
+        copy_atomic(split_path, folder / RUN_SPLIT)
+
+
+def write_record(
+    folder: Path,
+    settings: BaseModel,
+    split: Split,
+    split_path: Path,
+    *,
+    run_id: str | None,
+    data_hash: str,
+    packages: Sequence[str],
+    more: Mapping[str, Any],
+) -> None:
+    """Writes what made a run: its settings, its copy of the split, and the record.
+
+    Args:
+        folder: The run's.
+        settings: Complete.
+        split: Which image stands in which part.
+        split_path: Where it is stored.
+        run_id: Of this run alone.
+        data_hash: Of images and labels.
+        packages: Whose versions decide the result.
+        more: What the room has to add.
+    """
+    import keras
+
+    begin_record(folder, settings, split_path)
+    record = {
+        "id": run_id,
+        "settings": settings.model_dump(mode="json"),
+        "versions": versions(*packages),
+        "backend": keras.backend.backend(),
+        "data_hash": data_hash,
+        "split_hash": split.hash,
+        "images": split.parts,
+        "seed": settings.seed,
+    }
+    write_json_atomic(folder / RECORD, record | dict(more))
+
+
+def own_split(run: Path) -> Path | None:
+    """Where a run keeps its own copy of its split; None where it has none yet."""
+    return run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else None
+
+
+def run_split(run: Path, items: Sequence[_Item], say: Callable[[str], None]) -> Split:
+    """The split that a run was trained with: the copy in its folder, wherever that was moved.
+
+    Args:
+        run: The run's folder.
+        items: The images that are there now.
+        say: Told how many of them came after the training; they stand in no part.
+
+    Raises:
+        InputError: The copy is missing or damaged, or knows none of the images.
+    """
+    path = run / RUN_SPLIT
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is missing, so nobody can tell what the run was trained on; put the copy "
+            "back, or give images that it has not seen by --data"
+        )
+    split = load_split(path)
+    new = [item for item in items if item.image not in split.assignments]
+    if items and len(new) == len(items):
+        raise InputError(
+            f"{path}: knows none of the {counted(len(items), 'image')}; give the images that "
+            "the run was trained on, or measure these by --data"
+        )
+    if new:
+        say(
+            f"Note: {counted(len(new), 'image')} came after the training and stand in no part; "
+            "they are left out."
+        )
+    return split
+
+
+def taken_problems(runs: Path, name: str | None) -> list[str]:
+    """A sentence where a new run may not have a name, because a run of any room has it.
+
+    A folder in which no training has saved anything yet is free.
+
+    Args:
+        runs: Folder of the runs.
+        name: None where the name is not chosen by the user.
+    """
+    if name is None or not any((runs / name / kept).exists() for kept in _KEPT):
+        return []
+    return [
+        f"{runs / name}: this run exists already; add --resume to go on with it, or give another "
+        "--run"
+    ]
+
+
+@contextlib.contextmanager
+def held_run(runs: Path, name: str | None, usual: str, resume: bool) -> Iterator[Path]:
+    """The folder of one training, which nobody else trains into meanwhile.
+
+    Args:
+        runs: Folder of the runs.
+        name: The run; None makes a new folder of the usual name, with a number where it is taken.
+        usual: That name.
+        resume: True takes a run that exists.
+
+    Yields:
+        The folder. What was made and is still empty at the end is removed.
+
+    Raises:
+        InputError: The run exists, or another process trains it.
+    """
+    missing = [path for path in (runs, *runs.parents) if not path.exists()]
+    runs.mkdir(parents=True, exist_ok=True)
+    if name is None:
+        folder = _new_folder(runs, usual)
+        missing.insert(0, folder)
+    else:
+        folder = runs / name
+        try:
+            folder.mkdir()
+            missing.insert(0, folder)
+        except FileExistsError:
+            pass
+    try:
+        with locked(
+            folder / RUN_LOCK,
+            "a run is trained by one process at a time: wait for it or stop it, or give this "
+            "training another name",
+        ):
+            if not resume and (problems := taken_problems(runs, folder.name)):
+                raise InputError(problems)
+            yield folder
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _new_folder(runs: Path, usual: str) -> Path:
+    for number in itertools.count():
+        folder = runs / (f"{usual}_{number}" if number else usual)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError
+
+
+def resumed_settings(
+    typed: _Settings,
+    given: Mapping[str, Any],
+    places: Sequence[str],
+    *,
+    name: str = "run",
+    runs: str = "runs",
+    also: Sequence[str] = (),
+    in_epochs: bool = True,
+) -> _Settings:
+    """The stored settings of the run to go on with, and of what was typed what may change.
+
+    Args:
+        typed: The settings as typed; they name the folder of the runs and maybe the run.
+        given: What was typed, to tell a wish from a default; None is not given.
+        places: The settings that say where the data are: they may have been moved since.
+        name: The setting of the run's name; without it the newest run is meant.
+        runs: The setting of the folder of the runs.
+        also: Further settings that may be changed.
+        in_epochs: Whether a run has a state, without which there is nothing to go on with.
+
+    Raises:
+        InputError: There is no such run, or something else is to be changed; names all of it.
+    """
+    parent, wanted = getattr(typed, runs), getattr(typed, name)
+    folder = parent / wanted if wanted is not None else _newest(parent, in_epochs)
+    if not (folder / SETTINGS).is_file():
+        raise InputError(f"{folder}: there is no such run to resume; check --run and --runs")
+    stored = read_settings(type(typed), folder / SETTINGS, {})
+    changed = [key for key in (*_CHANGED, *also) if key in type(typed).model_fields]
+    free = {*changed, *places}
+    flags = ", ".join(f"--{key}" for key in changed)
+    what = f"{flags} and where data and runs are" if flags else "where data and runs are"
+    problems = [
+        f"--{key.replace('_', '-')} {value}: this run was started "
+        f"{_with(getattr(stored, key))}, and --resume changes only {what}; leave it out, "
+        "or start a new run"
+        for key, value in given.items()
+        if value is not None
+        and value != "auto"  # stored is what it came to
+        and key not in {name, runs, *free}
+        and getattr(typed, key) != getattr(stored, key)
+    ]
+    if problems:
+        raise InputError(problems)
+    now = {key: given.get(key) for key in free} | {runs: parent, name: folder.name}
+    return read_settings(type(typed), folder / SETTINGS, now)
+
+
+def place_problems(settings: BaseModel, places: Sequence[str]) -> list[str]:
+    """A sentence for each place where the data of a run to go on with are not any more.
+
+    Args:
+        settings: As `resumed_settings` gives them.
+        places: As for it.
+    """
+    fields = type(settings).model_fields
+    return [
+        f"{path}: there is nothing here any more; if the data have been moved, give their place "
+        f"now by {key.upper() if fields[key].is_required() else f'--{key}'}"
+        for key in places
+        if not (path := getattr(settings, key)).exists()
+    ]
+
+
+def _newest(runs: Path, in_epochs: bool) -> Path:
+    found = [
+        path
+        for path in runs.glob(f"*/{STATE if in_epochs else SETTINGS}")
+        if (path.parent / SETTINGS).is_file() and (path.parent / STATE).is_file() == in_epochs
+    ]
+    if not found:
+        raise InputError(f"{runs}: holds no run to resume; check --runs")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def _with(value: Any) -> str:
+    return "without it" if value is None else f"with {value}"
+
+
+def resume_command(room: str, folder: Path, usual: Path) -> str:
+    """What a user types to go on with a run.
+
+    Args:
+        room: The package that is run.
+        folder: The run's.
+        usual: Folder of the runs where none is typed.
+    """
+    where = [] if folder.parent == usual else ["--runs", folder.parent]
+    return command_line(room, "train", "--run", folder.name, "--resume", *where)
