@@ -98,7 +98,7 @@ def train_and_measure(table: Path, runs: Path, name: str, seed: int, options: di
     )
     resume = (runs / folder / STATE).is_file()
     if resume:
-        settings = resume_settings(settings, {})
+        settings = resume_settings(settings)
     began = time.perf_counter()
     train(settings, resume)
     minutes = (time.perf_counter() - began) / 60

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
@@ -51,9 +50,9 @@ def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
     open_images(settings.data)
 
 
-def resume_settings(settings: AnomalySettings, given: dict[str, Any]) -> AnomalySettings:
+def resume_settings(settings: AnomalySettings) -> AnomalySettings:
     """The stored settings of the run to go on with; see `inspection.training.run`."""
-    return resumed_settings(settings, given, _PLACES, in_epochs=False)
+    return resumed_settings(settings, _PLACES, in_epochs=False)
 
 
 def check_evaluation(run: Path, part: str, source: Path | None) -> None:

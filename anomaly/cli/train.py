@@ -26,7 +26,9 @@ def train(
 
     if resume:
         typed = read_settings(AnomalySettings, config, {"data": Path(), **given})
-        settings = resume_settings(typed, given)
+        if "data" not in given:
+            typed.model_fields_set.discard("data")  # nothing was said of it
+        settings = resume_settings(typed)
         run = settings.runs / str(settings.run)
         if is_finished(run):
             say(f"{run}: this run is finished; there is nothing to go on with.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
@@ -46,11 +45,9 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     open_images(settings.data, settings.normal)
 
 
-def resume_settings(
-    settings: ClassificationSettings, given: dict[str, Any]
-) -> ClassificationSettings:
+def resume_settings(settings: ClassificationSettings) -> ClassificationSettings:
     """The stored settings of the run to go on with; see `inspection.training.run`."""
-    return resumed_settings(settings, given, _PLACES, name="name", also=("wandb",))
+    return resumed_settings(settings, _PLACES, name="name", also=("wandb",))
 
 
 def check_evaluation(model: Path, part: str, source: Path | None) -> None:

@@ -25,7 +25,7 @@ def train(
     from classification.cli.arguments import check_settings, resume_settings
 
     if resume:
-        settings = resume_settings(settings, given)
+        settings = resume_settings(settings)
     elif settings.data == _SAMPLE and not _SAMPLE.exists():
         from classification.data.sample import write_sample
 

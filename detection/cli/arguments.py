@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detection.data.dataset import read_labels
 from detection.export.exported import SUFFIXES
@@ -105,6 +104,6 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     return owner
 
 
-def resume_settings(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
+def resume_settings(settings: TrainSettings) -> TrainSettings:
     """The stored settings of the run to go on with; see `inspection.training.run`."""
-    return resumed_settings(settings, given, _PLACES, runs="snapshots")
+    return resumed_settings(settings, _PLACES, runs="snapshots")

@@ -36,7 +36,7 @@ def train(
     from detection.cli.arguments import check_settings, resume_settings
 
     if resume:
-        settings = resume_settings(settings, given)
+        settings = resume_settings(settings)
     check_settings(settings, resume)
     from detection.training.loop import train as start
     from inspection.files.writing import file_hash

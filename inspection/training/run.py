@@ -235,7 +235,6 @@ def _new_folder(runs: Path, usual: str) -> Path:
 
 def resumed_settings(
     typed: _Settings,
-    given: Mapping[str, Any],
     places: Sequence[str],
     *,
     name: str = "run",
@@ -246,8 +245,8 @@ def resumed_settings(
     """The stored settings of the run to go on with, and of what was typed what may change.
 
     Args:
-        typed: The settings as typed; they name the folder of the runs and maybe the run.
-        given: What was typed, to tell a wish from a default; None is not given.
+        typed: The settings as typed; they name the folder of the runs and maybe the run. What
+            is not among its `model_fields_set`, or is None, is no wish.
         places: The settings that say where the data are: they may have been moved since.
         name: The setting of the run's name; without it the newest run is meant.
         runs: The setting of the folder of the runs.
@@ -266,15 +265,16 @@ def resumed_settings(
     free = {*changed, *places}
     flags = ", ".join(f"--{key}" for key in changed)
     what = f"{flags} and where data and runs are" if flags else "where data and runs are"
+    given = {key: getattr(typed, key) for key in typed.model_fields_set}
+    given = {key: value for key, value in given.items() if value is not None}
     problems = [
         f"--{key.replace('_', '-')} {value}: this run was started "
         f"{_with(getattr(stored, key))}, and --resume changes only {what}; leave it out, "
         "or start a new run"
         for key, value in given.items()
-        if value is not None
-        and value != "auto"  # stored is what it came to
+        if value != "auto"  # stored is what it came to
         and key not in {name, runs, *free}
-        and getattr(typed, key) != getattr(stored, key)
+        and value != getattr(stored, key)
     ]
     if problems:
         raise InputError(problems)

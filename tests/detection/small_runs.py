@@ -84,7 +84,7 @@ def settings_for(data: SmallSet, snapshots: Path, **options) -> TrainSettings:
 
 def resumed_log(snapshots: Path, **changes) -> Recorder:
     """Goes on with the newest run as `--resume` does."""
-    settings = resume_settings(TrainSettings(snapshots=snapshots), changes)
+    settings = resume_settings(TrainSettings(snapshots=snapshots, **changes))
     log = Recorder()
     train(settings, resume=True, log=log)
     return log

@@ -86,13 +86,12 @@ def test_a_run_is_not_written_over_and_keeps_its_settings(run, shared_set):
     runs = run.parent
     with pytest.raises(InputError, match="exists already; add --resume"):
         train(settings_of(ClassificationSettings, shared_set, runs), say=quiet)
-    given = {"epochs": 12, "lr": 0.5}
     typed = ClassificationSettings(runs=runs, name="run", epochs=12, lr=0.5)
     with pytest.raises(InputError, match=r"--lr 0.5: this run was started with 0.002"):
-        resume_settings(typed, given)
+        resume_settings(typed)
     with pytest.raises(InputError, match="no such run"):
-        resume_settings(ClassificationSettings(runs=runs, name="huh"), {})
-    assert resume_settings(ClassificationSettings(runs=runs), {}).name == "run"
+        resume_settings(ClassificationSettings(runs=runs, name="huh"))
+    assert resume_settings(ClassificationSettings(runs=runs)).name == "run"
 
 
 def test_a_resume_takes_wandb_as_typed(run):
@@ -103,14 +102,14 @@ def test_a_resume_takes_wandb_as_typed(run):
     for typed, wandb in ((None, True), (True, True), (False, False)):
         options = {} if typed is None else {"wandb": typed}
         settings = ClassificationSettings(runs=run.parent, name="run", **options)
-        assert resume_settings(settings, options).wandb is wandb
+        assert resume_settings(settings).wandb is wandb
 
 
 def test_a_run_goes_on_to_more_epochs_without_a_jump_of_its_rate(run):
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))
     said: list[str] = []
     typed = ClassificationSettings(runs=run.parent, name="run", epochs=9)
-    train(resume_settings(typed, {"epochs": 9}), resume=True, say=said.append)
+    train(resume_settings(typed), resume=True, say=said.append)
     assert any("8 epochs were planned, now 9. It stays at 2.0e-05" in line for line in said)
     log = pd.read_csv(run / "log.csv")
     assert log["epoch"].tolist() == list(range(1, 10))

@@ -190,9 +190,9 @@ def test_half_precision_is_judged_as_its_snapshot_computes(light, data, tmp_path
 
 def test_resume_of_nothing_is_refused(data, tmp_path):
     with pytest.raises(InputError, match="resume"):
-        resume_settings(TrainSettings(snapshots=tmp_path), {})
+        resume_settings(TrainSettings(snapshots=tmp_path))
     with pytest.raises(InputError, match="absent"):
-        resume_settings(TrainSettings(snapshots=tmp_path, run="absent"), {})
+        resume_settings(TrainSettings(snapshots=tmp_path, run="absent"))
 
 
 def test_epochs_between_validations_have_no_score_and_are_never_the_best(light, data, tmp_path):
@@ -254,14 +254,14 @@ def test_weights_that_are_not_finite_are_no_snapshot(light, data, tmp_path, monk
 
 def test_resume_refuses_what_it_would_not_heed(unbroken):
     folder, _ = unbroken
-    settings = TrainSettings(snapshots=folder.parent, lr=0.5)
+    settings = TrainSettings(snapshots=folder.parent, lr=0.5, weights="auto")
     with pytest.raises(InputError, match=r"--lr 0\.5"):
-        resume_settings(settings, {"lr": 0.5, "weights": "auto"})
+        resume_settings(settings)
     (folder / "settings.yaml").rename(folder / "kept.yaml")
     try:
         (folder / "settings.yaml").write_text("- nothing", encoding="utf-8")
         with pytest.raises(InputError, match=r"settings\.yaml"):
-            resume_settings(settings, {})
+            resume_settings(settings)
     finally:
         (folder / "kept.yaml").replace(folder / "settings.yaml")
 

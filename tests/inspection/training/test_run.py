@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from inspection.errors import InputError
-from inspection.training.run import RUN_LOCK, held_run
+from inspection.settings import save_settings
+from inspection.training.announcement import Ahead, duration
+from inspection.training.run import (
+    RUN_LOCK,
+    held_run,
+    place_problems,
+    resume_command,
+    resumed_settings,
+)
 
 
 def held(parent: Path, name: str | None = None, resume: bool = False):
@@ -40,3 +49,85 @@ def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path):
             assert (folder / RUN_LOCK).is_file()
             raise InputError("the images cannot be read")
     assert not list(tmp_path.iterdir())
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path = Path("data")
+    runs: Path = Path("runs")
+    run: str | None = None
+    epochs: int = 30
+    lr: float | None = None
+    weights: str = "auto"
+
+
+@pytest.fixture
+def stored(tmp_path) -> Settings:
+    """Of a run that has finished an epoch."""
+    settings = Settings(data=tmp_path / "data", runs=tmp_path, run="밤", lr=0.1, weights="none")
+    save_settings(settings, tmp_path / "밤/settings.yaml")
+    (tmp_path / "밤/state.json").touch()
+    return settings
+
+
+def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
+    def resumed(**typed) -> Settings:
+        return resumed_settings(Settings(runs=tmp_path, **typed), ("data",))
+
+    assert resumed() == resumed(run="밤") == stored
+    assert resumed(weights="auto", lr=0.1) == stored, "the same command with --resume"
+    # What is a default when it is typed is typed all the same.
+    assert resumed(epochs=30).epochs == 30
+    changed = resumed(epochs=40, data=Path())
+    assert (changed.epochs, changed.data, changed.lr) == (40, Path(), 0.1)
+    with pytest.raises(InputError) as caught:
+        resumed(lr=0.5, weights="imagenet")
+    assert [problem.partition(",")[0] for problem in caught.value.problems] == [
+        "--lr 0.5: this run was started with 0.1",
+        "--weights imagenet: this run was started with none",
+    ]
+    assert "--resume changes only --epochs and where data and runs are" in str(caught.value)
+    with pytest.raises(InputError, match="absent: there is no such run to resume"):
+        resumed(run="absent")
+    with pytest.raises(InputError, match="empty: holds no run to resume"):
+        resumed_settings(Settings(runs=tmp_path / "empty"), ("data",))
+
+
+def test_a_resume_finds_its_run_where_the_folder_of_the_runs_is_now(stored, tmp_path):
+    moved = tmp_path / "옮김"
+    moved.mkdir()
+    (tmp_path / "밤").rename(moved / "낮")
+    settings = resumed_settings(Settings(runs=moved), ("data",))
+    assert (settings.runs, settings.run) == (moved, "낮")
+    (problem,) = place_problems(settings, ("data",))
+    assert problem.startswith(f"{tmp_path / 'data'}: there is nothing here any more")
+    assert problem.endswith("give their place now by --data")
+    (tmp_path / "data").mkdir()
+    assert not place_problems(settings, ("data",))
+
+
+def test_the_command_that_goes_on_names_the_runs_only_where_it_must():
+    usual = Path("runs")
+    assert resume_command("anomaly", usual / "a", usual).endswith("train --run a --resume")
+    command = resume_command("anomaly", Path("다른 곳/a"), usual)
+    assert command.endswith("train --run a --resume --runs '다른 곳'")
+
+
+def test_what_is_ahead_is_said_in_minutes_or_hours(tmp_path):
+    assert [duration(value) for value in (40, 600, 9000)] == ["40 s", "10 min", "2.5 h"]
+    ahead = Ahead(
+        *(tmp_path, 80, 10, 8, 1, 4),
+        step_seconds=2.0,
+        validated=20,
+        validation_seconds=10.0,
+        validate_every=2,
+        snapshot_mb=100.0,
+        keep=2,
+    )
+    run, speed, disk = ahead.lines()
+    # Epochs 2 to 4, of which 2 and 4 are validated: 60 + 20 s.
+    assert run == f"Run: {tmp_path}, 80 images, 10 steps of 8 images an epoch, about 80 s."
+    assert "validation on 20 images 10 s more, every 2 epochs" in speed
+    assert "2 snapshots of 100 MB" in disk
+    assert not ahead.validates_long

@@ -49,7 +49,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(shared_set, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    train(resume_settings(parts, {}), resume=True, say=quiet)
+    train(resume_settings(parts), resume=True, say=quiet)
     one, other = (
         classification.load(tmp_path / name / "run" / "epoch_002.keras")
         for name in ("whole", "parts")
