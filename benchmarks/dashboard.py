@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -33,7 +32,7 @@ def write_run(folder: Path) -> Path:
     from classification.models.classifier import Classifier
     from classification.settings import ROOM, ClassificationSettings
     from inspection.models.card import ModelCard, Provenance
-    from inspection.settings import save_settings
+    from inspection.training.run import BEST, begin_record
 
     write_sample(folder / "pictures")
     settings = ClassificationSettings(data=folder / "pictures", runs=folder / "runs", name="run")
@@ -47,10 +46,9 @@ def write_run(folder: Path) -> Path:
         preparation=settings.preparation,
         provenance=Provenance(run="run"),
     )
-    Classifier(build_model("resnet50", 224, len(classes)), card).save(run / "best.keras")
-    save_settings(settings, run / "settings.yaml")
+    Classifier(build_model("resnet50", 224, len(classes)), card).save(run / BEST)
     data = open_data(settings.data, settings.runs, say=lambda line: None)
-    shutil.copyfile(data.split_path, run / "split.csv")
+    begin_record(run, settings, data.split_path)
     return folder / "runs"
 
 

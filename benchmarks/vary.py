@@ -24,6 +24,7 @@ from detection.training.log import TrainingLog
 from detection.training.loop import train
 from inspection.files.writing import write_json_atomic
 from inspection.settings import read_settings
+from inspection.training.run import LOG
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
 
 def _last_epoch(settings: TrainSettings) -> dict[str, float]:
     best = train(settings, log=TrainingLog(Console(quiet=True)))
-    with (best.parent / "log.csv").open(encoding="utf-8", newline="") as file:
+    with (best.parent / LOG).open(encoding="utf-8", newline="") as file:
         last = list(csv.DictReader(file))[-1]
     return {name: float(last[name]) for name in ("val_map", "loss", "minutes")}
 

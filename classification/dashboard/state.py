@@ -22,7 +22,7 @@ from inspection.data.letterbox import Image8
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.models.card import read_card
-from inspection.training.run import SETTINGS
+from inspection.training.run import BEST, RUN_SPLIT, SETTINGS
 
 _KEPT_MODELS, _KEPT_MAPS = 6, 512
 
@@ -53,7 +53,7 @@ class Run:
 
     @classmethod
     def of(cls, path: Path) -> Run:
-        return cls(path, (stamp(path / SETTINGS), stamp(path / "split.csv")))
+        return cls(path, (stamp(path / SETTINGS), stamp(path / RUN_SPLIT)))
 
     def key(self, what: str) -> str:
         """Key of a widget whose choices are those of this run: its classes, layers, images."""
@@ -103,13 +103,13 @@ class Shown:
 def runs_below(folder: Path) -> list[str]:
     """Names of the runs of classifiers in a folder, the newest first."""
     found = [path.parent for path in folder.glob(f"*/{SETTINGS}")]
-    found = [path for path in found if (path / "best.keras").is_file() and _is_ours(path)]
-    return [p.name for p in sorted(found, key=lambda p: -(p / "best.keras").stat().st_mtime)]
+    found = [path for path in found if (path / BEST).is_file() and _is_ours(path)]
+    return [p.name for p in sorted(found, key=lambda p: -(p / BEST).stat().st_mtime)]
 
 
 def _is_ours(run: Path) -> bool:
     try:
-        read_card(run / "best.keras", ROOM)
+        read_card(run / BEST, ROOM)
     except InputError:
         return False
     return True
@@ -117,7 +117,7 @@ def _is_ours(run: Path) -> bool:
 
 def snapshots(run: Path) -> list[Path]:
     """`best.keras`, then the epochs in their order."""
-    return [run / "best.keras", *sorted(run.glob("epoch_*.keras"))]
+    return [run / BEST, *sorted(run.glob("epoch_*.keras"))]
 
 
 @st.cache_resource(max_entries=_KEPT_MODELS, show_spinner="Loading the model …")

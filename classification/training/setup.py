@@ -13,7 +13,6 @@ from typing import ClassVar
 import keras
 
 from classification.data.dataset import open_data
-from classification.evaluation.figures import MACRO_F1
 from classification.models.architectures import ARCHITECTURES, build_model, take_snapshot
 from classification.models.classifier import Classifier
 from classification.settings import ROOM, ClassificationSettings
@@ -24,7 +23,6 @@ from classification.training.sampling import SAMPLERS
 from inspection.data.dataset import CALIBRATION, Data, check_sizes, describe
 from inspection.data.depth import bits_note
 from inspection.data.images import write_image
-from inspection.decisions.operating_point import RULES
 from inspection.errors import InputError
 from inspection.models.card import ModelCard, trained_on
 from inspection.models.gradients import wants_jit
@@ -85,8 +83,6 @@ def prepare(
         InputError: Pictures, settings, weights or the run cannot be used.
     """
     keras.utils.set_random_seed(settings.seed)
-    if settings.rule not in (MACRO_F1, *RULES):
-        raise InputError(f"--rule {settings.rule}: must be one of {', '.join((MACRO_F1, *RULES))}")
     path = settings.runs / settings.name
     data = open_data(
         settings.data,

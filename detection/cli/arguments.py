@@ -16,7 +16,7 @@ from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.prediction.folder import Owner, refuse_others
-from inspection.training.run import place_problems, resumed_settings, taken_problems
+from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
 
 _PLACES = ("annotations", "images")
 
@@ -80,7 +80,7 @@ def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Se
     if model is not None:
         return model, paths
     if paths[0].suffix.lower() not in (".keras", *SUFFIXES):
-        return TrainSettings().snapshots / "best.keras", paths
+        return TrainSettings().snapshots / BEST, paths
     if len(paths) == 1:
         raise InputError(f"{paths[0]}: is a model; give the images or their folder after it")
     return paths[0], paths[1:]

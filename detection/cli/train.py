@@ -13,6 +13,7 @@ from inspection.cli.console import reports_errors, say
 from inspection.cli.options import Config, Resume, takes_settings
 from inspection.errors import InputError
 from inspection.settings import read_settings
+from inspection.training.run import BEST
 
 
 @reports_errors
@@ -42,7 +43,7 @@ def train(
     from inspection.files.writing import file_hash
 
     best = start(settings, resume)
-    top = settings.snapshots / "best.keras"
+    top = settings.snapshots / BEST
     also = top.is_file() and file_hash(top) == file_hash(best)
     say(
         f"Best snapshot: {best}{f', also {top}' if also else ''}. Measure it with: "

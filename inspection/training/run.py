@@ -112,15 +112,16 @@ def write_record(
     import keras
 
     begin_record(folder, settings, split_path)
+    values = settings.model_dump(mode="json")
     record = {
         "id": run_id,
-        "settings": settings.model_dump(mode="json"),
+        "settings": values,
         "versions": versions(*packages),
         "backend": keras.backend.backend(),
         "data_hash": data_hash,
         "split_hash": split.hash,
         "images": split.parts,
-        "seed": settings.seed,
+        "seed": values["seed"],
     }
     write_json_atomic(folder / RECORD, record | dict(more))
 

@@ -69,7 +69,6 @@ def test_what_cannot_be_trained_is_said_before_the_work(shared_set, tmp_path):
         with pytest.raises(InputError, match=match):
             train(settings_of(ClassificationSettings, shared_set, tmp_path, **options), say=quiet)
 
-    refused("--rule huh", rule="huh")
     refused("the val part is empty", fractions=(0.8, 0.0, 0.2))
     bare = tmp_path / "bare"
     for kind in ("a", "b"):
