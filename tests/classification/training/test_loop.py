@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 import classification
 from classification.cli.arguments import resume_settings
@@ -69,6 +70,8 @@ def test_what_cannot_be_trained_is_said_before_the_work(shared_set, tmp_path):
         with pytest.raises(InputError, match=match):
             train(settings_of(ClassificationSettings, shared_set, tmp_path, **options), say=quiet)
 
+    with pytest.raises(ValidationError, match="'macro-f1', 'least-overkill'"):
+        settings_of(ClassificationSettings, shared_set, tmp_path, rule="huh")
     refused("the val part is empty", fractions=(0.8, 0.0, 0.2))
     bare = tmp_path / "bare"
     for kind in ("a", "b"):
