@@ -175,9 +175,9 @@ def test_half_precision_is_judged_as_its_snapshot_computes(light, data, tmp_path
     judged = []
     true_detector = training.Detector
 
-    def noted(model):
+    def noted(model, card):
         judged.append(model)
-        return true_detector(model)
+        return true_detector(model, card)
 
     monkeypatch.setattr(training, "Detector", noted)
     settings = settings_for(data, tmp_path, precision="bfloat16", epochs=1, keep=1)
