@@ -115,10 +115,7 @@ def backbone_for(
     else:
         backbone = backbones.resnet(settings.backbone, "frozen")
         stages = tuple(backbone.pyramid_level_inputs[level] for level in ("P2", "P3", "P4"))
-        if choice == "imagenet":
-            choice = str(weights.fetch_imagenet(settings.backbone))
-        if choice != "none":
-            weights.load_weights_file(backbone, choice)
+        weights.fill_backbone(backbone, choice)
     if choice == "none":
         say("FEATURES OF A RANDOM NETWORK: --weights none is for comparison only.")
     return backbone, stages

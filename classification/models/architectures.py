@@ -14,7 +14,7 @@ from classification.models.swin import TINY, swin
 from inspection.models import backbones
 from inspection.models.card import read_card
 from inspection.models.layers import Normalise
-from inspection.models.weights import check_alike, copy_weights, fetch_imagenet, load_weights_file
+from inspection.models.weights import check_alike, copy_weights, fill_backbone
 
 LOGITS = "logits"
 FEATURES = "features"
@@ -95,9 +95,7 @@ def build_model(name: str, size: int, classes: int, weights: str = "none") -> ke
     """
     inputs = keras.Input((size, size, 3), name="image")
     x = ARCHITECTURES[name].build(inputs, size)
-    if weights != "none":
-        path = fetch_imagenet(name) if weights == "imagenet" else weights
-        load_weights_file(keras.Model(inputs, x, name=name), path)
+    fill_backbone(keras.Model(inputs, x, name=name), weights)
     x = layers.Activation("linear", name=FEATURES)(x)
     x = layers.GlobalAveragePooling2D(name="mean")(x)
     if name == "convnext":  # as published: the mean is normalised before the dense layer

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
 from detection.models.snapshots import network_settings
-from inspection.models.weights import check_alike, copy_weights, fetch_imagenet, load_weights_file
+from inspection.models.weights import check_alike, copy_weights, fill_backbone
 
 
 def apply_weights(model: RetinaNet, choice: str, say: Callable[[str], None]) -> None:
@@ -21,18 +22,14 @@ def apply_weights(model: RetinaNet, choice: str, say: Callable[[str], None]) -> 
     Raises:
         InputError: The weights cannot be reached or do not fit.
     """
-    if choice == "imagenet":
-        load_weights_file(model.backbone, fetch_imagenet(model.settings["backbone"]))
-    elif Path(choice).suffix == ".keras":
-        from detection.models.detector import Detector
-
+    if Path(choice).suffix == ".keras":
         theirs, ours = network_settings(choice), model.settings
-        settings = {key: (theirs[key], ours[key]) for key in ("backbone", "channels")}
-        if "group" in (theirs["norm"], ours["norm"]):
-            settings["norm"] = (theirs["norm"], ours["norm"])
+        settings = {key: (theirs.get(key), ours[key]) for key in ("backbone", "channels")}
+        if "group" in (theirs.get("norm"), ours["norm"]):
+            settings["norm"] = (theirs.get("norm"), ours["norm"])
         check_alike(choice, **settings)
         source = Detector.load(choice).model
-        other = theirs["classes"] != list(model.classes)
+        other = theirs.get("classes") != list(model.classes)
         copy_weights(model, source, choice, say, "classification_head/prediction" if other else "")
-    elif choice != "none":
-        load_weights_file(model.backbone, choice)
+    else:
+        fill_backbone(model.backbone, choice)

@@ -18,7 +18,7 @@ from inspection.models.layers import (
     Normalise,
     normalisation,
 )
-from inspection.models.weights import fetch_imagenet, load_weights_file
+from inspection.models.weights import fill_backbone
 
 # blocks per stage, and whether a block is a bottleneck (He et al. 2016, table 1)
 _DEPTHS: dict[str, tuple[tuple[int, int, int, int], bool]] = {
@@ -152,8 +152,6 @@ def efficientnet_b5(weights: str = "none") -> keras.Model:
     Source: Tan and Le 2019, arXiv:1905.11946.
     """
     whole = keras.applications.EfficientNetB5(include_top=False, weights=None)
-    if weights != "none":
-        path = fetch_imagenet(EFFICIENTNET) if weights == "imagenet" else weights
-        load_weights_file(whole, path, EFFICIENTNET)
+    fill_backbone(whole, weights, EFFICIENTNET)
     last = whole.get_layer(EFFICIENTNET_STAGES[-1]).output
     return keras.Model(whole.input, last, name="efficientnet_b5", trainable=False)

@@ -158,6 +158,23 @@ def _download(name: str) -> str:
     return keras.utils.get_file(one.file, base + one.file, cache_subdir="models", file_hash=digest)
 
 
+def fill_backbone(model: keras.Model, choice: str, name: str | None = None) -> None:
+    """Fills a backbone with what `--weights` names.
+
+    Args:
+        model: A backbone.
+        choice: `imagenet`, `none`, or the path of a keras.applications `.h5` file.
+        name: Of the architecture; the model's own where left out.
+
+    Raises:
+        InputError: The weights cannot be reached or do not fit.
+    """
+    if choice == "imagenet":
+        load_weights_file(model, fetch_imagenet(name or model.name), name)
+    elif choice != "none":
+        load_weights_file(model, choice, name)
+
+
 def load_weights_file(model: keras.Model, path: str | Path, name: str | None = None) -> None:
     """Loads a keras.applications `.h5` file into a backbone.
 
