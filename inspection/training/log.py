@@ -189,7 +189,7 @@ class TrainingLog:
         values = {name: float(value) for name, value in row.items() if value}
         del values["epoch"]
         if self._folder is not None:
-            self._write_board(self._folder, int(row["epoch"]), values)
+            self._write_board(int(row["epoch"]), values)
             self._write_curves(self._folder / CURVES)
         for observe in self.observers:
             observe(int(row["epoch"]), values)
@@ -200,11 +200,12 @@ class TrainingLog:
         with atomic_path(path) as temporary:
             pd.DataFrame(self._rows).to_csv(temporary, index=False)
 
-    def _write_board(self, folder: Path, epoch: int, values: dict[str, float]) -> None:
+    def _write_board(self, epoch: int, values: dict[str, float]) -> None:
         import tensorflow as tf
 
         if self._board is None:
-            self._board = tf.summary.create_file_writer(str(folder / "tensorboard"))
+            assert self._folder is not None
+            self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
         with self._board.as_default(step=epoch):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
