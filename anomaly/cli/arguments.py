@@ -12,8 +12,9 @@ from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.settings import ROOM, AnomalySettings
 from anomaly.training.run import check_run, run_data, run_settings
-from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
+from inspection.data.images import path_problems
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash

@@ -10,8 +10,9 @@ from classification.data.images import open_images
 from classification.evaluation.measure import run_data
 from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
-from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
+from inspection.data.images import path_problems
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.data.split import PARTS
 from inspection.errors import InputError

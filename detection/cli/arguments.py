@@ -10,8 +10,9 @@ from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_card
 from detection.prediction.folder import OWN, refuse_annotations
 from detection.settings import ROOM, TrainSettings
-from inspection.cli.arguments import choice_problems, path_problems, refuse, weights_problems
+from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
+from inspection.data.images import path_problems
 from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from inspection.data.images import list_images
 from inspection.errors import InputError
 
 
@@ -17,17 +16,6 @@ def refuse(problems: Sequence[str]) -> None:
     """
     if problems:
         raise InputError(problems)
-
-
-def path_problems(paths: Iterable[Path]) -> list[str]:
-    """A sentence for each file or folder that is not there, or folder without an image."""
-    problems = []
-    for path in paths:
-        if not path.exists():
-            problems.append(f"{path}: there is no such file or folder; correct the path")
-        elif path.is_dir() and not list_images(path):
-            problems.append(f"{path}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
-    return problems
 
 
 def choice_problems(flag: str, value: str, choices: Iterable[str]) -> list[str]:

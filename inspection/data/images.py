@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -41,6 +41,17 @@ def list_images(folder: str | Path, problems: list[str] | None = None) -> list[P
         InputError: The folder does not exist, or names are not UTF-8.
     """
     return list_files(folder, IMAGE_SUFFIXES, "images", problems)
+
+
+def path_problems(paths: Iterable[Path]) -> list[str]:
+    """A sentence for each file or folder that is not there, or folder without an image."""
+    problems = []
+    for path in paths:
+        if not path.exists():
+            problems.append(f"{path}: there is no such file or folder; correct the path")
+        elif path.is_dir() and not list_images(path):
+            problems.append(f"{path}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
+    return problems
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

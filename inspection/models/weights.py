@@ -141,9 +141,10 @@ def fetch_imagenet(name: str, timeout: float | None = None) -> Path:
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(timeout)
-    if outcome and isinstance(outcome[0], Path):
-        return outcome[0]
-    reason = first_line(outcome[0]) if outcome else f"no answer within {timeout:.0f} s"
+    found = outcome[0] if outcome else None
+    if isinstance(found, Path):
+        return found
+    reason = f"no answer within {timeout:.0f} s" if found is None else first_line(found)
     raise InputError(
         f"ImageNet weights for {name} cannot be reached ({reason}). Offline, copy "
         f"{PUBLISHED[name].file} from a machine with internet and give its path as --weights."

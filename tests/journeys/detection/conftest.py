@@ -1,5 +1,6 @@
 """The fixtures of the room."""
 
 from tests.detection.conftest import data, light, unbroken
+from tests.journeys.detection.desktop import desktop
 
-__all__ = ["data", "light", "unbroken"]
+__all__ = ["data", "desktop", "light", "unbroken"]
