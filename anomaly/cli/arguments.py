@@ -17,10 +17,9 @@ from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
 from inspection.data.split import PARTS
 from inspection.errors import InputError
-from inspection.files.writing import file_hash
 from inspection.models.card import MEMBER
 from inspection.models.old_cards import ANOMALY
-from inspection.prediction.folder import Owner, refuse_others
+from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
 
 CARDS = (MEMBER, ANOMALY)
@@ -91,7 +90,7 @@ def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bo
     if graph is None:
         check_run(run)
     refuse(path_problems(paths))
-    owner = Owner(room=ROOM, run=run.resolve().name, model_hash=file_hash(graph or run / MODEL))
+    owner = Owner.of(ROOM, run.resolve().name, graph or run / MODEL)
     refuse_others(output, owner, restart)
     return owner
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from inspection.cli.console import counted, reports_errors, say, stages
-from inspection.cli.options import Output, Paths, Restart
-from inspection.errors import InputError
+from inspection.cli.console import reports_errors
+from inspection.cli.options import BatchSize, Output, Paths, Restart
+from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -21,35 +21,20 @@ def predict(
     paths: Paths,
     output: Output = Path("predictions"),
     heat_maps: Annotated[bool, typer.Option(help="Write images with heat maps.")] = True,
+    batch_size: BatchSize = 1,
     restart: Restart = False,
 ) -> None:
-    """Decides on new pictures: a CSV and heat maps."""
+    """Decides on new images: a table and heat maps."""
     from anomaly.cli.arguments import check_prediction, exported_graph
 
     owner = check_prediction(run, paths, output, restart)
     import anomaly
-    from anomaly.prediction.files import NOT_DECIDED, predict_files
-    from inspection.models.card import model_line
-    from inspection.prediction.folder import refuse_replaced
+    from anomaly.prediction.files import HeatPredictor
+    from inspection.prediction.journal import refuse_replaced
     from inspection.training.run import MODEL
 
     graph = exported_graph(run)
     model = anomaly.load(run if graph else run / MODEL)
     refuse_replaced(graph or run / MODEL, owner)
-    with stages() as on_progress:
-        found = predict_files(
-            model,
-            paths,
-            output,
-            heat_maps=heat_maps,
-            restart=restart,
-            owner=owner,
-            on_progress=on_progress,
-        )
-    names = ("OK", "review", "NG", NOT_DECIDED)
-    say(model_line(model.card))
-    say(f"{found.table}: {', '.join(f'{found.decisions[name]} {name}' for name in names)}.")
-    if found.skipped:
-        say(f"{counted(found.skipped, 'image')} of these had been done before.")
-    if found.problems:
-        raise InputError(found.problems)
+    predictor = HeatPredictor(model, heat_maps)
+    predict_and_say(predictor, model.card, paths, output, owner, restart, batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -147,10 +147,22 @@ class Decider(ABC):
         """
         prepared = self.preparation(picture)
         with names_file(picture):
-            maps, weights = self.weighted_views(prepared.views)
-            scored = self.scored(prepared, maps, weights, self.reference and self.reference.raw)
-            score = self.image_scores(scored, (self.aggregation,))[self.aggregation]
-            decision = self.operating_point.decide(score) if self.operating_point else ""
+            return self.decide([prepared])[0]
+
+    def decide(self, images: Sequence[Prepared]) -> list[Finding]:
+        """Looks at the views of prepared images together; NotFinite as `predict`."""
+        maps, weights = self.weighted_views(np.concatenate([one.views for one in images]))
+        ends = np.cumsum([len(one.views) for one in images])
+        parts = [slice(end - len(one.views), end) for end, one in zip(ends, images, strict=True)]
+        return [
+            self._finding(one, maps[part], None if weights is None else weights[part])
+            for one, part in zip(images, parts, strict=True)
+        ]
+
+    def _finding(self, prepared: Prepared, maps: np.ndarray, weights: np.ndarray | None) -> Finding:
+        scored = self.scored(prepared, maps, weights, self.reference and self.reference.raw)
+        score = self.image_scores(scored, (self.aggregation,))[self.aggregation]
+        decision = self.operating_point.decide(score) if self.operating_point else ""
         shown = scored.shown
         return Finding(score, decision, prepared.on_image(shown, float(shown.min())))
 

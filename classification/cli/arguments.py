@@ -16,9 +16,8 @@ from inspection.data.images import path_problems
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.data.split import PARTS
 from inspection.errors import InputError
-from inspection.files.writing import file_hash
 from inspection.models.card import read_card
-from inspection.prediction.folder import Owner, refuse_others
+from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import place_problems, resumed_settings, taken_problems
 
 _PLACES = ("data",)
@@ -79,7 +78,7 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
     refuse(path_problems(path for path in paths if path.suffix.lower() != ".csv"))
     for path in paths:
         find_images(path, card.classes)
-    owner = Owner(room=ROOM, run=card.provenance.run, model_hash=file_hash(file))
+    owner = Owner.of(ROOM, card.provenance.run, file)
     refuse_others(output, owner, restart)
     return owner
 

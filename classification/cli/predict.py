@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from classification.cli.shared import Model
-from inspection.cli.console import counted, progress, reports_errors, say
-from inspection.cli.options import Output, Paths, Restart
-from inspection.errors import InputError
+from inspection.cli.console import reports_errors
+from inspection.cli.options import BatchSize, Output, Paths, Restart
+from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -15,29 +15,18 @@ def predict(
     model: Model,
     paths: Paths,
     output: Output = Path("predictions"),
+    batch_size: BatchSize = 16,
     restart: Restart = False,
 ) -> None:
-    """Decides on new pictures: a CSV."""
-    from collections import Counter
-
+    """Decides on new images: a table."""
     from classification.cli.arguments import check_prediction
 
     owner = check_prediction(model, paths, output, restart)
     from classification.models.classifier import Classifier
-    from classification.prediction.files import NOT_DECIDED, TABLE, predict_files
-    from inspection.models.card import model_line
-    from inspection.prediction.folder import refuse_replaced
+    from classification.prediction.files import LabelPredictor
+    from inspection.prediction.journal import refuse_replaced
 
     loaded = Classifier.load(model)
     refuse_replaced(loaded.path, owner)
-    with progress("deciding") as on_progress:
-        found = predict_files(loaded, paths, output, on_progress, restart=restart, owner=owner)
-    counts = Counter(one.label for one in found.predictions)
-    names = [*loaded.classes, *([NOT_DECIDED] if counts[NOT_DECIDED] else [])]
-    text = ", ".join(f"{counts[name]} {name}" for name in names)
-    say(model_line(loaded.card))
-    say(f"{output / TABLE}: {text}.")
-    if found.skipped:
-        say(f"{counted(found.skipped, 'image')} of these had been done before.")
-    if found.problems:
-        raise InputError(found.problems)
+    predictor = LabelPredictor(loaded)
+    predict_and_say(predictor, loaded.card, paths, output, owner, restart, batch_size)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from classification.evaluation.scored import Progress
 from classification.models.classifier import Classifier
-from classification.prediction.files import decide_all
+from classification.prediction.files import BATCH, LabelPredictor
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError, few
 from inspection.files.tables import read_rows, table_text
 from inspection.files.writing import write_text_atomic
+from inspection.prediction.folder import Progress, decide_images
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,17 @@ def submit(
             f"({few(extra)}); left out."
         )
     words = _words(model, sample, answers)
-    found = decide_all(model, pictures, on_progress)
-    if found.problems:
-        raise InputError(found.problems)
-    given = [words[one.label] for one in found.predictions]
+    labels, problems = [], []
+    found = decide_images(LabelPredictor(model), [one.path for one in pictures], BATCH)
+    for count, (_, _, answer) in enumerate(found, 1):
+        if answer.problem:
+            problems.append(answer.problem)
+        else:
+            labels.append(answer.values["label"])
+        on_progress(count, len(pictures))
+    if problems:
+        raise InputError(problems)
+    given = [words[label] for label in labels]
     rows = zip(sample.names, given, strict=True)
     write_text_atomic(output, table_text([sample.header, *rows]))
     return Counter(given), words

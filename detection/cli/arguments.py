@@ -8,15 +8,14 @@ from pathlib import Path
 from detection.data.dataset import read_labels
 from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_card
-from detection.prediction.folder import OWN, refuse_annotations
+from detection.prediction.output import refuse_annotations
 from detection.settings import ROOM, TrainSettings
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
 from inspection.data.split import PARTS
 from inspection.errors import InputError
-from inspection.files.writing import file_hash
-from inspection.prediction.folder import Owner, refuse_others
+from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
 
 _PLACES = ("annotations", "images")
@@ -87,7 +86,7 @@ def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Se
     return paths[0], paths[1:]
 
 
-def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
+def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
     """Model, images and output folder of a prediction.
 
     Returns:
@@ -99,8 +98,8 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path) -> Owner:
     check_model(model)
     refuse(path_problems(paths))
     run = "" if model.suffix.lower() in SUFFIXES else snapshot_card(model).provenance.run
-    owner = Owner(room=ROOM, run=run, model_hash=file_hash(model))
-    refuse_others(output, owner, own=OWN, judged=True)
+    owner = Owner.of(ROOM, run, model)
+    refuse_others(output, owner, restart)
     refuse_annotations(output.absolute())
     return owner
 

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from inspection.cli.console import counted, progress, reports_errors, say
-from inspection.cli.options import Output, Restart
-from inspection.errors import InputError
-from inspection.fields import BATCH_SIZE
+from inspection.cli.console import reports_errors
+from inspection.cli.options import BatchSize, Output, Restart
+from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -38,41 +37,19 @@ def predict(
             show_default="the model's operating point",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help=BATCH_SIZE)] = 1,
+    batch_size: BatchSize = 1,
     restart: Restart = False,
 ) -> None:
-    """Boxes on raw camera files: CSV, JSON lines, VOC XML and overlay pictures."""
+    """Boxes on raw camera files: tables, VOC XML and overlays."""
     from detection.cli.arguments import check_prediction, model_and_paths
-    from detection.prediction.files import predict_files
 
     model, paths = model_and_paths(model, [first, *(others or [])])
-    owner = check_prediction(model, paths, output)
+    owner = check_prediction(model, paths, output, restart)
     from detection.export.exported import load_any
-    from inspection.models.card import model_line
-    from inspection.prediction.folder import refuse_replaced
+    from detection.prediction.files import BoxPredictor
+    from inspection.prediction.journal import refuse_replaced
 
     detector = load_any(model)
     refuse_replaced(model, owner)
-    say(model_line(detector.card))
-    with progress("predicting") as on_progress:
-        result = predict_files(
-            detector,
-            paths,
-            output,
-            threshold=threshold,
-            batch_size=batch_size,
-            resume=not restart,
-            on_progress=on_progress,
-            model_hash=owner.model_hash,
-            run=owner.run,
-        )
-    done, before = counted(result.done, "image"), result.skipped
-    say(f"{done} done, {before} were done before; results in {output}.")
-    if threshold is None and detector.operating_point is None:
-        say(
-            "Warning: this model has no calibrated threshold; OK and NG were decided at "
-            f"{result.threshold:g}, which nobody chose on pictures. Train longer, or give "
-            "--threshold."
-        )
-    if result.problems:
-        raise InputError(result.problems)
+    predictor = BoxPredictor(detector, threshold)
+    predict_and_say(predictor, detector.card, paths, output, owner, restart, batch_size)

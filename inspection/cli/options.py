@@ -28,6 +28,7 @@ Beside = Annotated[
 ]
 Restart = Annotated[bool, typer.Option("--restart", help="Do finished images again.")]
 Paths = Annotated[list[Path], typer.Argument(metavar="PATHS", help="Image files and folders.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that the model looks at together.")]
 Split = Annotated[str, typer.Option(help="Part of the run's split: train, val or test.")]
 OtherData = Annotated[
     Path | None,

@@ -165,7 +165,7 @@ class Detections:
 
         Args:
             path: `.json`: image, size, decision, score and boxes, as a line of `predict`'s
-                `detections.jsonl`; `.xml`: what labelImg opens; `.png`, `.jpg`, `.bmp`, `.tif`:
+                `predictions.jsonl`; `.xml`: what labelImg opens; `.png`, `.jpg`, `.bmp`, `.tif`:
                 the image with the boxes drawn in.
             score: As for `above`; 0 for all.
 

@@ -1,286 +1,378 @@
-"""Who writes into a folder of predictions: one model, one process, and again where it was cut off.
+"""Images in, a decision on each out: tables and drawings in a folder, resumable at any point.
 
-The three rooms share the default `predictions/`. What another model wrote there is refused, what
-the same one did is gone on with.
+A room says how an image is read, decided and drawn (`Predictor`); all else is the same for all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
 
+from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
-from inspection.files.locks import locked
-from inspection.files.records import PathBelow
-from inspection.files.writing import file_hash, write_text_atomic
+from inspection.files.sheets import sheet_text
+from inspection.files.writing import write_text_atomic
+from inspection.finite import NotFinite, check_finite
+from inspection.prediction.journal import (
+    NOT_DECIDED,
+    PROBLEMS,
+    TABLE,
+    AnyLine,
+    Journal,
+    Owner,
+    claimed,
+    file_state,
+)
+from inspection.prediction.sources import Listed, images_of, list_given, place_images
+from inspection.training.prefetch import ahead
 
-RECORD, JOURNAL, LOCK = "prediction.json", "predictions.jsonl", "prediction.lock"
-TABLE, HEAT_MAPS = "predictions.csv", "heat_maps"
-RESULTS = (TABLE, JOURNAL, HEAT_MAPS, "detections.csv", "detections.jsonl")
-"""What predictions of any room leave, by which a folder without a record shows to be taken."""
+_DRAWING = 2  # threads: an overlay may take longer than the model
 
-NOT_DECIDED = "not decided"
-"""In tables: the image could not be read, or the model gave no finite numbers for it."""
-
-_SHOWN_HASH = 12
-_MOST_BYTES = 1 << 16
+Progress = Callable[[int, int], None]
+Read = TypeVar("Read")
 
 
-class Owner(BaseModel):
-    """Whose predictions a folder holds.
+@dataclass(frozen=True)
+class Answer:
+    """What came of one image.
 
     Args:
-        room: `detection`, `classification` or `anomaly`.
-        model_hash: SHA-256 of the model's file; empty where it is not known, and then the folder
-            is nobody's to go on with.
-        run: Name of the run, for people.
+        decision: As in `journal.Line`.
+        score: As in `journal.Line`.
+        values: The line's fields that are the room's.
+        draw: Given the paths by the names in `Predictor.drawings`, writes what is drawn of the
+            image; called in a thread.
+        problem: Why it could not be decided; empty where it was.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    decision: str
+    score: float | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    draw: Callable[[Mapping[str, Path]], None] = lambda paths: None
+    problem: str = ""
+
+
+class Predictor(ABC, Generic[Read, AnyLine]):
+    """What a room adds to the prediction of a folder.
+
+    Attributes:
+        room: Its name.
+        line: Its lines of the journal; every field of its own has a default.
+        columns: What its rows of `predictions.csv` hold between decision and file.
+        drawings: Folders of what is drawn of each image, and the suffix in it.
+        wanted: Those of them that are drawn this time.
+        tables: Names of tables of its own.
+        settings: What decides besides the model; a change of it is refused.
+    """
 
     room: str
-    model_hash: str = ""
-    run: str = ""
+    line: type[AnyLine]
+    columns: Sequence[str]
+    drawings: Mapping[str, str] = {}
+    wanted: Sequence[str] = ()
+    tables: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = {}
 
-    def __str__(self) -> str:
-        run = f" run {self.run}," if self.run else ""
-        return f"{self.room} ({f'{run} model {self.model_hash[:_SHOWN_HASH]}'.strip()})"
+    @abstractmethod
+    def read(self, path: Path) -> Read:
+        """An image as `decide` takes it; called in a thread. Raises InputError."""
 
-    def is_same(self, other: Owner) -> bool:
-        """Whether the other one's results are what this one would write."""
-        return bool(self.model_hash) and (self.room, self.model_hash) == (
-            other.room,
-            other.model_hash,
-        )
+    @abstractmethod
+    def decide(self, images: Sequence[Read]) -> list[Answer]:
+        """Raises InputError where it cannot, NotFinite where the parts are rejects."""
+
+    @abstractmethod
+    def cells(self, line: AnyLine) -> Sequence[object]:
+        """The image's values of `columns`, of one that is not decided, too."""
+
+    def table(self, name: str, lines: Sequence[AnyLine]) -> Iterable[Sequence[object]]:
+        """Header and rows of one of `tables`."""
+        return ()
+
+    def remarks(self, lines: Sequence[AnyLine]) -> list[str]:
+        """What is said at the end beside the decisions."""
+        return []
+
+    def find(self, path: Path, names: list[str]) -> list[Listed]:
+        """The images of a file or folder that is there; `names` as in `list_images`."""
+        return images_of(path, names)
+
+    def refuse(self, folder: Path) -> None:
+        """Raises InputError where the room writes no predictions."""
 
 
-class Line(BaseModel):
-    """One image in the journal.
+@dataclass(frozen=True)
+class Predicted(Generic[AnyLine]):
+    """What `predict_folder` did.
 
     Args:
-        file: Its absolute path.
-        name: What the table calls it.
-        state: The file's size in bytes and time of its last change in ns before it was read.
-        row: Its row of the table, without the name.
-        picture: What was drawn of it, from the folder; empty for nothing.
-        done: False where it could not be decided and is asked again.
+        folder: Where the results are.
+        done: Images that this call decided on.
+        skipped: Images that an earlier call had decided on.
+        problems: One sentence for each file that could not be decided; the command line exits with
+            status 2 if there are any.
+        lines: Of all images of this call.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    file: str
-    name: str
-    state: list[int]
-    row: list[str]
-    picture: PathBelow | Literal[""] = ""
-    done: bool = True
-
-
-class Results:
-    """What a folder held by this process has of every image; see `claimed`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lines = _read_journal(folder / JOURNAL)
-        self._states: dict[str, list[int]] = {}
-        self._file: TextIO | None = None
-
-    def known(self, path: Path, drawn: bool = False) -> Line | None:
-        """What an earlier call found of an image that has not changed since; asked before reading.
-
-        Args:
-            path: The image.
-            drawn: Only where what was drawn of it is still there.
-        """
-        key = _key(path)
-        state = self._states[key] = _state(path)
-        line = self._lines.get(key)
-        if line is None or not line.done or line.state != state:
-            return None
-        if drawn and not (line.picture and (self.folder / line.picture).is_file()):
-            return None
-        return line
-
-    def picture(self, path: Path) -> str:
-        """Where an earlier call drew an image, from the folder; empty where it did not."""
-        line = self._lines.get(_key(path))
-        return line.picture if line else ""
+    folder: Path
+    done: int
+    skipped: int
+    problems: tuple[str, ...]
+    lines: tuple[AnyLine, ...]
 
     @property
-    def pictures(self) -> set[str]:
-        """Everything that was drawn, from the folder."""
-        return {line.picture for line in self._lines.values() if line.picture}
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """Name and row of every image of this call and those before."""
-        return [[line.name, *line.row] for line in self._lines.values()]
-
-    def add(self, path: Path, row: Sequence[str], picture: str = "", done: bool = True) -> None:
-        """Notes what came of an image; a kill right after this loses nothing of it."""
-        key = _key(path)
-        state = self._states.get(key) or _state(path)
-        line = Line(
-            file=key, name=str(path), state=state, row=list(row), picture=picture, done=done
-        )
-        if self._file is None:
-            # A torn last line would spoil the next one.
-            write_text_atomic(self.folder / JOURNAL, "".join(map(_text, self._lines.values())))
-            self._file = (self.folder / JOURNAL).open("a", encoding="utf-8", newline="\n")
-        self._file.write(_text(line))
-        self._file.flush()
-        self._lines[key] = line
-
-    def clear(self) -> None:
-        """Removes what the journal and the table name; the journal last."""
-        for picture in self.pictures:
-            (self.folder / picture).unlink(missing_ok=True)
-        for name in (TABLE, JOURNAL):
-            (self.folder / name).unlink(missing_ok=True)
-        self._lines = {}
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+    def decisions(self) -> Counter[str]:
+        """How many images are OK, review, NG and not decided."""
+        return Counter(line.decision for line in self.lines)
 
 
-@contextlib.contextmanager
-def claimed(
-    folder: str | Path,
-    owner: Owner,
-    restart: bool = False,
+def settings_of(point: OperatingPoint | None, threshold: float | None = None) -> dict[str, Any]:
+    """`Predictor.settings` of a model that decides by its operating point, or else a threshold."""
+    review = None if point is None else point.review_threshold
+    return {
+        "threshold": threshold if point is None else point.threshold,
+        "review_threshold": review,
+    }
+
+
+def predict_folder(
+    predictor: Predictor[Read, AnyLine],
+    paths: Sequence[str | Path],
+    output: str | Path,
+    owner: Owner | None = None,
     *,
-    own: Sequence[str] = (),
-    check: Callable[[], None] | None = None,
-) -> Iterator[Results]:
-    """Holds a folder for one prediction and says in it whose it is.
-
-    Args:
-        folder: The output folder, made where missing.
-        owner: Who is about to write.
-        restart: Take over what another model of the same room wrote, and do everything again.
-        own: Names of `RESULTS` that `check` judges.
-        check: Judges what the same room wrote, raising where it is to be refused. Where left out
-            the model's hash decides, and a restart clears what was there.
-
-    Yields:
-        What is done already, and where more is noted.
-
-    Raises:
-        InputError: The folder holds what another model wrote, or another process writes there.
-    """
-    folder = Path(folder)
-    with locked(folder / LOCK, "wait for it, or give another --output"):
-        refuse_others(folder, owner, restart, own=own, judged=check is not None)
-        if check is not None:
-            check()
-        results = Results(folder)
-        if check is None and restart:
-            results.clear()
-        write_text_atomic(folder / RECORD, owner.model_dump_json(indent=2) + "\n")
-        try:
-            yield results
-        finally:
-            results.close()
-
-
-def refuse_replaced(model: Path, owner: Owner) -> None:
-    """Refuses a model whose file a training has replaced since its hash was taken.
-
-    Args:
-        model: The file that has been loaded.
-        owner: With the hash from before.
-
-    Raises:
-        InputError: What decides is not what the results would be recorded as.
-    """
-    if file_hash(model) != owner.model_hash:
-        raise InputError(
-            f"{model}: was replaced while it was being read, as a training does; give the command "
-            "again."
-        )
-
-
-def refuse_others(
-    folder: Path,
-    owner: Owner,
     restart: bool = False,
-    *,
-    own: Sequence[str] = (),
-    judged: bool = False,
-) -> None:
-    """Refuses a folder that holds what another model wrote; as `claimed`, without holding it.
+    batch_size: int = 1,
+    on_progress: Progress = lambda done, total: None,
+) -> Predicted[AnyLine]:
+    """Decides on files and folders of images and writes what came of them into a folder.
+
+    Killed at any point and called again with the same owner, it goes on where it was; an image
+    that changed since, was not decided, or lacks a drawing is done again, and images of further
+    calls join the tables. No two images share a name: where they meet, folders or the suffix are
+    put into the later one's.
 
     Args:
-        folder: As for `claimed`.
-        owner: As for `claimed`.
-        restart: As for `claimed`.
-        own: As for `claimed`.
-        judged: Whether the room judges what it wrote itself.
+        predictor: The room's.
+        paths: Image files, and folders that are searched recursively.
+        output: Folder of the results, made where missing, of nothing else.
+        owner: Whose results these are; where left out nothing can be gone on with.
+        restart: Do everything in `output` again, which a changed model or setting needs.
+        batch_size: Images that the model looks at together.
+        on_progress: Called with the number of images handled and of all.
 
     Raises:
-        InputError: Another model wrote there, or nobody can tell who did.
+        InputError: There is no image at all, `output` holds other results, or it cannot be
+            written to.
     """
-    before = _record(folder)
-    there = [name for name in RESULTS if name not in own and (folder / name).exists()]
-    if before is None:
-        if there:
-            raise InputError(
-                f"{folder}: holds {' and '.join(there)}, and no {RECORD} says whose; give another "
-                "--output, or move them away"
-            )
-        return
-    if before.room != owner.room:
-        raise InputError(f"{folder}: holds results of {before}; give another --output")
-    if not (judged or restart or before.is_same(owner)):
-        raise InputError(
-            f"{folder}: holds results of {before}, this is {owner}; give another --output, or do "
-            "everything in it again with --restart"
-        )
-
-
-def _record(folder: Path) -> Owner | None:
-    path = folder / RECORD
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: must be at least 1.")
+    folder = Path(os.path.abspath(output))  # noqa: PTH100  resolve() would follow links
+    problems: list[str] = []
+    own = [folder / name for name in predictor.drawings]
+    listed = list_given(paths, own, problems, predictor.find)
+    if not listed:
+        raise InputError(problems or "no image was given; name image files or folders.")
+    predictor.refuse(folder)
+    owner = owner or Owner(room=predictor.room)
+    owner = owner.model_copy(update={"settings": dict(predictor.settings)})
+    drawings, tables = predictor.drawings, predictor.tables
     try:
-        with path.open("rb") as file:
-            return Owner.model_validate_json(file.read(_MOST_BYTES))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
+        with claimed(folder, owner, predictor.line, drawings, tables, restart) as journal:
+            call = _Call(predictor, folder, journal, listed, problems, on_progress)
+            return call.predict(batch_size)
+    except OSError as error:
+        # Whatever cannot be read became a problem, so this is the output.
         raise InputError(
-            f"{path}: is damaged, so nobody can tell whose results these are; give another "
-            "--output, or move them away"
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); make "
+            "room or check the permissions, and run the same command again: finished images "
+            "are kept."
         ) from error
 
 
-def _read_journal(path: Path) -> dict[str, Line]:
-    """Lines by file; a torn one, or one that no prediction wrote, is left out and done again."""
-    lines: dict[str, Line] = {}
-    if path.is_file():
-        for text in path.read_bytes().splitlines():
-            with contextlib.suppress(ValidationError):
-                line = Line.model_validate_json(text)
-                lines[line.file] = line
-    return lines
+def decide_images(
+    model: Predictor[Read, AnyLine], paths: Sequence[Path], batch_size: int = 1
+) -> Generator[tuple[Path, list[int], Answer], None, None]:
+    """What comes of each image, those of the next batch read in a thread meanwhile.
+
+    Args:
+        model: Looks at them.
+        paths: Images.
+        batch_size: Images that it looks at together.
+
+    Yields:
+        Path, `file_state` from before it was read, and answer, in order.
+    """
+    batches = _Batches(model, paths, batch_size)
+    for batch in ahead(batches, 0, -(-len(paths) // batch_size), depth=1):
+        read = [(path, image) for path, _, image in batch if not isinstance(image, InputError)]
+        answers = dict(zip((path for path, _ in read), _decided(model, read), strict=True))
+        for path, state, image in batch:
+            if isinstance(image, InputError):
+                yield path, state, Answer(NOT_DECIDED, problem=" ".join(image.problems))
+            else:
+                yield path, state, answers[path]
 
 
-def _text(line: Line) -> str:
-    return json.dumps(line.model_dump(mode="json"), ensure_ascii=False) + "\n"
-
-
-def _key(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
-
-
-def _state(path: Path) -> list[int]:
-    try:
-        found = path.stat()
-    except OSError:
+def _decided(model: Predictor[Read, AnyLine], images: Sequence[tuple[Path, Read]]) -> list[Answer]:
+    if not images:
         return []
-    return [found.st_size, found.st_mtime_ns]
+    try:
+        answers = model.decide([image for _, image in images])
+        check_finite(scores=np.array([one.score or 0.0 for one in answers]))
+        return answers
+    except InputError as error:
+        if len(images) > 1:  # the others of the batch may well be decided
+            return [_decided(model, [pair])[0] for pair in images]
+        # Of a good image without a finite answer the part is a reject.
+        decision = "NG" if isinstance(error, NotFinite) else NOT_DECIDED
+        return [Answer(decision, problem=f"{images[0][0]}: {' '.join(error.problems)}")]
+
+
+class _Batches(Generic[Read, AnyLine]):
+    """Images read; an InputError in place of one that cannot be."""
+
+    def __init__(
+        self, model: Predictor[Read, AnyLine], paths: Sequence[Path], batch_size: int
+    ) -> None:
+        self._model, self._paths, self._size = model, paths, batch_size
+
+    def __getitem__(self, step: int) -> list[tuple[Path, list[int], Read | InputError]]:
+        batch: list[tuple[Path, list[int], Read | InputError]] = []
+        for path in self._paths[step * self._size : (step + 1) * self._size]:
+            state = file_state(path)  # before reading: a change meanwhile must show next time
+            try:
+                batch.append((path, state, self._model.read(path)))
+            except InputError as error:
+                batch.append((path, state, error))
+        return batch
+
+
+class _Call(Generic[Read, AnyLine]):
+    """One call: reading ahead, the model, and drawing behind it, each in a thread."""
+
+    def __init__(
+        self,
+        predictor: Predictor[Read, AnyLine],
+        folder: Path,
+        journal: Journal[AnyLine],
+        listed: Sequence[Listed],
+        problems: list[str],
+        on_progress: Progress,
+    ) -> None:
+        self._predictor, self._folder, self._journal = predictor, folder, journal
+        self._listed, self._problems, self._on_progress = listed, problems, on_progress
+        self._places = place_images(listed, journal.lines.values())
+        self._handled = self._done = 0
+
+    def predict(self, batch_size: int) -> Predicted[AnyLine]:
+        paths = [path for path, _ in self._listed]
+        waiting = [path for path in paths if not self._is_done(path)]
+        for path in waiting:  # what it says of one that changed is no longer true
+            if line := self._journal.lines.pop(str(path), None):
+                _remove(self._drawn(line.stem).values())
+        skipped = self._handled = len(paths) - len(waiting)
+        self._on_progress(skipped, len(paths))
+        try:
+            self._decide(waiting, batch_size)
+        except BaseException:
+            # Interrupted or out of disk: what is there should at least be in the tables.
+            with contextlib.suppress(OSError):
+                self._write_tables()
+            raise
+        self._write_tables()
+        lines = tuple(self._journal.lines[str(path)] for path in paths)
+        return Predicted(self._folder, self._done, skipped, tuple(self._problems), lines)
+
+    def _is_done(self, path: Path) -> bool:
+        line = self._journal.known(path)
+        if line is None:
+            return False
+        drawn = self._drawn(line.stem)
+        return all(drawn[name].is_file() for name in self._predictor.wanted)
+
+    def _drawn(self, stem: str) -> dict[str, Path]:
+        return {
+            name: self._folder / name / f"{stem}{suffix}"
+            for name, suffix in self._predictor.drawings.items()
+        }
+
+    def _decide(self, paths: Sequence[Path], batch_size: int) -> None:
+        drawing: deque[tuple[Path, list[int], Answer, Future[None]]] = deque()
+        answers = decide_images(self._predictor, paths, batch_size)
+        with ThreadPoolExecutor(_DRAWING) as pool, contextlib.closing(answers):
+            for path, state, answer in answers:
+                drawing.append((path, state, answer, pool.submit(self._draw, path, answer)))
+                while len(drawing) > batch_size + _DRAWING - 1:
+                    self._settle(*drawing.popleft())
+            while drawing:
+                self._settle(*drawing.popleft())
+
+    def _draw(self, path: Path, answer: Answer) -> None:
+        drawn = self._drawn(self._places[path].stem)
+        # Of one that is not decided they would say that the part is good.
+        wanted = () if answer.problem else self._predictor.wanted
+        _remove(place for name, place in drawn.items() if name not in wanted)
+        if wanted:
+            answer.draw(drawn)
+
+    def _settle(self, path: Path, state: list[int], answer: Answer, drawn: Future[None]) -> None:
+        problem = answer.problem
+        try:
+            drawn.result()
+        except InputError as error:
+            problem = " ".join(error.problems)
+        self._journal.add(
+            self._predictor.line(
+                image=self._places[path].name,
+                score=answer.score,
+                decision=answer.decision,
+                file=str(path),
+                stem=self._places[path].stem,
+                state=state,
+                done=not problem,
+                **answer.values,
+            )
+        )
+        if problem:
+            self._problems.append(problem)
+        else:
+            self._done += 1
+        self._handled += 1
+        self._on_progress(self._handled, len(self._listed))
+
+    def _write_tables(self) -> None:
+        """From all lines: those of other calls first, then this one's in the order given."""
+        ours = dict.fromkeys(str(path) for path, _ in self._listed)
+        known = self._journal.lines
+        order = [*(file for file in known if file not in ours), *(f for f in ours if f in known)]
+        lines = [known[file] for file in order]
+        rows: list[Sequence[object]] = [
+            ("image", "score", "decision", *self._predictor.columns, "file")
+        ]
+        for line in lines:
+            score = "" if line.score is None else f"{line.score:.9g}"
+            cells = self._predictor.cells(line)
+            rows.append((line.image, score, line.decision, *cells, line.file))
+        write_text_atomic(self._folder / TABLE, sheet_text(rows))
+        for name in self._predictor.tables:
+            text = sheet_text(self._predictor.table(name, lines))
+            write_text_atomic(self._folder / name, text)
+        if self._problems:
+            write_text_atomic(self._folder / PROBLEMS, "\n".join(self._problems) + "\n")
+        else:
+            (self._folder / PROBLEMS).unlink(missing_ok=True)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

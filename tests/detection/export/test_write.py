@@ -394,6 +394,6 @@ def test_a_pc_on_the_line_decides_without_tensorflow(detector, pictures, tmp_pat
         "detection", "predict", tmp_path / "영상", "--model", report.path, "--output", out
     )
     assert "2 images done" in text
-    found = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
+    found = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     for record, picture in zip(found, pictures, strict=True):
         assert record["score"] == pytest.approx(float(detector.predict(picture).score[0]), rel=1e-3)

@@ -19,13 +19,14 @@ from anomaly.comparison.compare import Row, Targets
 from anomaly.comparison.report import roc
 from anomaly.evaluation.plan import plan_lines
 from anomaly.evaluation.report import trade_off
-from anomaly.prediction.files import predict_files
+from anomaly.prediction.files import HeatPredictor
 from inspection.data.images import read_image, write_image
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.decisions.rates import Rate
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.finite import NotFinite
+from inspection.prediction.folder import predict_folder
 from tests.anomaly.conftest import SMALL, make_product, typed
 from tests.line import on_the_line
 
@@ -54,9 +55,11 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     assert len(rows) == 30
     model = anomaly.load(runs / "patchcore/model.anomaly")
     for row in rows[::10]:
-        found = model.predict(row["image"])
+        assert Path(row["file"]) == folder / row["image"]
+        found = model.predict(row["file"])
         assert (found.decision, f"{found.score:.9g}") == (row["decision"], row["score"])
-    pictures = sorted((output / "heat_maps").iterdir())
+    pictures = [output / row["heat_map"] for row in rows]
+    assert set(pictures) == set((output / "heat_maps").rglob("*.jpg"))
     assert len(pictures) == 30, "two pictures of one name share no heat map"
     assert read_image(pictures[0]).shape == (64, 64, 3)
     # The same model goes on: only what was not decided is asked again.
@@ -64,7 +67,7 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     table = (output / "predictions.csv").read_bytes()
     status, text = typed("predict", runs / "patchcore", folder, "--output", output)
     assert status == 2
-    assert "30 images of these had been done before" in text
+    assert "0 images done, 30 were done before" in text
     assert text.count("Error:") == 2
     assert (output / "predictions.csv").read_bytes() == table
     assert {path: path.stat().st_mtime_ns for path in pictures} == times
@@ -87,10 +90,10 @@ def test_what_is_no_finite_number_is_a_reject(
     monkeypatch.setattr(type(model.method), "weighted_features", lambda *_: (nan, None))
     with pytest.raises(NotFinite, match=r"00\.png: .* not finite"):
         model.predict(paths[0])
-    result = predict_files(model, paths, tmp_path, heat_maps=False)
+    result = predict_folder(HeatPredictor(model, heat_maps=False), paths, tmp_path)
     assert result.decisions == {"NG": 3}
     assert len(result.problems) == 3
-    with result.table.open(encoding="utf-8") as file:
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
         assert [(row["decision"], row["score"]) for row in csv.DictReader(file)] == [("NG", "")] * 3
 
 

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 import classification
 from classification.cli import app
 from classification.models.classifier import Classifier
-from classification.prediction.files import predict_files
+from classification.prediction.files import LabelPredictor
 from inspection.data.images import read_image, write_image
 from inspection.data.voc import PROPOSAL, is_sealed
 from inspection.decisions.operating_point import fixed_threshold
 from inspection.files.writing import write_text_atomic
 from inspection.finite import NotFinite
+from inspection.prediction.folder import predict_folder
 from tests.cards import classifier_card
 from tests.classification.conftest import KINDS, draw
 from tests.places import ROOT
@@ -244,7 +245,7 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     assert "1 not decided" in text
     rows = rows_of(out / "predictions.csv")
     assert len(rows) == 5
-    broken = next(row for row in rows if row["file"].endswith("broken.png"))
+    broken = next(row for row in rows if row["image"] == "broken.png")
     assert broken["label"] == broken["decision"] == "not decided"
     assert {broken[name] for name in ("score", "normal", "dot", "긁힘")} == {""}
     assert all(row["score"] for row in rows if row is not broken)
@@ -254,7 +255,7 @@ def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
     # The same model goes on, another one and another room do not write here.
     code, text = call("predict", run, unlabelled / "images", "--output", out)
     assert code == 2
-    assert "4 images of these had been done before" in text
+    assert "0 images done, 4 were done before" in text
     assert (out / "predictions.csv").read_text(encoding="utf-8") == table
     record = out / "prediction.json"
     ours = record.read_text(encoding="utf-8")
@@ -317,7 +318,7 @@ def test_what_is_no_finite_number_is_a_reject_and_the_rest_goes_on(tmp_path, poi
         model.predict(tmp_path / "in" / "b.png")
     with pytest.raises(NotFinite):
         model.probabilities(np.full((2, 32, 32, 3), 255, np.float32))
-    result = predict_files(model, [tmp_path / "in"], tmp_path)
+    result = predict_folder(LabelPredictor(model), [tmp_path / "in"], tmp_path)
     (problem,) = result.problems
     assert problem.startswith(f"{tmp_path / 'in' / 'b.png'}: ")
     rows = rows_of(tmp_path / "predictions.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -245,8 +244,8 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     told = text.replace("\n", "")
     for words in ("run 밤, epoch 1, val mAP 0.000", str(small_set.annotations), "2 classes (dot"):
         assert words in told
-    with (out / "detections.jsonl").open(encoding="utf-8") as file:
-        assert len([json.loads(line) for line in file]) == 11
+    with (out / "predictions.csv").open(encoding="utf-8") as file:
+        assert len([row for row in csv.DictReader(file) if row["score"]]) == 11
     broken.unlink()
     status, text = typed(*order)
     assert status == 0, text
