@@ -146,7 +146,7 @@ def test_a_pc_on_the_line_decides_without_tensorflow(runs, shared_product, tmp_p
     assert status == 0, text
     images, out = sorted((shared_product / "normal").iterdir())[:2], tmp_path / "결과"
     text = on_the_line("anomaly", "predict", tmp_path / "모델", *images, "--output", out)
-    assert "exported as model.xml" in text
+    assert "Model: run patchcore, patchcore, trained on " in text
     model = anomaly.load(runs / "patchcore/model.anomaly")
     with (out / "predictions.csv").open(encoding="utf-8") as file:
         for row, path in zip(csv.DictReader(file), images, strict=True):
