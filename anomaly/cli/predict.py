@@ -9,7 +9,6 @@ import typer
 
 from inspection.cli.console import reports_errors
 from inspection.cli.options import BatchSize, Output, Paths, Restart
-from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -30,6 +29,7 @@ def predict(
     owner = check_prediction(run, paths, output, restart)
     import anomaly
     from anomaly.prediction.files import HeatPredictor
+    from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
     from inspection.training.run import MODEL
 

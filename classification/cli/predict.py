@@ -7,7 +7,6 @@ from pathlib import Path
 from classification.cli.shared import Model
 from inspection.cli.console import reports_errors
 from inspection.cli.options import BatchSize, Output, Paths, Restart
-from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -24,6 +23,7 @@ def predict(
     owner = check_prediction(model, paths, output, restart)
     from classification.models.classifier import Classifier
     from classification.prediction.files import LabelPredictor
+    from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
 
     loaded = Classifier.load(model)

@@ -9,7 +9,6 @@ import typer
 
 from inspection.cli.console import reports_errors
 from inspection.cli.options import BatchSize, Output, Restart
-from inspection.cli.prediction import predict_and_say
 
 
 @reports_errors
@@ -47,6 +46,7 @@ def predict(
     owner = check_prediction(model, paths, output, restart)
     from detection.export.exported import load_any
     from detection.prediction.files import BoxPredictor
+    from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
 
     detector = load_any(model)

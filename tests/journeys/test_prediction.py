@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from anomaly.prediction.files import HeatPredictor
-from inspection.data.images import image_size, list_images, read_image
+from inspection.data.images import list_images
 from inspection.errors import InputError
 from inspection.prediction.folder import predict_folder
 from inspection.prediction.journal import JOURNAL, RECORD
 from tests.places import ROOT
-from tests.rooms import NG, NO_NUMBER, OK, ROOMS, FakeDecider, Place, fake, owner_of
+from tests.rooms import NG, NO_NUMBER, OK, ROOMS, Place, fake, owner_of
 
 
 @pytest.fixture(params=ROOMS)
@@ -384,20 +383,3 @@ def test_every_room_takes_the_same_options(room):
     app = importlib.import_module(f"{room}.cli").app
     options = {name for one in get_command(app).commands["predict"].params for name in one.opts}
     assert {"--output", "--restart", "--batch-size"} <= options
-
-
-def test_heat_maps_that_are_not_wanted_leave_no_stale_ones(tmp_path):
-    place = Place("anomaly", tmp_path)
-    path = place.image("a.png", size=(3000, 20))
-    place.image("b.png")
-    place.predict()
-    assert image_size(place.out / "heat_maps/a.jpg")[0] == 1024
-    assert read_image(place.out / place.rows[1]["heat_map"]).shape == (30, 40, 3)
-    place.image("a.png", OK)
-    os.utime(path, (path.stat().st_mtime + 5,) * 2)
-    result = place.predict(by=HeatPredictor(FakeDecider(), heat_maps=False))
-    assert (result.done, result.skipped) == (1, 1)
-    assert [row["heat_map"] for row in place.rows] == ["", "heat_maps/b.jpg"]
-    assert place.all_drawn == place.drawings("b")
-    assert place.predict().done == 1
-    assert place.all_drawn == place.drawings("a", "b")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inspection.cli.console import counted, progress, say
 from inspection.errors import InputError
-
-if TYPE_CHECKING:
-    from inspection.models.card import ModelCard
-    from inspection.prediction.folder import Predictor
-    from inspection.prediction.journal import Owner
+from inspection.models.card import ModelCard, model_line
+from inspection.prediction.folder import Predictor, predict_folder
+from inspection.prediction.journal import NOT_DECIDED, Owner
 
 
 def predict_and_say(
@@ -38,10 +36,6 @@ def predict_and_say(
     Raises:
         InputError: As `predict_folder`; or some images could not be decided, the others are.
     """
-    from inspection.models.card import model_line
-    from inspection.prediction.folder import predict_folder
-    from inspection.prediction.journal import NOT_DECIDED
-
     say(model_line(card))
     with progress("predicting") as on_progress:
         result = predict_folder(
