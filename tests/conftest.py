@@ -16,7 +16,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from tests.browser import CHROMIUM, DRIVER
+from tests.journeys.browser import CHROMIUM, DRIVER
 
 # A busy machine must not turn a slow example into a failure.
 hypothesis.settings.register_profile("inspection", deadline=None, print_blob=True)

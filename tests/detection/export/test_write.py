@@ -29,7 +29,7 @@ from inspection.finite import NotFinite
 from inspection.prediction.detections import Detections
 from tests.cards import detector_card
 from tests.conftest import CLASSES, SmallSet, draw_image
-from tests.line import on_the_line
+from tests.journeys.line import on_the_line
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 openvino = pytest.importorskip("openvino", reason="needs openvino")

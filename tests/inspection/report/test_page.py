@@ -22,7 +22,7 @@ from inspection.report.page import (
     versions,
 )
 from inspection.report.tags import leader
-from tests.browser import chromium
+from tests.journeys.browser import chromium
 
 
 def grey(height=80, width=120):

@@ -28,7 +28,7 @@ from inspection.files.sheets import sheet_text
 from inspection.finite import NotFinite
 from inspection.prediction.folder import predict_folder
 from tests.anomaly.conftest import SMALL, make_product, typed
-from tests.line import on_the_line
+from tests.journeys.line import on_the_line
 
 
 def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(

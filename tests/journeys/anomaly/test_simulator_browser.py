@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import chromium, free_port, served, until
+from tests.journeys.browser import chromium, free_port, served, until
 from tests.places import ROOT
 
 pytestmark = pytest.mark.browser

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.browser import chromium, free_port, served, until
+from tests.journeys.browser import chromium, free_port, served, until
 from tests.places import ROOT
 
 
