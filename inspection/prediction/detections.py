@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from inspection.data.boxes import FloatArray, as_boxes
 from inspection.data.images import IMAGE_SUFFIXES, read_image, write_image
@@ -212,7 +213,7 @@ def overlay(rgb: Image8, boxes: Sequence[dict[str, Any]], classes: Sequence[str]
 
 
 def write_prediction(
-    path: Path, image: Path, size: tuple[int, int], xyxy: np.ndarray, label: Sequence[str]
+    path: Path, image: Path, size: tuple[int, int], xyxy: ArrayLike, label: Sequence[str]
 ) -> None:
     """Writes what labelImg opens, sealed as a prediction that no human has looked at.
 
