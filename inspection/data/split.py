@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from inspection.data.grouping import grouping_by
 from inspection.data.stratify import NORMAL, Stratum, distribute
-from inspection.errors import InputError
+from inspection.errors import InputError, few
 from inspection.files.tables import read_rows, table_text
 from inspection.files.writing import file_hash, write_text_atomic
 
@@ -69,8 +69,8 @@ class Split:
         unknown = [item.image for item in labels if item.image not in self.assignments]
         if unknown:
             raise InputError(
-                f"{len(unknown)} images have no place in the split yet ({_few(unknown)}); extend "
-                "the split with `python -m detection split`"
+                f"{len(unknown)} images have no place in the split yet "
+                f"({few(sorted(unknown), 3)}); extend the split with `python -m detection split`"
             )
         return [item for item in labels if self.assignments[item.image] == part]
 
@@ -162,7 +162,7 @@ def extend_split(
     if new and joined and group_by is None:
         raise InputError(
             f"the stored split has groups, such as {joined}, and {len(new)} new images "
-            f"({_few(new)}) may belong to them; give the same --group-by as before"
+            f"({few(sorted(new), 3)}) may belong to them; give the same --group-by as before"
         )
     current = {image: grouping(image) for image in split.assignments}
     current |= {item.image: grouping(item.image) for item in labels}
@@ -173,8 +173,8 @@ def extend_split(
         sides[split.groups[image]].setdefault(part, image)
     torn = [
         f"the group {group!r} already stands in {' and '.join(sorted(found))} "
-        f"({_few(found.values())}), so {image} has no honest place; make a new split with "
-        "this grouping"
+        f"({few(sorted(found.values()), 3)}), so {image} has no honest place; make a new split "
+        "with this grouping"
         for image in sorted(new)
         if len(found := sides.get(group := current[image], {})) > 1
     ]
@@ -207,8 +207,8 @@ def check_grouping(split: Split, group_by: str | Path) -> None:
         group, found = min(torn.items())
         raise InputError(
             f"--group-by {group_by}: the stored split was made without it and tears {len(torn)} "
-            f"groups apart, such as {group!r} ({_few(found.values())}); delete the split's file "
-            "for a new split, and train anew"
+            f"groups apart, such as {group!r} ({few(sorted(found.values()), 3)}); delete the "
+            "split's file for a new split, and train anew"
         )
 
 
@@ -383,8 +383,3 @@ def _check_labels(labels: Sequence[Labelled]) -> None:
     twice = [image for image, count in Counter(i.image for i in labels).items() if count > 1]
     if twice:
         raise InputError([f"{image}: occurs twice among the labels" for image in sorted(twice)])
-
-
-def _few(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
