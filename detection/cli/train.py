@@ -13,7 +13,6 @@ from inspection.cli.console import reports_errors, say
 from inspection.cli.options import Config, Resume, takes_settings
 from inspection.errors import InputError
 from inspection.settings import read_settings
-from inspection.training.run import BEST
 
 
 @reports_errors
@@ -41,6 +40,7 @@ def train(
     check_settings(settings, resume)
     from detection.training.loop import train as start
     from inspection.files.writing import file_hash
+    from inspection.training.run import BEST
 
     best = start(settings, resume)
     top = settings.snapshots / BEST
