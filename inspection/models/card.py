@@ -240,7 +240,9 @@ def read_card(path: str | Path, room: Room) -> ModelCard:
     with read_safely(path, f"is no {kind} of this tool", f"give {instead}"):
         if path.is_dir():
             names = (MEMBER, ANOMALY)
-            member = next((name for name in names if (path / name).is_file()), MEMBER)
+            member = next((name for name in names if (path / name).is_file()), None)
+            if member is None:
+                raise IsADirectoryError
             with (path / member).open("rb") as file:
                 card = parse_card(file.read(MOST_TEXT + 1), member)
         else:

@@ -99,7 +99,7 @@ def test_another_rooms_model_and_no_model_are_refused(tmp_path):
     assert "is no anomaly model" in problem(path, "anomaly")
     assert "there is no such model" in problem(tmp_path / "absent.keras")
     (tmp_path / "empty").mkdir()
-    problem(tmp_path / "empty")
+    assert "is a folder; give" in problem(tmp_path / "empty")
 
 
 def test_an_assignment_is_checked():
