@@ -20,7 +20,6 @@ from inspection.errors import InputError
 from inspection.files.locks import locked
 from inspection.files.records import Finite, read_json
 from inspection.files.writing import copy_atomic, write_json_atomic
-from inspection.report.page import versions
 from inspection.settings import read_settings, save_settings
 
 SETTINGS = "settings.yaml"
@@ -110,6 +109,8 @@ def write_record(
         more: What the room has to add.
     """
     import keras
+
+    from inspection.report.page import versions  # which imports NumPy; the command line does not
 
     begin_record(folder, settings, split_path)
     values = settings.model_dump(mode="json")
