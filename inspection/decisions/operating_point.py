@@ -20,6 +20,7 @@ from inspection.decisions.rates import (
     images_needed,
     more_needed,
     percent,
+    prevalence_weights,
     support_note,
 )
 from inspection.errors import InputError
@@ -240,30 +241,6 @@ def between(steps: np.ndarray) -> np.ndarray:
     """
     middle = (steps[:-1] + (steps[1:] - steps[:-1]) / 2).astype(np.float32).astype(np.float64)
     return np.where((middle > steps[:-1]) & (middle <= steps[1:]), middle, steps[1:])
-
-
-def prevalence_weights(is_defect: np.ndarray, prevalence: float | None) -> np.ndarray:
-    """What each image counts, so that defective ones make up a share other than their own.
-
-    Args:
-        is_defect: (N,) bool.
-        prevalence: Share of defective images, over 0 and under 1; None leaves each at 1.
-
-    Returns:
-        (N,) float64 with the sum N; ones where a kind is missing.
-
-    Raises:
-        InputError: The prevalence is no share.
-    """
-    is_defect = np.asarray(is_defect, bool)
-    if prevalence is None:
-        return np.ones(is_defect.shape)
-    if not 0 < prevalence < 1:
-        raise InputError(f"--prevalence {prevalence:g}: must be over 0 and under 1")
-    share = is_defect.mean() if is_defect.size else 0.0
-    if not 0 < share < 1:
-        return np.ones(is_defect.shape)
-    return np.where(is_defect, prevalence / share, (1 - prevalence) / (1 - share))
 
 
 def fixed_threshold(threshold: float) -> OperatingPoint:

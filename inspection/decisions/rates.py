@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from inspection.errors import InputError
+
 CONFIDENCE = 0.95
 
 
@@ -157,6 +159,30 @@ def escape_ppm(miss: Rate, prevalence: float) -> tuple[float, float]:
         The estimate (NaN where not measurable) and its one-sided 95 % upper bound.
     """
     return 1e6 * prevalence * miss.value, 1e6 * prevalence * miss.upper
+
+
+def prevalence_weights(is_defect: np.ndarray, prevalence: float | None) -> np.ndarray:
+    """What each image counts, so that defective ones make up a share other than their own.
+
+    Args:
+        is_defect: (N,) bool.
+        prevalence: Share of defective images, over 0 and under 1; None leaves each at 1.
+
+    Returns:
+        (N,) float64 with the sum N; ones where a kind is missing.
+
+    Raises:
+        InputError: The prevalence is no share.
+    """
+    is_defect = np.asarray(is_defect, bool)
+    if prevalence is None:
+        return np.ones(is_defect.shape)
+    if not 0 < prevalence < 1:
+        raise InputError(f"--prevalence {prevalence:g}: must be over 0 and under 1")
+    share = is_defect.mean() if is_defect.size else 0.0
+    if not 0 < share < 1:
+        return np.ones(is_defect.shape)
+    return np.where(is_defect, prevalence / share, (1 - prevalence) / (1 - share))
 
 
 def grouped_interval(
