@@ -262,6 +262,12 @@ def resumed_settings(
     folder = parent / wanted if wanted is not None else _newest(parent, in_epochs)
     if not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: there is no such run to resume; check --run and --runs")
+    if (folder / STATE).is_file() != in_epochs:
+        raise InputError(
+            f"{folder}: this run has no finished epoch to resume from; start it without --resume"
+            if in_epochs
+            else f"{folder}: is a run of another room; check --run and --runs"
+        )
     stored = read_settings(type(typed), folder / SETTINGS, {})
     changed = [key for key in (*_CHANGED, *also) if key in type(typed).model_fields]
     free = {*changed, *places}

@@ -92,6 +92,13 @@ def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
         resumed(run="absent")
     with pytest.raises(InputError, match="empty: holds no run to resume"):
         resumed_settings(Settings(runs=tmp_path / "empty"), ("data",))
+    typed = Settings(runs=tmp_path, run="밤")
+    with pytest.raises(InputError, match="밤: is a run of another room"):
+        resumed_settings(typed, ("data",), in_epochs=False)
+    (tmp_path / "밤/state.json").unlink()
+    assert resumed_settings(typed, ("data",), in_epochs=False) == stored
+    with pytest.raises(InputError, match="no finished epoch to resume from; start it without"):
+        resumed_settings(typed, ("data",))
 
 
 def test_a_resume_finds_its_run_where_the_folder_of_the_runs_is_now(stored, tmp_path):
