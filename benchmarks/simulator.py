@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from anomaly.evaluation.scored import scores_file
+
 _BOUND = 0.5  # seconds
 
 
@@ -32,7 +34,7 @@ def script(run: str) -> None:
 def grown(run: Path, folder: Path, count: int) -> Path:
     """A copy of a run whose test part has so many rows."""
     copy = Path(shutil.copytree(run, folder / run.name))
-    table = copy / "test.csv"
+    table = scores_file(copy)
     with table.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     place = header.index("score")

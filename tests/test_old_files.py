@@ -77,26 +77,52 @@ def test_an_old_model_decides_as_it_did(room, tmp_path):
             assert found.score_map.mean() == pytest.approx(told["map_mean"], rel=1e-4), name
 
 
+def folders(room: str) -> tuple[str, ...]:
+    return ("annotations", "images") if room == "detection" else (DATA[room],)
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_an_old_run_is_measured_on_its_own_split_wherever_it_and_its_data_are(room, tmp_path):
+    """Moved together they are found; where the data went elsewhere a flag says where."""
     root = unpacked(room, tmp_path / "옮김")
-    if room == "detection":  # which takes another place of its data by flags
-        typed(
-            room,
-            *("evaluate", root / MODELS[room], "--output", tmp_path),
-            *("--annotations", root / "annotations", "--images", root / "images"),
-        )
-        file = tmp_path / "metrics.json"
-    else:
-        run = root / "runs/old"
-        settings_moved(room, run, root)
-        output = ["--output", tmp_path] if room == "classification" else []
-        typed(room, "evaluate", run, *output)
-        file = tmp_path / "evaluation.json" if output else run / "test.json"
+    model = root / MODELS[room]
     wanted = expected(room)["figures"]
-    found = figures(file, wanted)
+    part = (model if model.is_dir() else model.parent) / "evaluation_test"
+    said = typed(room, "evaluate", model)
+    assert "alone" not in said, "nothing is guessed where the settings lead to the data"
+    found = figures(part / "evaluation.json", wanted)
     for key, value in wanted.items():
         assert found[key] == pytest.approx(value, rel=1e-4), key
+
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    for name in folders(room):
+        (root / name).rename(away / name)
+    flags = data_flags(room, away)
+    flags = flags if room == "detection" else ["--data", *flags]
+    again = tmp_path / "again"
+    typed(room, "evaluate", model, *flags, "--output", again)
+    tables = [(place / "images.csv").read_text(encoding="utf-8") for place in (part, again)]
+    assert tables[0] == tables[1]
+    record = json.loads((again / "evaluation.json").read_text(encoding="utf-8"))
+    assert record["part"] == "test"
+    assert record["data"].startswith(str(away))
+
+
+def test_what_an_old_evaluation_wrote_still_serves(tmp_path):
+    """To the simulator, the plan and the comparison, without another evaluation."""
+    from anomaly.evaluation.plan import measured
+    from anomaly.evaluation.scored import measured_root
+    from anomaly.simulator.figures import open_simulation
+
+    root = unpacked("anomaly", tmp_path / "옮김")
+    run = root / "runs/old"
+    simulation = open_simulation(run)
+    miss, overkill = measured(run)
+    assert len(simulation) == miss.total + overkill.total == 6
+    point = simulation.figures(0.1213, 0.1213)
+    assert (point.miss.count, point.overkill.count) == (miss.count, overkill.count)
+    assert all((measured_root(run) / image).is_file() for image in simulation.scored.images)
 
 
 def log_of(run: Path) -> list[str]:

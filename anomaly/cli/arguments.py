@@ -11,16 +11,16 @@ from anomaly.export.exported import GRAPHS
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.settings import ROOM, AnomalySettings
-from anomaly.training.run import check_run, run_data, run_settings
+from anomaly.training.run import check_run, run_data, run_part
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
-from inspection.data.split import PARTS
-from inspection.errors import InputError
+from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.models.card import MEMBER
 from inspection.models.old_cards import ANOMALY
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
+from inspection.training.run_images import EVERY_PART, Chosen
 
 CARDS = (MEMBER, ANOMALY)
 _PLACES = ("data",)
@@ -55,20 +55,20 @@ def resume_settings(settings: AnomalySettings) -> AnomalySettings:
     return resumed_settings(settings, _PLACES, in_epochs=False)
 
 
-def check_evaluation(run: Path, part: str, source: Path | None) -> None:
-    """Run, part and pictures of an evaluation.
+def check_evaluation(
+    run: Path, part: str | None, source: Path | None
+) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """Run, part and images of an evaluation.
+
+    Returns:
+        The images that are measured, and what they are a part of.
 
     Raises:
         InputError: One of them cannot be used.
     """
-    refuse(choice_problems("--split", part, PARTS))
-    if source is not None:
-        check_run(run)
-        open_images(source)
-    elif not run_data(run).part(part):
-        raise InputError(
-            f"{run_settings(run).data}: the {part} part is empty; give another --split"
-        )
+    if part is not None:
+        refuse(choice_problems("--split", part, EVERY_PART))
+    return run_part(run, part, source)
 
 
 def exported_graph(folder: Path) -> Path | None:

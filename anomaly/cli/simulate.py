@@ -24,13 +24,14 @@ def simulate(
     browser: Browser = True,
 ) -> None:
     """Opens a page with a movable threshold that plays the test part like a line."""
+    from anomaly.evaluation.scored import scores_file
     from anomaly.training.run import check_run
     from inspection.cli.pages import serve
 
     check_run(run)
     if watch is not None and not watch.is_dir():
         raise InputError(f"--watch {watch}: there is no such folder; make it, or correct the path")
-    if not (run / "test.csv").is_file():
+    if not scores_file(run).is_file():
         say("The run has not been measured: that comes first.")
         evaluate(run)
     page = Path(__file__).parents[1] / "simulator" / "page.py"

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.evaluation.measure import evaluate
+from anomaly.evaluation.report import write_report as write_evaluation
+from anomaly.evaluation.scored import figures_file
 from anomaly.methods.base import FeatureMethod, Progress, silent
 from anomaly.methods.profiles import PROFILES
 from anomaly.models.model import METHODS, method_class
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import contents, train
+from anomaly.training.run import run_part
 from anomaly.training.setup import Say, data_of, normals_of
 from inspection.decisions.rates import Rate, more_needed, percent
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
+from inspection.report.evaluation import evaluation_folder
 from inspection.training.run import MODEL, read_record
 
 TABLE = "compare.csv"
@@ -200,19 +204,19 @@ def _row(
         if _finished(run, settings, say):
             say(f"{run}: trained before with these settings on these images.")
         else:
-            for name in (MODEL, "test.json", "test.csv"):
-                (run / name).unlink(missing_ok=True)
+            (run / MODEL).unlink(missing_ok=True)
             train(settings, say, on_progress, _taps_of_all(settings, methods))
-        if not (run / "test.json").is_file():
+        if not figures_file(run).is_file():
             if own_process:
                 _evaluate_apart(run)
             else:
-                evaluate(run, say=say, on_progress=on_progress)
+                found = evaluate(run, *run_part(run), on_progress)
+                write_evaluation(found, evaluation_folder(run / MODEL, "test"))
     except InputError as error:
         for problem in error.problems:
             say(f"{product}, {settings.method}: {problem}")
         return Row(product, settings.method, run, {}, problems=error.problems)
-    figures = json.loads((run / "test.json").read_text(encoding="utf-8"))
+    figures = json.loads(figures_file(run).read_text(encoding="utf-8"))
     minutes = read_record(run).minutes
     minutes = math.nan if minutes is None else minutes
     return Row(product, settings.method, run, figures, _words(settings), minutes)

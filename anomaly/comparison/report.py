@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,25 +11,22 @@ import numpy as np
 from rich.table import Table
 
 from anomaly.comparison.compare import Row, Targets
-from anomaly.data.images import open_images
-from anomaly.evaluation.report import picture_card, root_of, score_histogram, worst_groups
-from anomaly.evaluation.scored import Scored, read_scores
+from anomaly.evaluation.report import case_groups, worst_groups
+from anomaly.evaluation.scored import Scored, measured_root, read_scores, scores_file
 from anomaly.models.model import AnomalyModel
-from anomaly.settings import AnomalySettings
+from anomaly.training.run import run_images
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
-from inspection.report.page import figure_png, png_uri, render_page
-from inspection.settings import read_settings
+from inspection.report.figures import Curve, curves_figure, score_histogram
+from inspection.report.page import figure_png, number_text, png_uri, render_page
 from inspection.training.run import MODEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-_COLOURS = ("#1f5f99", "#d35400", "#1e8449", "#8e44ad", "#c0392b", "#16a085", "#7f6000", "#34495e")
-_DASHES = ("-", "--", ":")
 _PICTURES = 4  # of each kind of error
 _SIDE = 260
 
@@ -46,16 +43,12 @@ def write_report(rows: Sequence[Row], targets: Targets, path: Path, command: str
     products = []
     for product in dict.fromkeys(row.product for row in rows):
         own = [row for row in rows if row.product == product]
-        done = [(row, read_scores(row.run / "test.csv")) for row in own if not row.problems]
+        done = [(row, read_scores(scores_file(row.run))) for row in own if not row.problems]
         products.append(
             {
                 "name": product,
                 "rows": [_table_row(row, targets) for row in own],
-                "curves": [
-                    png_uri(figure_png(partial(draw, done), 5.2, 4.2))
-                    for draw in (_roc_curves, _precision_curves)
-                    if done
-                ],
+                "curves": _curves(done),
                 "methods": [_method(row, scored) for row, scored in done],
             }
         )
@@ -87,7 +80,7 @@ def console_table(rows: Sequence[Row], targets: Targets) -> Table:
             row.method,
             verdict,
             *(f"{rate.count}/{rate.total}" for rate in rates),
-            *(_figure(row.number(name), 3) for name in ("auroc", "pixel_auroc", "aupro")),
+            *(number_text(row.number(name), 3) for name in ("auroc", "pixel_auroc", "aupro")),
             f"{row.number('model_mb'):.1f}",
             f"{row.number('ms_p50'):.0f}/{row.number('ms_p95'):.0f}",
             f"{row.number('peak_mb'):.0f}",
@@ -126,13 +119,9 @@ def _table_row(row: Row, targets: Targets) -> dict[str, Any]:
         *(("ms_p95", 0), ("peak_mb", 0)),
     ):
         value = row.number(name)
-        cells.append((_figure(value, digits), ""))
+        cells.append((number_text(value, digits), ""))
     cells.append((f"{row.minutes:.1f}", ""))
     return found | {"cells": cells}
-
-
-def _figure(value: float, digits: int) -> str:
-    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def roc(scores: np.ndarray, is_defect: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,78 +144,51 @@ def roc(scores: np.ndarray, is_defect: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return rejected / rejected[-1], found / found[-1], precision
 
 
-def _roc_curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
-    axes = figure.add_subplot()
-    for row, false, found, _, look in _curves(done):
-        axes.plot(false, found, label=f"{row.method}  {row.number('auroc'):.3f}", **look)
-    _frame(axes)
-    axes.set(xlabel="overkill rate", ylabel="share of defects found", title="ROC")
-    if axes.lines:
-        axes.legend(loc="lower right", fontsize=8)
-
-
-def _precision_curves(done: Sequence[tuple[Row, Scored]], figure: Figure) -> None:
-    axes = figure.add_subplot()
-    for _, _, found, precision, look in _curves(done):
-        axes.plot(found, precision, **look)
-    _frame(axes)
-    axes.set(xlabel="share of defects found", ylabel="precision", title="Precision and recall")
-
-
-def _curves(done: Sequence[tuple[Row, Scored]]) -> Iterator[tuple[Any, ...]]:
-    """Row, false rejects, finds, precision and look of each method with both kinds of images."""
-    for index, (row, scored) in enumerate(done):
+def _curves(done: Sequence[tuple[Row, Scored]]) -> list[str]:
+    """ROC and precision over recall of the methods whose test holds both kinds of images."""
+    rates, precisions = [], []
+    for row, scored in done:
         truth = scored.is_defect
         if truth.all() or not truth.any():
             continue
-        look = {
-            "color": _COLOURS[index % len(_COLOURS)],
-            "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
-            "linewidth": 1.5,
-        }
-        yield row, *roc(scored.scores, truth), look
+        false, found, precision = roc(scored.scores, truth)
+        label = f"{row.method}  {row.number('auroc'):.3f}"
+        rates.append(Curve(label, false, found))
+        precisions.append(Curve("", found, precision))
+    defects = "share of defects found"
+    if not done:
+        return []
+    drawn = (
+        (rates, {"title": "ROC", "x": "overkill rate", "y": defects, "legend": "lower right"}),
+        (precisions, {"title": "Precision and recall", "x": defects, "y": "precision"}),
+    )
+    return [png_uri(figure_png(partial(_draw, lines, look), 5.2, 4.2)) for lines, look in drawn]
 
 
-def _frame(axes: Any) -> None:
-    axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    axes.grid(color="#e6eaee", linewidth=0.8)
+def _draw(curves: Sequence[Curve], look: dict[str, str], figure: Figure) -> None:
+    curves_figure(curves, figure, **look)
 
 
 def _method(row: Row, scored: Scored) -> dict[str, Any]:
     model = AnomalyModel.load(row.run / MODEL)
-    settings = read_settings(AnomalySettings, row.run / "settings.yaml", {})
     point = model.operating_point
     truth = scored.is_defect
     try:
-        images = open_images(settings.data).items
+        known = {item.image: item for item in run_images(row.run).items}
     except InputError:  # images that went since must not cost the page
-        images = ()
-    root = root_of(settings.data)
+        known = {}
+    root = measured_root(row.run)
     # Known without opening them, so that one that vanished has a card too.
-    items = {
-        name: LabelledImage(name, root / name, kind)
+    shown = [
+        known.get(name) or LabelledImage(name, root / name, kind)
         for name, kind in zip(scored.images, scored.kinds, strict=True)
-    } | {item.image: item for item in images}
-    draw = partial(score_histogram, scored.scores, truth, point.threshold, point.review_threshold)
+    ]
+    groups = worst_groups(scored.scores, truth, scored.decisions)
+    draw = partial(score_histogram, scored.scores, truth, point)
     return {
         "name": row.method,
         "histogram": png_uri(figure_png(draw, 4.6, 2.9)),
-        "groups": [
-            {
-                "name": name,
-                "total": len(chosen),
-                "cards": [
-                    picture_card(
-                        model,
-                        items[scored.images[i]],
-                        float(scored.scores[i]),
-                        _SIDE,
-                    )
-                    for i in chosen[:_PICTURES]
-                ],
-            }
-            for name, chosen in worst_groups(scored.scores, truth, scored.decisions)
-        ],
+        "groups": case_groups(model, shown, scored.scores, groups, _PICTURES, _SIDE),
         "rule": point.rule,
         "aggregation": model.aggregation,
     }

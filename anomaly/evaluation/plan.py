@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from anomaly.evaluation.scored import figures_file
 from inspection.decisions.rates import Rate, images_needed, more_needed, percent
 from inspection.errors import InputError
 
@@ -59,7 +60,7 @@ def measured(run: Path) -> tuple[Rate, Rate]:
     Raises:
         InputError: It has not been measured.
     """
-    path = run / "test.json"
+    path = figures_file(run)
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
         miss, overkill = (

@@ -1,107 +1,79 @@
-"""The page of an evaluation: trade-off, scores, worst cases with heat maps, where it came from."""
+"""The page of an evaluation: trade-off, scores, worst cases with heat maps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cv2
 import numpy as np
 
 from anomaly.data.images import NORMAL
-from anomaly.evaluation.measure import Evaluation, open_run
+from anomaly.evaluation.measure import Evaluation
 from anomaly.models.heat import overlay
 from anomaly.models.model import AnomalyModel
+from anomaly.training.calibration import score_rows
+from anomaly.training.run import run_settings
 from inspection.data.images import read_image
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.decisions.rates import Rate
 from inspection.errors import InputError
-from inspection.files.writing import file_hash, write_text_atomic
-from inspection.report.heat import thumbnail
-from inspection.report.page import (
-    GREEN,
-    figure_png,
-    image_uri,
-    lies_wide,
-    png_uri,
-    point_facts,
-    rate_tile,
-    render_page,
-    versions,
-)
-from inspection.training.run import MODEL, read_record
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from anomaly.settings import AnomalySettings
+from inspection.report.drawing import lies_wide, outlined, thumbnail
+from inspection.report.evaluation import write_evaluation
+from inspection.report.figures import score_histogram
+from inspection.report.page import figure_png, image_uri, number_text
+from inspection.training.run import read_record
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _CARDS = 12  # of each kind of error
 _SIDE = 360
 _MISSES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # allowed miss rates of the trade-off
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scikit-learn")
 
 
-def write_report(found: Evaluation, run: Path, source: Path | None = None) -> Path:
-    """Writes a self-contained page beside the evaluation's JSON.
+def write_report(found: Evaluation, folder: Path, command: str = "") -> Path:
+    """Writes the evaluation's files.
 
     Args:
         found: What was measured.
-        run: The run's folder.
-        source: The images that were measured where they are not the training's.
+        folder: Where to.
+        command: That makes the same again.
 
     Returns:
-        `report.html` of the test part, `<part>_report.html` of others.
+        The page.
 
     Raises:
         InputError: The run cannot be read.
     """
-    model, settings = open_run(run)
-    point = model.operating_point
-    truth = found.table.is_defect
-    histogram = partial(
-        score_histogram, found.score, truth, point.threshold, point.review_threshold
-    )
-    page = render_page(
+    summary = replace(found.summary, command=command)
+    truth, point = found.table.is_defect, summary.operating_point
+
+    def histogram(figure: Any) -> None:
+        score_histogram(found.score, truth, point, figure)
+
+    return write_evaluation(
+        summary,
+        folder,
         TEMPLATE,
-        title=f"{run.resolve().name}: {found.part} part",
-        subtitle=f"{model.method.name} · {len(truth)} images, {int(truth.sum())} of them defective "
-        f"· {datetime.now():%Y-%m-%d %H:%M}",
+        more=found.to_dict(),
+        table=score_rows(found.table, found.model),
         tiles=_tiles(found),
-        notes=[f"Calibration part, on which the threshold was chosen: {n}" for n in point.notes],
+        figures={"Image scores": figure_png(histogram, 5.6, 4.2)},
+        origin=_origin(found),
         trade_off=trade_off(found.score, truth, point),
         has_band=point.review_threshold is not None,
-        histogram=png_uri(figure_png(histogram, 7.2, 3.6)),
         kinds=_kinds(found),
-        groups=[
-            {
-                "name": name,
-                "total": len(chosen),
-                "cards": [
-                    picture_card(model, found.table.items[i], float(found.score[i]))
-                    for i in chosen[:_CARDS]
-                ],
-            }
-            for name, chosen in worst_groups(found.score, truth, found.decision)
-        ],
-        facts_of_run=_facts(found, run, model, settings, root_of(source or settings.data)),
-        point_facts=point_facts(point),
-        versions=versions(*_PACKAGES),
+        groups=case_groups(
+            found.model,
+            found.table.items,
+            found.score,
+            worst_groups(found.score, truth, found.decision),
+            _CARDS,
+            _SIDE,
+        ),
     )
-    path = run / ("report.html" if found.part == "test" else f"{found.part}_report.html")
-    write_text_atomic(path, page)
-    return path
-
-
-def root_of(data: Path) -> Path:
-    """What the paths of images start from, of a folder or of a CSV."""
-    return data if data.is_dir() else data.parent
 
 
 def trade_off(
@@ -157,84 +129,54 @@ def worst_groups(
     ]
 
 
-def score_histogram(
+def case_groups(
+    model: AnomalyModel,
+    items: Sequence[LabelledImage],
     scores: np.ndarray,
-    is_defect: np.ndarray,
-    threshold: float,
-    review: float | None,
-    figure: Figure,
-) -> None:
-    """Draws scores of normal images and of defects, with the threshold."""
-    axes = figure.add_subplot()
-    low, high = np.quantile(scores, [0.0, 0.995])
-    high = max(high, threshold) + 1e-9
-    bins = np.linspace(low, high, 41)
-    for name, chosen, colour in (
-        ("normal", ~is_defect, "#2e86c1"),
-        ("defects", is_defect, "#e67e22"),
-    ):
-        values = np.clip(scores[chosen], low, high)
-        axes.hist(values, bins, color=colour, alpha=0.65, label=f"{name} ({chosen.sum()})")
-    axes.axvline(threshold, color="#c0392b", linewidth=1.5)
-    if review is not None:
-        axes.axvspan(review, threshold, color="#f1c40f", alpha=0.2)
-    axes.set(xlabel="score", ylabel="images", title=f"Threshold {threshold:.4g}")
-    axes.legend(fontsize=8)
-
-
-def picture_card(
-    model: AnomalyModel, item: LabelledImage, score: float, side: int = _SIDE
-) -> dict[str, Any]:
-    """An image and its heat map for a page; what is labelled is outlined in green.
+    groups: Sequence[tuple[str, list[int]]],
+    most: int,
+    side: int,
+) -> list[dict[str, Any]]:
+    """Groups of images with their heat maps for a page.
 
     Args:
-        model: Gives the map.
-        item: Which.
-        score: What was measured.
-        side: Longer side in pixels.
+        model: Gives the maps.
+        items: The images.
+        scores: (N,) what was measured.
+        groups: See `worst_groups`.
+        most: Images of each group.
+        side: Longer side of an image in pixels.
     """
-    card: dict[str, Any] = {"file": item.image, "kind": item.kind, "score": f"{score:.4g}"}
+    return [
+        {
+            "name": name,
+            "total": len(chosen),
+            "cards": [_card(model, items[i], float(scores[i]), side) for i in chosen[:most]],
+        }
+        for name, chosen in groups
+    ]
+
+
+def _card(model: AnomalyModel, item: LabelledImage, score: float, side: int) -> dict[str, Any]:
+    """An image and its heat map; what is labelled is outlined in green."""
+    card: dict[str, Any] = {"file": item.image, "lines": [f"{item.kind}, score {score:.4g}"]}
     path = item.path
     try:
         rgb = read_image(path, model.preparation.bits)
         heat = overlay(rgb, model.predict(path).score_map, model.normal)
         mask = item.read_mask()
     except InputError as error:  # one file that vanished since must not cost the page
-        return card | {"picture": "", "heat": "", "wide": False, "problem": str(error)}
-    shown = thumbnail(rgb, side)
-    return card | {
-        "picture": image_uri(_outlined(shown, mask)),
-        "heat": image_uri(thumbnail(heat, side)),
-        "wide": lies_wide(rgb),
-        "problem": "",
-    }
-
-
-def _outlined(rgb: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    if mask is None or not mask.any():
-        return rgb
-    small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    grown = cv2.dilate((small > 0).astype(np.uint8), np.ones((5, 5), np.uint8))
-    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.ascontiguousarray(rgb).copy(), contours, -1, GREEN, 1)
+        return card | {"lines": [*card["lines"], str(error)]}
+    shown = outlined(thumbnail(rgb, side), mask)
+    images = [("image", image_uri(shown)), ("heat map", image_uri(thumbnail(heat, side)))]
+    return card | {"images": images, "wide": lies_wide(rgb)}
 
 
 def _tiles(found: Evaluation) -> list[dict[str, str]]:
-    tiles = [
-        {"name": name, **rate_tile(rate)}
-        for name, rate in (
-            ("Miss rate", found.miss),
-            ("Overkill rate", found.overkill),
-            ("Accuracy", found.accuracy),
-        )
-    ]
-    tiles.append({"name": "AUROC", "value": _number(found.auroc), "hint": "over images"})
-    if not math.isnan(found.aupro):
-        hint = f"AUPRO {_number(found.aupro)}"
-        tiles.append({"name": "Pixel AUROC", "value": _number(found.pixel_auroc), "hint": hint})
-    low, high = found.ms
-    hint = f"file to decision, p50; p95 {high:.0f} ms; model {found.model_mb:.1f} MB"
-    return [*tiles, {"name": "Time", "value": f"{low:.0f} ms", "hint": hint}]
+    if math.isnan(found.aupro):
+        return []
+    hint = f"AUPRO {number_text(found.aupro)}"
+    return [{"name": "Pixel AUROC", "value": number_text(found.pixel_auroc), "hint": hint}]
 
 
 def _kinds(found: Evaluation) -> list[list[str]]:
@@ -246,33 +188,28 @@ def _kinds(found: Evaluation) -> list[list[str]]:
         own = decisions[kinds == kind]
         counts = [str(int((own == decision).sum())) for decision in ("OK", "review", "NG")]
         value = found.auroc_by_kind.get(str(kind), math.nan)
-        rows.append([str(kind), str(len(own)), *counts, _number(value)])
+        rows.append([str(kind), str(len(own)), *counts, number_text(value)])
     return rows
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _facts(
-    found: Evaluation, run: Path, model: AnomalyModel, settings: AnomalySettings, root: Path
-) -> dict[str, str]:
+def _origin(found: Evaluation) -> dict[str, str]:
+    run, model = found.summary.model.parent, found.model
+    settings = run_settings(run)
     try:
         known = read_record(run).model_dump(exclude_none=True)
     except InputError:  # what it says is left out
         known = {}
     options = ", ".join(f"{name} {value}" for name, value in settings.options.items())
-    facts = {
-        "run": str(run.resolve()),
+    origin = {
         "method": f"{model.method.name}{f' ({options})' if options else ''}",
         "backbone": f"{settings.backbone}, weights {settings.weights}, {settings.size} px",
         "score": f"{model.aggregation} of the map",
-        "model": f"{MODEL}, SHA-256 {file_hash(run / MODEL)}",
-        "images": f"{root.resolve()}, {found.part}: {len(found.table.items)}",
         "training images": str(known.get("data_hash", "")),
         "split": str(known.get("split_hash", "")),
         "trained with": ", ".join(f"{k} {v}" for k, v in known.get("versions", {}).items()),
         "seed": str(known.get("seed", "")),
+        "model's size": f"{found.model_mb:.1f} MB",
+        "time": f"p50 {found.ms[0]:.0f} ms, p95 {found.ms[1]:.0f} ms an image, file to decision",
         "peak memory": f"{found.peak_mb:.0f} MB",
     }
-    return {name: value for name, value in facts.items() if value}
+    return {name: value for name, value in origin.items() if value}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from anomaly.data.images import NORMAL
+from anomaly.training.run import data_now, run_settings
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_cell
 from inspection.finite import NotFinite, check_finite
+from inspection.report.evaluation import IMAGES, RECORD
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ def read_scores(path: Path) -> Scored:
             rows = list(csv.DictReader(file))
         return Scored(
             [sheet_cell(row["image"]) for row in rows],
-            [sheet_cell(row["kind"]) for row in rows],
+            [sheet_cell(row["truth" if "truth" in row else "kind"]) for row in rows],
             [row["decision"] for row in rows],
             np.array([float(row["score"]) for row in rows]),
         )
@@ -61,6 +64,35 @@ def read_scores(path: Path) -> Scored:
         raise NotFinite(f"{path}: {error}") from error
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate "
-            f"{path.parent}`"
+            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate RUN`"
         ) from error
+
+
+def scores_file(run: Path) -> Path:
+    """Where the scores of a run's test part stand: as now, or as earlier evaluations wrote them."""
+    return _first(run / "evaluation_test" / IMAGES, run / "test.csv")
+
+
+def figures_file(run: Path) -> Path:
+    """Where the figures of a run's test part stand, likewise."""
+    return _first(run / "evaluation_test" / RECORD, run / "test.json")
+
+
+def measured_root(run: Path) -> Path:
+    """What the paths of the measured images start from, wherever they lie now.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    try:
+        root = Path(json.loads(figures_file(run).read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError):  # earlier evaluations do not say
+        root = Path()
+    if root.is_absolute() and root.is_dir():
+        return root
+    data = data_now(run, run_settings(run))
+    return data.parent if data.is_file() else data
+
+
+def _first(now: Path, before: Path) -> Path:
+    return before if before.is_file() and not now.is_file() else now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from inspection.data.letterbox import Image8
-from inspection.report.heat import heat_overlay
+from inspection.report.drawing import heat_overlay
 
 _FULL = 3.0  # times the reach of normal cells over their median, at which the colour is full
 

@@ -16,7 +16,7 @@ from inspection.data.preparation import Prepared
 from inspection.errors import InputError
 from inspection.prediction.folder import Answer, Predictor, settings_of
 from inspection.prediction.journal import Line
-from inspection.report.heat import thumbnail
+from inspection.report.drawing import thumbnail
 
 HEAT_MAPS = "heat_maps"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from anomaly.evaluation.report import root_of
+from anomaly.evaluation.scored import figures_file, measured_root
 from anomaly.settings import AnomalySettings
 from anomaly.simulator.figures import Simulation, relabel_csv
 from anomaly.simulator.watch import pictures, thumb
@@ -30,6 +30,11 @@ def _settings(run: Path) -> AnomalySettings:
     return _kept_settings(run, stamp(run / "settings.yaml"))
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _kept_root(run: Path, measured: Stamp) -> Path:
+    return measured_root(run)
+
+
 def show(run: Path, simulation: Simulation, number: int, left: Any, right: Any) -> None:
     """Draws an image and its map into two places."""
     path = _path(run, simulation, number)
@@ -43,7 +48,7 @@ def show(run: Path, simulation: Simulation, number: int, left: Any, right: Any) 
 
 
 def _path(run: Path, simulation: Simulation, number: int) -> Path:
-    return root_of(_settings(run).data) / simulation.scored.images[int(number)]
+    return _kept_root(run, stamp(figures_file(run))) / simulation.scored.images[int(number)]
 
 
 def _previews(run: Path, simulation: Simulation, numbers: Iterable[int]) -> list[str]:

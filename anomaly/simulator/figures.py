@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.evaluation.scored import Scored, read_scores
+from anomaly.evaluation.scored import Scored, read_scores, scores_file
 from inspection.data.images import list_images, read_image
 from inspection.decisions.operating_point import (
     DEFECTIVE,
@@ -131,7 +131,7 @@ def open_simulation(run: Path) -> Simulation:
     Raises:
         InputError: The run has not been measured.
     """
-    return Simulation(read_scores(run / "test.csv"))
+    return Simulation(read_scores(scores_file(run)))
 
 
 def chosen_by_hand(

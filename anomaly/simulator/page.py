@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from anomaly.data.images import NORMAL
-from anomaly.evaluation.scored import read_scores
+from anomaly.evaluation.scored import read_scores, scores_file
 from anomaly.models.model import model_card, replace_operating_point
 from anomaly.simulator.cases import of_bar, relabel, show, worst
 from anomaly.simulator.figures import (
@@ -20,14 +20,14 @@ from anomaly.simulator.figures import (
     chosen_by_hand,
     open_simulation,
 )
-from anomaly.simulator.watch import COLOURS, badge, watched
+from anomaly.simulator.watch import badge, watched
 from inspection.cli.pages import Stamp, stamp, style
 from inspection.decisions.operating_point import RULES, OperatingPoint, choose_threshold
-from inspection.decisions.rates import percent
 from inspection.errors import InputError
+from inspection.report import palette
+from inspection.report.page import rate_tile
 from inspection.training.run import MODEL
 
-_NORMAL, _DEFECT = "#2e86c1", "#e67e22"
 _INSET = 6  # pixels by which a slider's ends lie inside its column
 _PLAY, _STOP, _BACK = (f":material/{name}:" for name in ("play_arrow", "stop", "skip_previous"))
 # Image and map side by side stay on the screen with what stands under them.
@@ -51,7 +51,7 @@ def page(run: Path, watch: Path | None = None) -> None:
     st.set_page_config(page_title=f"{run.name} – simulator", layout="wide")
     style(_STYLE)
     try:
-        simulation = _simulation(run, stamp(run / "test.csv"))
+        simulation = _simulation(run, stamp(scores_file(run)))
         point = model_card(run / MODEL).operating_point
     except (InputError, OSError) as error:
         st.error(f"{error} Measure the run first: python -m anomaly evaluate {run}")
@@ -176,14 +176,6 @@ def _by_rule(
     return review, found.threshold
 
 
-def _rate(rate) -> tuple[str, str]:
-    if not rate.total:
-        return "–", f"no {rate.of}"
-    low, high = rate.interval
-    shown = percent(rate.value) if rate.count else f"≤ {percent(rate.upper)}"
-    return shown, f"{rate.count} of {rate.total}; 95 %: {percent(low)} to {percent(high)}"
-
-
 def _metrics(figures: Figures) -> None:
     names = [
         ("Miss", figures.miss),
@@ -193,10 +185,10 @@ def _metrics(figures: Figures) -> None:
     if st.session_state.has_band:
         names.append(("Review", figures.review))
     for column, (name, rate) in zip(st.columns(len(names), wrap=False), names, strict=True):
-        value, hint = _rate(rate)
+        tile = rate_tile(rate)
         with column:
-            st.metric(name, value)
-            st.caption(hint)
+            st.metric(name, tile["value"])
+            st.caption(tile["hint"])
 
 
 def _histogram(
@@ -206,7 +198,7 @@ def _histogram(
     edges = simulation.edges
     figure = go.Figure()
     for name, counts, colour in zip(
-        ("normal", "defects"), simulation.histogram(), (_NORMAL, _DEFECT), strict=True
+        ("normal", "defects"), simulation.histogram(), (palette.NORMAL, palette.DEFECT), strict=True
     ):
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2,
@@ -217,9 +209,9 @@ def _histogram(
             opacity=0.7,
         )
     if review < threshold:
-        figure.add_vrect(review, threshold, fillcolor="#f1c40f", opacity=0.2, line_width=0)
-        figure.add_vline(review, line_color=COLOURS["review"], line_width=2)
-    figure.add_vline(threshold, line_color=COLOURS["NG"], line_width=2)
+        figure.add_vrect(review, threshold, fillcolor=palette.REVIEW, opacity=0.2, line_width=0)
+        figure.add_vline(review, line_color=palette.DECISIONS["review"], line_width=2)
+    figure.add_vline(threshold, line_color=palette.DECISIONS["NG"], line_width=2)
     # From edge to edge, so that the slider below it has the same axis.
     figure.update_layout(
         barmode="overlay",
@@ -299,7 +291,7 @@ def _restore(run: Path) -> None:
         return
     state.saved.pop()
     if before is not None:
-        _move(*_ends(_simulation(run, stamp(run / "test.csv"))), *_bounds(before))
+        _move(*_ends(_simulation(run, stamp(scores_file(run)))), *_bounds(before))
 
 
 def _line(run: Path, simulation: Simulation, review: float, threshold: float) -> None:

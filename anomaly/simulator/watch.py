@@ -15,11 +15,11 @@ from inspection.cli.pages import Stamp, keep_networks, stamp
 from inspection.data.images import read_image
 from inspection.errors import InputError
 from inspection.finite import NotFinite
-from inspection.report.heat import thumbnail
+from inspection.report import palette
+from inspection.report.drawing import thumbnail
 from inspection.report.page import image_uri
 from inspection.training.run import MODEL
 
-COLOURS = {"OK": "#1e8449", "review": "#b9770e", "NG": "#b03a2e"}
 _LONGEST, _THUMB = 640, 96
 
 
@@ -71,8 +71,9 @@ def _thumb(path: Path, written: Stamp, bits: int) -> str:
 def badge(decision: str, text: str = "") -> None:
     """The decision in its colour."""
     st.markdown(
-        f"<div style='background:{COLOURS[decision]};color:#fff;border-radius:8px;padding:.5rem;"
-        f"text-align:center;font-size:1.5rem;font-weight:650'>{decision} {text}</div>",
+        f"<div style='background:{palette.DECISIONS[decision]};color:#fff;border-radius:8px;"
+        "padding:.5rem;text-align:center;font-size:1.5rem;font-weight:650'>"
+        f"{decision} {text}</div>",
         unsafe_allow_html=True,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +23,6 @@ from anomaly.training.setup import source_of
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.operating_point import choose_threshold
 from inspection.errors import InputError
-from inspection.files.sheets import sheet_text
-from inspection.files.writing import write_text_atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +134,12 @@ def check_telling(scores: np.ndarray, method: str, aggregation: str) -> None:
         )
 
 
-def write_scores(path: Path, table: ScoreTable, model: AnomalyModel) -> None:
-    """One row per picture: kind, decision and every aggregation."""
-    rows = [["image", "kind", "decision", "score", *table.scores]]
+def score_rows(table: ScoreTable, model: AnomalyModel) -> list[list[str]]:
+    """A header, and for each image kind, decision and every aggregation."""
+    rows = [["image", "truth", "score", "decision", *table.scores]]
     for index, item in enumerate(table.items):
         score = float(table.scores[model.aggregation][index])
         decision = model.operating_point.decide(score) if model.operating_point else ""
         cells = (f"{values[index]:.9g}" for values in table.scores.values())
-        rows.append([item.image, item.kind, decision, f"{score:.9g}", *cells])
-    write_text_atomic(path, sheet_text(rows))
+        rows.append([item.image, item.kind, f"{score:.9g}", decision, *cells])
+    return rows

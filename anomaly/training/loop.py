@@ -23,8 +23,8 @@ from anomaly.training.calibration import (
     ScoreTable,
     decided,
     score_pictures,
+    score_rows,
     with_reference,
-    write_scores,
 )
 from anomaly.training.method import check_options, new_method
 from anomaly.training.run import is_finished
@@ -35,10 +35,13 @@ from inspection.data.split import PARTS
 from inspection.data.stored_split import split_path
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
-from inspection.files.writing import sweep_temporary
+from inspection.files.sheets import sheet_text
+from inspection.files.writing import sweep_temporary, write_text_atomic
 from inspection.models.card import trained_on
+from inspection.report.evaluation import forget_evaluations
 from inspection.report.page import versions
 from inspection.training.run import (
+    CONTENTS,
     MODEL,
     RECORD,
     RUN_SPLIT,
@@ -50,7 +53,7 @@ from inspection.training.run import (
     write_record,
 )
 
-_WRITTEN = (MODEL, SETTINGS, "calibration.csv", RUN_SPLIT, RECORD)
+_WRITTEN = (MODEL, SETTINGS, "calibration.csv", RUN_SPLIT, CONTENTS, RECORD)
 _PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
 _USELESS = 0.5  # overkill on calibration, from which a threshold is no help
 
@@ -177,10 +180,9 @@ def _write(
     alike: Sequence[tuple[str, str]],
 ) -> None:
     """Writes the run; the model last, by which it is known to be whole."""
-    for part in PARTS:  # figures of a model that stood here before
-        for suffix in (".json", ".csv"):
-            (folder / f"{part}{suffix}").unlink(missing_ok=True)
-    write_scores(folder / "calibration.csv", table, model)
+    earlier = [f"{part}{suffix}" for part in PARTS for suffix in (".json", ".csv")]
+    forget_evaluations(folder, earlier)
+    write_text_atomic(folder / "calibration.csv", sheet_text(score_rows(table, model)))
     hashes = contents(data, normals)
     more = {
         "learnt_hash": hashes["learnt_hash"],
@@ -203,6 +205,7 @@ def _write(
         run_id=uuid.uuid4().hex,
         data_hash=hashes["data_hash"],
         packages=_PACKAGES,
+        files={item.image: item.path for item in data.images.items},
         more=more,
     )
     model.save(folder / MODEL)

@@ -9,9 +9,11 @@ from pathlib import Path
 from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
 from anomaly.settings import AnomalySettings
+from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.errors import InputError
 from inspection.settings import read_settings
 from inspection.training.run import MODEL, RUN_SPLIT, SETTINGS, run_split
+from inspection.training.run_images import Chosen, choose_labelled, still_there, where_now
 
 
 def check_run(run: Path) -> None:
@@ -42,6 +44,24 @@ def run_settings(run: Path) -> AnomalySettings:
     return read_settings(AnomalySettings, run / SETTINGS, {})
 
 
+def data_now(run: Path, settings: AnomalySettings) -> Path:
+    """Where a run's images lie: as its settings say, or moved together with the run."""
+    return where_now(settings.data, settings.runs / str(settings.run), run)
+
+
+def run_images(run: Path, source: Path | None = None) -> LabelledImages:
+    """The images of a run, wherever they and the run have been moved to.
+
+    Args:
+        run: Its folder.
+        source: Where the images are now; see `data_now` where left out.
+
+    Raises:
+        InputError: The run's settings or the images cannot be read.
+    """
+    return open_images(source or still_there(data_now(run, run_settings(run)), run))
+
+
 def run_data(run: Path, say: Callable[[str], None] = lambda line: None) -> Data:
     """The pictures of a run, and the split it was trained with.
 
@@ -52,7 +72,31 @@ def run_data(run: Path, say: Callable[[str], None] = lambda line: None) -> Data:
     Raises:
         InputError: The run's settings, split or pictures cannot be read.
     """
-    pictures = open_images(run_settings(run).data)
-    split = run_split(run, pictures.items, say)
-    known = tuple(item for item in pictures.items if item.image in split.assignments)
-    return Data(replace(pictures, items=known), split, run / RUN_SPLIT)
+    images = run_images(run)
+    split = run_split(run, images.items, say)
+    known = tuple(item for item in images.items if item.image in split.assignments)
+    return Data(replace(images, items=known), split, run / RUN_SPLIT)
+
+
+def run_part(
+    run: Path, part: str | None = None, source: Path | None = None
+) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """The images that an evaluation is of, and what they are a part of.
+
+    Args:
+        run: Its folder.
+        part: See `inspection.training.run_images.choose_part`.
+        source: Where the images are now, or other images.
+
+    Raises:
+        InputError: Run or images cannot be used, or there is nothing to measure.
+    """
+    images, chosen = choose_labelled(run_images(run, source), run, part, source)
+    if chosen.part == "train":  # defects of learnt parts are not learnt
+        images = replace(images, items=tuple(item for item in images.items if item.is_normal))
+        if not images.items:
+            raise InputError(
+                f"{images.root}: none of the normal images of the train part is there; choose "
+                "another --split"
+            )
+    return images, chosen

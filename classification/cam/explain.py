@@ -25,8 +25,7 @@ from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import file_hash, write_json_atomic, write_text_atomic
 from inspection.prediction.detections import Detections
-from inspection.report.heat import heat_overlay
-from inspection.report.page import GREEN, RED, DrawnBox, draw_view
+from inspection.report.drawing import boxes_view, draw_view, heat_overlay
 
 Progress = Callable[[str, int, int], None]
 TARGETS = ("predicted", "known")
@@ -172,13 +171,11 @@ def picture_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarr
         (h, 2 w, 3) uint8.
     """
     rgb = read_image(one.picture.path)
-    drawn = [DrawnBox(box, RED, "", 2) for box in one.boxes.xyxy]
-    if mask is not None and mask.any():
-        drawn = [*(DrawnBox(box, GREEN, "", 2) for box in mask_boxes(mask)), *drawn]
+    true = mask_boxes(mask) if mask is not None and mask.any() else ()
     longest = min(_LONGEST, max(rgb.shape[:2]) * 2)
     views = (
         draw_view(rgb, longest=longest),
-        draw_view(heat_overlay(rgb, one.cam), drawn, longest=longest),
+        boxes_view(heat_overlay(rgb, one.cam), one.boxes.xyxy, true, longest),
     )
     return np.concatenate(views, axis=1)
 

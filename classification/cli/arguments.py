@@ -7,18 +7,17 @@ from pathlib import Path
 
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
-from classification.evaluation.measure import run_data
+from classification.evaluation.measure import run_part
 from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
-from inspection.data.labelled import LabelledImage, find_images
-from inspection.data.split import PARTS
-from inspection.errors import InputError
+from inspection.data.labelled import LabelledImage, LabelledImages, find_images
 from inspection.models.card import read_card
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import place_problems, resumed_settings, taken_problems
+from inspection.training.run_images import EVERY_PART, Chosen
 
 _PLACES = ("data",)
 
@@ -50,18 +49,20 @@ def resume_settings(settings: ClassificationSettings) -> ClassificationSettings:
     return resumed_settings(settings, _PLACES, name="name", also=("wandb",))
 
 
-def check_evaluation(model: Path, part: str, source: Path | None) -> None:
-    """Model, part and pictures of an evaluation.
+def check_evaluation(
+    model: Path, part: str | None, source: Path | None
+) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """Model, part and images of an evaluation.
+
+    Returns:
+        The images that are measured, and what they are a part of.
 
     Raises:
         InputError: One of them cannot be used.
     """
-    refuse(choice_problems("--split", part, PARTS))
-    card = read_card(model_file(model), ROOM)
-    if source is not None:
-        open_images(source, card.normal)
-    elif not run_data(model_file(model).parent, lambda line: None).part(part):
-        raise InputError(f"The {part} part holds no image; choose another --split.")
+    if part is not None:
+        refuse(choice_problems("--split", part, EVERY_PART))
+    return run_part(model, part, source)
 
 
 def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:

@@ -36,8 +36,8 @@ from inspection.data.letterbox import Image8
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
-from inspection.report.heat import heat_overlay
-from inspection.report.page import GREEN, RED, DrawnBox, draw_view, image_uri
+from inspection.report.drawing import boxes_view, heat_overlay
+from inspection.report.page import image_uri
 
 _LONGEST, _SMALL = 640, 360
 _SLOW = ("score-cam", "ablation-cam")
@@ -206,10 +206,8 @@ def _drawn(
 ) -> Image8:
     heat = cam / top if top > 0 else cam
     own = cam / cam.max() if cam.max() > 0 else cam
-    drawn = [DrawnBox(box, RED, "", 2) for box in boxes_of(own, rule, "").xyxy]
-    if mask is not None:
-        drawn = [*(DrawnBox(box, GREEN, "", 2) for box in mask_boxes(mask)), *drawn]
-    return draw_view(heat_overlay(under, heat), drawn, longest=longest)
+    found = boxes_of(own, rule, "").xyxy
+    return boxes_view(heat_overlay(under, heat), found, _true_boxes(mask), longest)
 
 
 def _figures(cam: np.ndarray, mask: np.ndarray | None, rule: BoxRule) -> str:
@@ -270,8 +268,11 @@ def _explained(
 
 
 def _plain(under: Image8, mask: np.ndarray | None) -> Image8:
-    boxes = () if mask is None else [DrawnBox(box, GREEN, "", 2) for box in mask_boxes(mask)]
-    return draw_view(under, boxes, longest=_LONGEST)
+    return boxes_view(under, (), _true_boxes(mask), _LONGEST)
+
+
+def _true_boxes(mask: np.ndarray | None) -> np.ndarray | tuple[()]:
+    return () if mask is None else mask_boxes(mask)
 
 
 def _told(model: Classifier, shares: np.ndarray) -> int:

@@ -181,7 +181,7 @@ def measure(
         tuple(rows),
         float(macro_f1(confusion)),
         (float(low), float(high)),
-        Rate(int((truth == decision).sum()), len(truth), "pictures"),
+        Rate(int((truth == decision).sum()), len(truth)),
         confusion,
         miss,
         overkill,

@@ -13,17 +13,19 @@ from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
 from classification.evaluation.scored import Progress, Scored, score_pictures
 from classification.models.classifier import Classifier, Prediction, decided, model_file
-from classification.settings import ClassificationSettings
+from classification.settings import ROOM, ClassificationSettings
 from inspection.data.dataset import Data
 from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.data.split import PARTS
-from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
-from inspection.files.sheets import sheet_text
-from inspection.files.writing import file_hash, write_json_atomic, write_text_atomic
-from inspection.report.page import versions
+from inspection.files.writing import file_hash
+from inspection.models.card import read_card
+from inspection.report.evaluation import Summary, group_interval
 from inspection.settings import read_settings
 from inspection.training.run import RUN_SPLIT, SETTINGS, run_split
+from inspection.training.run_images import Chosen, choose_labelled, still_there, where_now
+
+_CALIBRATION = "Val part, on which the threshold was chosen"
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,18 @@ class Evaluation:
     """What was measured.
 
     Args:
+        summary: What every room tells alike.
         model: The classifier.
-        pictures: Where the pictures are.
         scored: What it says of each one.
         predictions: The decisions.
         measures: The figures.
-        part: Of the split, or `all` of other pictures.
-        ms: Milliseconds for a picture, file to decision.
     """
 
+    summary: Summary
     model: Classifier
-    pictures: LabelledImages
     scored: Scored
     predictions: tuple[Prediction, ...]
     measures: Measures
-    part: str
-    ms: float
 
 
 def run_settings(model: Path) -> ClassificationSettings:
@@ -64,6 +62,18 @@ def run_settings(model: Path) -> ClassificationSettings:
     return read_settings(ClassificationSettings, path, {})
 
 
+def run_images(run: Path) -> LabelledImages:
+    """The pictures of a run: where its settings say, or moved together with the run.
+
+    Raises:
+        InputError: The run's settings or the pictures cannot be read.
+    """
+    settings = run_settings(run)
+    before = settings.runs / str(settings.name)
+    data = still_there(where_now(settings.data, before, run), run)
+    return open_images(data, settings.normal)
+
+
 def run_data(run: Path, say: Callable[[str], None]) -> Data:
     """The pictures of a run, and the split it was trained with.
 
@@ -74,11 +84,36 @@ def run_data(run: Path, say: Callable[[str], None]) -> Data:
     Raises:
         InputError: The run's settings, split or pictures cannot be read.
     """
-    settings = run_settings(run)
-    pictures = open_images(settings.data, settings.normal)
+    pictures = run_images(run)
     split = run_split(run, pictures.items, say)
     known = tuple(item for item in pictures.items if item.image in split.assignments)
     return Data(replace(pictures, items=known), split, run / RUN_SPLIT)
+
+
+def run_part(
+    model: Path, part: str | None = None, source: Path | None = None
+) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """The pictures that an evaluation is of, with what they are a part of.
+
+    Args:
+        model: A `.keras` file, or a run's folder.
+        part: See `inspection.training.run_images.choose_part`.
+        source: Where the pictures are now, or other pictures.
+
+    Raises:
+        InputError: Model or pictures cannot be used, or there is nothing to measure.
+    """
+    file = model_file(model)
+    card, run = read_card(file, ROOM), file.parent
+    found = open_images(source, card.normal) if source else run_images(run)
+    images, chosen = choose_labelled(found, run, part, source)
+    unknown = sorted(set(images.kinds) - set(card.classes))
+    if unknown:
+        raise InputError(
+            f"{source or images.root}: holds {', '.join(unknown)}, which the model does not "
+            f"know; it knows {', '.join(card.classes)}"
+        )
+    return images, chosen
 
 
 def score_part(
@@ -116,102 +151,82 @@ def pictures_of_part(
 
 def evaluate(
     model_path: Path,
-    part: str = "test",
-    source: Path | None = None,
-    say: Callable[[str], None] = print,
+    images: LabelledImages,
+    chosen: Chosen[LabelledImage],
     on_progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Measures a classifier at its own threshold.
 
     Args:
         model_path: A `.keras` file, or a run's folder.
-        part: Of the run's split: `train`, `val` or `test`.
-        source: Other pictures, all of which are measured.
-        say: Told about the split.
+        images: What is measured; see `run_part`.
+        chosen: What they are a part of.
         on_progress: Called with pictures done and in all.
 
     Raises:
-        InputError: Model or pictures cannot be used, or the part is empty.
+        InputError: The model or a picture cannot be used.
     """
-    model = Classifier.load(model_path)
-    if source is not None:
-        pictures, part = open_images(source, model.card.normal), "all"
-        items = list(pictures.items)
-        unknown = sorted({item.kind for item in items} - set(model.classes))
-        if unknown:
-            raise InputError(
-                f"{source}: holds {', '.join(unknown)}, which the model does not know; it knows "
-                f"{', '.join(model.classes)}"
-            )
-    else:
-        if part not in PARTS:
-            raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
-        data = run_data(model_file(model_path).parent, say)
-        pictures, items = data.images, data.part(part)
-    if not items:
-        raise InputError(f"The {part} part holds no picture; choose another --split.")
+    file = model_file(model_path)
+    digest = file_hash(file)  # of what is loaded: a training may replace it
+    model = Classifier.load(file)
     # The first pass builds the graph.
-    model.probabilities(model.prepare(items[0].path).rgb[None])
+    model.probabilities(model.prepare(images.items[0].path).rgb[None])
     began = time.perf_counter()
-    scored = score_pictures(model, items, on_progress)
-    ms = (time.perf_counter() - began) / len(items) * 1000
-    point = model.card.operating_point
-    decision = decided(
-        scored.probability, model.classes, model.card.normal, point and point.threshold
-    )
+    scored = score_pictures(model, images.items, on_progress)
+    ms = (time.perf_counter() - began) / len(images.items) * 1000
+    card, point = model.card, model.card.operating_point
+    decision = decided(scored.probability, model.classes, card.normal, point and point.threshold)
     predictions = tuple(model.decide(scored.probability))
-    in_review = None
-    if point is not None and point.review_threshold is not None:
-        in_review = np.array([one.decision == "review" for one in predictions])
+    told = np.array([one.decision for one in predictions])
+    has_band = point is not None and point.review_threshold is not None
     measures = measure(
         scored.truth,
         decision,
         scored.probability,
         model.classes,
-        model.card.normal,
-        in_review=in_review,
+        card.normal,
+        in_review=told == "review" if has_band else None,
     )
-    return Evaluation(model, pictures, scored, predictions, measures, part, ms)
+    is_defect = scored.truth != scored.normal
+    names = [item.image for item in images.items]
 
+    def by_group(wrong: str, among: np.ndarray) -> tuple[float, float] | None:
+        if card.normal is None:
+            return None
+        return group_interval(told == wrong, among, names, chosen.groups)
 
-def write_evaluation(found: Evaluation, folder: Path) -> None:
-    """Writes `evaluation.json` and `predictions.csv`."""
-    import keras
-
-    model, scored = found.model, found.scored
-    point = model.card.operating_point
-    write_json_atomic(
-        folder / "evaluation.json",
-        {
-            **found.measures.to_dict(),
-            "auroc": scored.auroc,
-            "operating_point_on_val": point.to_dict() if point else None,
-            "part": found.part,
-            "pictures": len(scored.items),
-            "ms_per_picture": found.ms,
-            "model": str(model.path),
-            "model_hash": file_hash(model.path) if model.path else "",
-            "data_hash": found.pictures.hash,
-            "versions": versions("tensorflow", "keras", "numpy"),
-            "backend": keras.backend.backend(),
-        },
+    notes = point.notes if point else ()
+    summary = Summary(
+        room="classification",
+        run=card.provenance.run,
+        model=file,
+        model_hash=digest,
+        part=chosen.part,
+        images=len(images.items),
+        miss=measures.miss,
+        overkill=measures.overkill,
+        accuracy=measures.accuracy,
+        review=measures.review,
+        miss_by_group=by_group("OK", is_defect),
+        overkill_by_group=by_group("NG", ~is_defect),
+        auroc=scored.auroc,
+        operating_point=point,
+        ms=ms,
+        data=str(images.root.resolve()),
+        data_hash=images.hash,
+        notes=[*chosen.notes, *(f"{_CALIBRATION}: {note}" for note in notes)],
     )
-    rows: list[list[str]] = [["image", "truth", "label", "decision", "score", *model.classes]]
-    for item, one in zip(scored.items, found.predictions, strict=True):
-        shares = [f"{one.probability[name]:.6f}" for name in model.classes]
-        score = "" if one.score != one.score else f"{one.score:.6f}"
-        rows.append([item.image, item.kind, one.label, one.decision, score, *shares])
-    write_text_atomic(folder / "predictions.csv", sheet_text(rows))
+    return Evaluation(summary, model, scored, predictions, measures)
 
 
 def lines(found: Evaluation) -> list[str]:
     """The figures as lines for a console."""
     measures = found.measures
     low, high = measures.macro_f1_interval
+    summary = found.summary
     text = [
-        f"{len(found.scored.items)} pictures ({found.part}), {found.ms:.0f} ms each",
-        f"macro F1 {measures.macro_f1:.3f} (95 %: {low:.3f} to {high:.3f}), accuracy "
-        f"{percent(measures.accuracy.value)}",
+        f"{summary.images} images ({summary.part}), {summary.ms:.0f} ms each",
+        f"macro F1 {measures.macro_f1:.3f} (95 %: {low:.3f} to {high:.3f})",
     ]
     for one in measures.classes:
         low, high = one.f1_interval
@@ -219,10 +234,6 @@ def lines(found: Evaluation) -> list[str]:
             f"  {one.label}: F1 {one.f1:.3f} ({low:.3f} to {high:.3f}), precision {one.precision}, "
             f"recall {one.recall}"
         )
-    if measures.miss is not None:
-        text += [f"miss {measures.miss}", f"overkill {measures.overkill}"]
-        if measures.review is not None:
-            text.append(f"review {measures.review}")
-        text.append(f"AUROC of normal against defects {found.scored.auroc:.3f}")
+    text += [f"{name} {value}" for name, value in summary.rate_lines().items()]
     text.append(f"expected calibration error {measures.calibration_error:.3f}")
     return text

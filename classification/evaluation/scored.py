@@ -9,6 +9,7 @@ import numpy as np
 
 from classification.models.classifier import Classifier
 from inspection.data.labelled import LabelledImage
+from inspection.decisions.rates import auroc
 
 _BATCH = 16
 Progress = Callable[[int, int], None]
@@ -42,12 +43,7 @@ class Scored:
         """Chance that a defect scores over a normal picture; NaN where one of them is missing."""
         if self.normal is None:
             return float("nan")
-        is_defect = self.truth != self.normal
-        if is_defect.all() or not is_defect.any():
-            return float("nan")
-        from sklearn.metrics import roc_auc_score
-
-        return float(roc_auc_score(is_defect, self.score))
+        return auroc(self.score, self.truth != self.normal)
 
 
 def score_pictures(

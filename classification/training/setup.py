@@ -80,7 +80,7 @@ def prepare(
         log: Where progress is shown.
 
     Raises:
-        InputError: Pictures, settings, weights or the run cannot be used.
+        InputError: LabelledImages, settings, weights or the run cannot be used.
     """
     keras.utils.set_random_seed(settings.seed)
     path = settings.runs / settings.name
@@ -224,6 +224,7 @@ def _write_record(run: Run) -> None:
         run_id=run.id,
         data_hash=run.data.images.hash,
         packages=_PACKAGES,
+        files={item.image: item.path for item in run.data.images.items},
         more={"classes": run.card.classes},
     )
 

@@ -13,10 +13,10 @@ from detection.settings import ROOM, TrainSettings
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
-from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
+from inspection.training.run_images import EVERY_PART
 
 _PLACES = ("annotations", "images")
 
@@ -61,7 +61,7 @@ def check_model(model: Path, split: str | None = None) -> None:
             "the path of a .keras file."
         )
     if split is not None:
-        problems += choice_problems("--split", split, (*PARTS, "all"))
+        problems += choice_problems("--split", split, EVERY_PART)
     refuse(problems)
     if model.suffix.lower() not in SUFFIXES:
         snapshot_card(model)

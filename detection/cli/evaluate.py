@@ -10,7 +10,7 @@ import typer
 from detection.cli.labels import AS_TRAINED
 from detection.settings import TrainSettings
 from inspection.cli.console import console, progress, reports_errors, say
-from inspection.cli.options import Beside, takes_settings, typed_settings
+from inspection.cli.options import Beside, Split, takes_settings, typed_settings
 from inspection.fields import BATCH_SIZE
 
 
@@ -22,16 +22,10 @@ from inspection.fields import BATCH_SIZE
 )
 def evaluate(
     given: dict[str, Any],
-    snapshot: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file.")] = Path(
-        "snapshots/best.keras"
-    ),
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Part of the run's split: train, val, test or all.",
-            show_default="test; all for other folders",
-        ),
-    ] = None,
+    snapshot: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .keras file, or a run's folder.")
+    ] = Path("snapshots/best.keras"),
+    split: Split = None,
     iou: Annotated[float, typer.Option(min=0.01, max=1.0, help="IoU that a hit needs.")] = 0.5,
     csv: Annotated[
         Path | None, typer.Option(help="Labels from this CSV (ours or keras-retinanet's).")
@@ -45,10 +39,9 @@ def evaluate(
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
     from detection.cli.arguments import check_model
+    from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot, snapshot_file
 
-    check_model(snapshot, split)
-    from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
-
+    check_model(snapshot_file(snapshot) if snapshot.is_dir() else snapshot, split)
     request = EvaluationRequest(
         snapshot=snapshot,
         split=split,
@@ -64,4 +57,4 @@ def evaluate(
     from detection.evaluation.measure import print_evaluation
 
     print_evaluation(evaluation, console)
-    say(f"Report: {report}")
+    say(f"Page: {report}")

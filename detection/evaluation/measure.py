@@ -36,8 +36,9 @@ from inspection.decisions.operating_point import (
     OperatingPoint,
     fixed_threshold,
 )
-from inspection.decisions.rates import Rate, grouped_interval
+from inspection.decisions.rates import Rate
 from inspection.prediction.detections import Detections
+from inspection.report.evaluation import Summary, group_interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,8 +119,8 @@ def evaluate_detections(
         overkill=overkill,
         accuracy=Rate(right, decided, "decided images"),
         review=Rate(in_review, len(images)) if point.review_threshold is not None else None,
-        miss_by_part=_by_part(defective, "OK", groups),
-        overkill_by_part=_by_part(normal, "NG", groups),
+        miss_by_part=_by_part(images, "defective", "OK", groups),
+        overkill_by_part=_by_part(images, "normal", "NG", groups),
         confusion=confusion_matrix(labels, found, at_point, point.threshold),
         images=images,
         curves=curves,
@@ -143,22 +144,25 @@ def write_evaluation(
     evaluation: Evaluation,
     folder: str | Path,
     read_image: Callable[[str], np.ndarray],
+    summary: Summary | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes metrics.json, images.csv, three figures and the self-contained report.html.
+    """Writes the evaluation's files and its three figures.
 
     Args:
         evaluation: What was measured.
         folder: Made where missing.
         read_image: From `ImageLabels.image` to (H, W, 3) uint8 RGB; may raise InputError.
-        settings: Shown in the report and stored in metrics.json.
+        summary: Of which model and images it is; of none where left out.
+        settings: Shown on the page and stored in the JSON.
 
     Returns:
-        Path of the report.
+        Path of the page.
     """
     from detection.evaluation.report import write_report
 
-    return write_report(evaluation, Path(folder), read_image, dict(settings or {}))
+    summary = summary or evaluation.summary()
+    return write_report(evaluation, Path(folder), read_image, summary, dict(settings or {}))
 
 
 def _image_results(
@@ -225,12 +229,14 @@ def _class_rows(
 
 
 def _by_part(
-    images: Sequence[ImageResult], wrong: str, groups: Mapping[str, str] | None
+    images: Sequence[ImageResult], truth: str, wrong: str, groups: Mapping[str, str] | None
 ) -> tuple[float, float] | None:
-    if not groups or not images:
-        return None
-    part = [groups.get(entry.image, entry.image) for entry in images]
-    return grouped_interval(np.array([entry.decision == wrong for entry in images]), part)
+    return group_interval(
+        np.array([entry.decision == wrong for entry in images], bool),
+        np.array([entry.truth == truth for entry in images], bool),
+        [entry.image for entry in images],
+        groups,
+    )
 
 
 def _notes(

@@ -5,47 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detection.evaluation.average_precision import FALSE_POSITIVE, Matches
-from detection.evaluation.figures import confusion_figure, pr_figure, score_figure
-from detection.evaluation.result import Evaluation
+from detection.evaluation.result import BACKGROUND, Evaluation
 from inspection.data.boxes import box_iou
-from inspection.decisions.rates import Rate, escape_ppm, percent
+from inspection.decisions.rates import escape_ppm, percent
 from inspection.errors import InputError
-from inspection.files.sheets import sheet_text
-from inspection.files.writing import write_json_atomic, write_text_atomic
-from inspection.report.page import (
-    GREEN,
-    ORANGE,
-    RED,
-    DrawnBox,
-    draw_view,
-    figure_png,
-    image_uri,
-    lies_wide,
-    png_uri,
-    point_facts,
-    rate_tile,
-    render_page,
-    versions,
-    write_bytes,
+from inspection.report.drawing import DrawnBox, draw_view, lies_wide
+from inspection.report.evaluation import COLUMNS, Summary, write_evaluation
+from inspection.report.figures import (
+    Curve,
+    confusion_figure,
+    confusion_size,
+    curves_figure,
+    score_histogram,
 )
+from inspection.report.page import figure_png, image_uri, number_text, write_bytes
+from inspection.report.palette import HIT, TRUTH, WRONG
 
 CARDS = 24
-PACKAGES = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "keras-cv",
-    "numpy",
-    "pycocotools",
-    "faster-coco-eval",
-)
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 ReadImage = Callable[[str], np.ndarray]
 
@@ -86,62 +68,102 @@ def print_tables(evaluation: Evaluation, console: Any) -> None:
             )
         else:
             say(f"no boxes of class {entry.label}: average precision not measurable", "yellow")
-    say(f"mAP: {figure_text(evaluation.mean_ap, 4, 'not measurable (no boxes)')}", "bold")
+    say(f"mAP: {number_text(evaluation.mean_ap, 4, 'not measurable (no boxes)')}", "bold")
     say("")
-    for name, value in rate_lines(evaluation):
+    for name, value in {**evaluation.summary().rate_lines(), **escape_lines(evaluation)}.items():
         say(f"{name}: {value}")
     for note in evaluation.notes:
         say(f"Note: {note}", "yellow")
 
 
 def write_report(
-    evaluation: Evaluation, folder: Path, read_image: ReadImage, settings: dict[str, Any]
+    evaluation: Evaluation,
+    folder: Path,
+    read_image: ReadImage,
+    summary: Summary,
+    settings: dict[str, Any],
 ) -> Path:
     """See `detection.evaluation.measure.write_evaluation`."""
-    found_versions = versions(*PACKAGES)
-    record = {**evaluation.to_dict(), "settings": settings, "versions": found_versions}
-    write_json_atomic(folder / "metrics.json", record)
-    _write_images_csv(evaluation, folder / "images.csv")
-    kinds = len(evaluation.classes) + 1
-    side = min(12.0, max(4.2, 1.4 + 0.4 * kinds))
-    figures = {
-        "pr_curves.png": figure_png(lambda figure: pr_figure(evaluation, figure), 5.6, 4.2),
-        "score_histogram.png": figure_png(
-            lambda figure: score_figure(evaluation, figure), 5.6, 4.2
-        ),
-        "confusion_matrix.png": figure_png(
-            lambda figure: confusion_figure(evaluation, figure), max(5.6, 1.2 * side), side
-        ),
-    }
-    for name, png in figures.items():
-        write_bytes(folder / name, png)
+    figures = _figures(evaluation)
     misses, alarms = worst_misses(evaluation), worst_false_alarms(evaluation)
-    page = render_page(
+    page = write_evaluation(
+        summary,
+        folder,
         TEMPLATE,
-        title=str(settings.get("title", "Detection report")),
-        subtitle=_subtitle(evaluation, settings),
-        evaluation=evaluation,
+        more={**evaluation.to_dict(), "settings": settings},
+        table=_images_table(evaluation),
         tiles=_tiles(evaluation),
-        rows=table_rows(evaluation),
-        rates=dict(rate_lines(evaluation)),
-        figures=[(name, png_uri(png)) for name, png in figures.items()],
-        misses=[_card(evaluation, fault, read_image) for fault in misses[:CARDS]],
-        alarms=[_card(evaluation, fault, read_image) for fault in alarms[:CARDS]],
+        figures=figures,
+        origin=settings,
+        rates=escape_lines(evaluation),
+        evaluation=evaluation,
+        rows=[
+            [*row, f"{entry.missed_images.count} of {entry.missed_images.total}" if entry else ""]
+            for row, entry in zip(table_rows(evaluation), [*evaluation.classes, None], strict=True)
+        ],
+        misses=[_card(evaluation, fault, read_image, "escape") for fault in misses[:CARDS]],
+        alarms=[_card(evaluation, fault, read_image, "overkill") for fault in alarms[:CARDS]],
         miss_images=len(misses),
         alarm_images=len(alarms),
-        point_facts=point_facts(evaluation.operating_point)
-        | {"data of this report": evaluation.data_hash},
-        settings={key: _setting_text(value) for key, value in settings.items()},
-        versions=found_versions,
     )
-    path = folder / "report.html"
-    write_text_atomic(path, page)
-    return path
+    for name, png in figures.items():
+        write_bytes(folder / f"{name.lower().replace(' ', '_')}.png", png)
+    return page
 
 
-def figure_text(value: float, decimals: int = 3, missing: str = "-") -> str:
-    """A figure, or `missing` for NaN."""
-    return missing if math.isnan(value) else f"{value:.{decimals}f}"
+def _figures(evaluation: Evaluation) -> dict[str, bytes]:
+    """Title to PNG; the files' names are made of the titles."""
+    counted = [entry for entry in evaluation.images if entry.truth != "difficult"]
+    is_defect = np.array([entry.truth == "defective" for entry in counted], bool)
+    scores = np.array([entry.score for entry in counted], float)
+    point = evaluation.operating_point
+    names = (*evaluation.names, BACKGROUND)
+    drawn: dict[str, tuple[Callable[[Any], None], tuple[float, float]]] = {
+        "PR curves": (
+            lambda figure: curves_figure(
+                _pr_curves(evaluation),
+                figure,
+                title=f"Precision and recall at IoU {evaluation.iou:g}",
+                x="recall",
+                y="precision",
+            ),
+            (5.6, 4.2),
+        ),
+        "Score histogram": (
+            lambda figure: score_histogram(
+                scores, is_defect, point, figure, called="image score (highest box score)"
+            ),
+            (5.6, 4.2),
+        ),
+        "Confusion matrix": (
+            lambda figure: confusion_figure(
+                evaluation.confusion,
+                names,
+                figure,
+                title=f"Boxes at threshold {point.threshold:.3f}",
+                decided="detected as",
+                without_last=True,
+            ),
+            confusion_size(len(names)),
+        ),
+    }
+    return {name: figure_png(draw, *size) for name, (draw, size) in drawn.items()}
+
+
+def _pr_curves(evaluation: Evaluation) -> list[Curve]:
+    """Precision over recall of each class with boxes, a dot where the operating point stands."""
+    curves = []
+    for curve, row in zip(evaluation.curves.classes, evaluation.classes, strict=True):
+        if not curve.boxes:
+            continue
+        recall, precision = np.zeros(1), np.zeros(1)
+        if curve.recall.size:
+            recall = np.concatenate([[0.0], curve.recall])
+            precision = np.concatenate([curve.precision[:1], curve.precision])
+        known = not (math.isnan(row.recall) or math.isnan(row.precision))
+        dot = (row.recall, row.precision) if known else None
+        curves.append(Curve(f"{curve.label}  {curve.ap:.3f}", recall, precision, dot))
+    return curves
 
 
 def table_rows(evaluation: Evaluation) -> list[list[str]]:
@@ -150,34 +172,25 @@ def table_rows(evaluation: Evaluation) -> list[list[str]]:
     for entry in evaluation.classes:
         values = [entry.ap, entry.coco_ap50, entry.coco_ap75, entry.coco_ap]
         values += [entry.precision, entry.recall, entry.f1]
-        rows.append([entry.label, str(entry.images), str(entry.boxes), *map(figure_text, values)])
+        rows.append([entry.label, str(entry.images), str(entry.boxes), *map(number_text, values)])
         if entry.boxes:
             figures.append(values)
     columns = np.array(figures, float).reshape(-1, 7)
     means = [column[~np.isnan(column)] for column in columns.T]
-    means = [figure_text(float(column.mean()) if column.size else math.nan) for column in means]
+    means = [number_text(float(column.mean()) if column.size else math.nan) for column in means]
     boxes = sum(entry.boxes for entry in evaluation.classes)
     return [*rows, ["mean", str(len(evaluation.images)), str(boxes), *means]]
 
 
-def rate_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Image-level figures in words, each with its interval."""
-    point = evaluation.operating_point
-    lines = [
-        ("threshold", f"{point.threshold:.4f} ({point.rule})"),
-        ("miss rate", _with_parts(evaluation.miss, evaluation.miss_by_part)),
-        ("overkill rate", _with_parts(evaluation.overkill, evaluation.overkill_by_part)),
-        ("accuracy", str(evaluation.accuracy)),
-    ]
-    if evaluation.review is not None:
-        lines.append(("review load", str(evaluation.review)))
-    if evaluation.prevalence is not None and evaluation.miss.total:
-        estimate, bound = escape_ppm(evaluation.miss, evaluation.prevalence)
-        text = f"at most {bound:.0f} PPM (one-sided 95 %) at {percent(evaluation.prevalence)}"
-        if evaluation.miss.count:
-            text = f"{estimate:.0f} PPM, {text}"
-        lines.append(("escapes", f"{text} defective parts"))
-    return lines
+def escape_lines(evaluation: Evaluation) -> dict[str, str]:
+    """Escapes in PPM where it is known how many defective parts are made."""
+    if evaluation.prevalence is None or not evaluation.miss.total:
+        return {}
+    estimate, bound = escape_ppm(evaluation.miss, evaluation.prevalence)
+    text = f"at most {bound:.0f} PPM (one-sided 95 %) at {percent(evaluation.prevalence)}"
+    if evaluation.miss.count:
+        text = f"{estimate:.0f} PPM, {text}"
+    return {"escapes": f"{text} defective parts"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,25 +276,21 @@ def _lies_on(evaluation: Evaluation, image: int, row: int, box: np.ndarray) -> s
     return f"IoU {overlap[best]:.2f} with a box of {labels.label[best]}"
 
 
-def _card(evaluation: Evaluation, fault: Fault, read_image: ReadImage) -> dict[str, Any]:
+def _card(
+    evaluation: Evaluation, fault: Fault, read_image: ReadImage, wrong: str
+) -> dict[str, Any]:
     result = evaluation.images[fault.image]
+    decided = f"{result.truth} image, decided {result.decision} at score {result.score:.3f}"
     card: dict[str, Any] = {
         "file": result.image,
-        "text": fault.text,
-        "whole": fault.whole,
-        "decision": result.decision,
-        "truth": result.truth,
-        "score": f"{result.score:.3f}",
-        "crop": None,
-        "wide": False,
-        "problem": "",
+        "tag": wrong if fault.whole else "",
+        "lines": [fault.text, decided],
     }
     try:
         rgb = read_image(result.image)
     except (InputError, OSError) as error:
         # One file that vanished since must not cost the whole report.
-        card["problem"] = f"The picture cannot be read: {error}"
-        return card
+        return card | {"lines": [*card["lines"], f"The image cannot be read: {error}"]}
     boxes = _drawn_boxes(evaluation, fault.image)
     x1, y1, x2, y2 = (float(edge) for edge in fault.worst)
     # Three times the box, and enough around a tiny one to see what it lies on.
@@ -294,10 +303,11 @@ def _card(evaluation: Evaluation, fault: Fault, read_image: ReadImage) -> dict[s
     covered = side >= 0.9 * max(height, width)
     plain = [DrawnBox(box.xyxy, box.colour, width=3) for box in boxes if not covered]
     # A card shows them at about half this size.
-    card["crop"] = image_uri(draw_view(rgb, boxes, region, longest=400, font_size=23))
-    card["wide"] = lies_wide(rgb)
-    card["whole_picture"] = image_uri(draw_view(rgb, plain, longest=800 if card["wide"] else 400))
-    return card
+    crop = draw_view(rgb, boxes, region, longest=400, font_size=23)
+    wide = lies_wide(rgb)
+    whole = draw_view(rgb, plain, longest=800 if wide else 400)
+    images = [("Detail", image_uri(crop)), ("Whole image", image_uri(whole))]
+    return card | {"images": images, "wide": wide}
 
 
 def _drawn_boxes(evaluation: Evaluation, image: int) -> list[DrawnBox]:
@@ -309,64 +319,37 @@ def _drawn_boxes(evaluation: Evaluation, image: int) -> list[DrawnBox]:
     for index, (xyxy, name) in enumerate(zip(labels.xyxy, labels.label, strict=True)):
         # A found box's name stands on its detection.
         absent = index in missed_here
-        boxes.append(DrawnBox(xyxy, GREEN, name if absent else "", 6 if absent else 3))
+        boxes.append(DrawnBox(xyxy, TRUTH, name if absent else "", 6 if absent else 3))
     here = (matches.detection_image == image) & (matches.score >= threshold)
     for row in np.flatnonzero(here)[::-1]:  # the highest score is drawn last, on top
         index = int(matches.detection_index[row])
-        colour = RED if matches.outcome[row] == FALSE_POSITIVE else ORANGE
+        colour = WRONG if matches.outcome[row] == FALSE_POSITIVE else HIT
         text = f"{detections.label[index]} {matches.score[row]:.2f}"
         boxes.append(DrawnBox(detections.xyxy[index], colour, text, 4))
     return boxes
 
 
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
-    point = evaluation.operating_point
     return [
         {
             "name": f"m{evaluation.ap_name} (VOC)",
-            "value": figure_text(evaluation.mean_ap, 4),
+            "value": number_text(evaluation.mean_ap, 4),
             "hint": f"mean over {sum(1 for e in evaluation.classes if e.boxes)} classes",
         },
         {
             "name": "COCO AP@[.5:.95]",
-            "value": figure_text(evaluation.coco.mean_ap),
-            "hint": f"AP@.5 {figure_text(evaluation.coco.mean_ap50)}, "
-            f"AP@.75 {figure_text(evaluation.coco.mean_ap75)}",
+            "value": number_text(evaluation.coco.mean_ap),
+            "hint": f"AP@.5 {number_text(evaluation.coco.mean_ap50)}, "
+            f"AP@.75 {number_text(evaluation.coco.mean_ap75)}",
         },
-        {"name": "Miss rate", **rate_tile(evaluation.miss)},
-        {"name": "Overkill rate", **rate_tile(evaluation.overkill)},
-        {"name": "Threshold", "value": f"{point.threshold:.3f}", "hint": point.rule},
     ]
 
 
-def _subtitle(evaluation: Evaluation, settings: dict[str, Any]) -> str:
-    known = [str(settings[key]) for key in ("snapshot", "model", "split") if settings.get(key)]
-    counted = f"{len(evaluation.images)} images"
-    return " · ".join([*known, counted, datetime.now().strftime("%Y-%m-%d %H:%M")])
-
-
-def _setting_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_setting_text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_setting_text, value))
-    return "-" if value is None else str(value)
-
-
-def _with_parts(rate: Rate, by_part: Sequence[float] | None) -> str:
-    if by_part is None or not rate.total:
-        return str(rate)
-    low, high = by_part
-    span = f"at most {percent(high)}" if low == 0 else f"{percent(low)} to {percent(high)}"
-    return f"{rate}; over whole parts {span}"
-
-
-def _write_images_csv(evaluation: Evaluation, path: Path) -> None:
-    columns = ("image", "truth", "score", "decision", "boxes", "found", "missed")
-    columns = (*columns, "false_alarms", "labels")
+def _images_table(evaluation: Evaluation) -> list[Sequence[object]]:
+    columns = (*COLUMNS, "boxes", "found", "missed", "false_alarms", "labels")
     rows: list[Sequence[object]] = [columns]
     for entry in evaluation.images:
         row = {name: getattr(entry, name) for name in columns}
         row["score"], row["labels"] = f"{entry.score:.6f}", ";".join(entry.labels)
         rows.append(list(row.values()))
-    write_text_atomic(path, sheet_text(rows))
+    return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from detection.evaluation.average_precision import AveragePrecisionResult, Match
 from detection.evaluation.coco import CocoMetrics
 from inspection.data.boxes import ImageLabels
 from inspection.decisions.operating_point import OperatingPoint
-from inspection.decisions.rates import Rate
+from inspection.decisions.rates import Rate, auroc
 from inspection.prediction.detections import Detections
+from inspection.report.evaluation import Summary
+from inspection.training.run_images import ALL
 
 BACKGROUND = "background"
 
@@ -155,8 +158,35 @@ class Evaluation:
         """The name of its AP column: `AP@.5` for the usual IoU."""
         return f"AP@{f'{self.iou:g}'.lstrip('0')}"
 
+    def summary(self, **known: Any) -> Summary:
+        """What every room tells alike.
+
+        Args:
+            **known: Of the model and of where the images lie, as `Summary` names it; without
+                them it is of no model.
+        """
+        kinds = [entry for entry in self.images if entry.truth != "difficult"]
+        place: dict[str, Any] = {"run": "", "model": Path(), "model_hash": "", "part": ALL}
+        return Summary(
+            room="detection",
+            images=len(self.images),
+            miss=self.miss,
+            overkill=self.overkill,
+            accuracy=self.accuracy,
+            review=self.review,
+            miss_by_group=self.miss_by_part,
+            overkill_by_group=self.overkill_by_part,
+            auroc=auroc(
+                np.array([entry.score for entry in kinds]),
+                np.array([entry.truth == "defective" for entry in kinds], bool),
+            ),
+            operating_point=self.operating_point,
+            data_hash=self.data_hash,
+            **{**place, "ms": math.nan, "data": "", "notes": self.notes, **known},
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """All figures, without pictures, curves and per-image rows; ready for JSON."""
+        """The figures of this room alone, without curves and per-image rows; ready for JSON."""
         return {
             "mean_ap": self.mean_ap,
             "iou": self.iou,
@@ -176,21 +206,11 @@ class Evaluation:
                 }
                 for entry in self.classes
             ],
-            "miss": self.miss.to_dict(),
-            "overkill": self.overkill.to_dict(),
-            "accuracy": self.accuracy.to_dict(),
-            "review": self.review.to_dict() if self.review else None,
-            "miss_interval_95_by_part": self.miss_by_part,
-            "overkill_interval_95_by_part": self.overkill_by_part,
-            "operating_point": self.operating_point.to_dict(),
             "confusion": {
                 "classes": [*self.names, BACKGROUND],
                 "truth_by_row": self.confusion.tolist(),
             },
-            "images": len(self.images),
-            "data_hash": self.data_hash,
             "prevalence": self.prevalence,
-            "notes": list(self.notes),
         }
 
 

@@ -6,24 +6,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from detection.data.dataset import SPLIT_NAME, read_labels, split_path
+from detection.data.dataset import read_labels, split_path
 from detection.data.table import read_table
 from detection.models.snapshots import snapshot_card
+from detection.settings import TrainSettings
+from inspection.cli.commands import command_line, flags
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import read_image
-from inspection.data.split import Split, load_split
+from inspection.data.split import load_split
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
-from inspection.report.page import versions
-from inspection.training.run import RUN_SPLIT
+from inspection.models.card import ModelCard
+from inspection.report.evaluation import evaluation_folder
+from inspection.settings import read_settings
+from inspection.training.run import BEST, RUN_SPLIT
+from inspection.training.run_images import (
+    Chosen,
+    choose_part,
+    where_now,
+)
 
 if TYPE_CHECKING:
     from detection.evaluation.measure import Evaluation
     from detection.models.detector import Detector
-
-PARTS = ("train", "val", "test", "all")
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,13 @@ class EvaluationRequest:
     """What to evaluate.
 
     Args:
-        snapshot: A `.keras` file.
-        split: `train`, `val`, `test` or `all`; None is `test`, or `all` for folders that are
-            not the ones of the training.
-        annotations: Folder of labels; the training's where left out.
-        images: Folder of images; the training's where left out.
+        snapshot: A `.keras` file, or a run's folder, whose best it is then.
+        split: `train`, `val`, `test` or `all`; see `inspection.training.run_images.choose_part`.
+        annotations: Folder of labels; the training's, wherever it is now, where left out.
+        images: Folder of images; likewise.
         csv: Labels from this CSV (ours or keras-retinanet's) instead of a folder.
         iou: The IoU a hit needs.
-        batch_size: Pictures per forward pass.
+        batch_size: Images per forward pass.
         output: Folder for the results; beside the snapshot where left out.
         unlabelled: Images without XML: `skip` or `normal`; as in training where left out.
         one_based: True for VOC-devkit files; as in training where left out.
@@ -71,72 +77,163 @@ def evaluate_snapshot(
         on_progress: Called with images done and images in all.
 
     Returns:
-        The evaluation and the path of `report.html`.
+        The evaluation and the path of its page.
 
     Raises:
         InputError: Snapshot, labels, images or split cannot be used.
     """
-    if not request.snapshot.is_file():
-        raise InputError(
-            f"{request.snapshot}: there is no such snapshot; train one with train_retinanet.py."
-        )
-    card = snapshot_card(request.snapshot)
-    origin, told = card.provenance, card.extra
-    digest = file_hash(request.snapshot)  # of what is loaded: a training may replace it
-    annotations = request.annotations or training_folder(origin.annotations, "annotations")
-    images = request.images or training_folder(origin.data, "images_900")
-    trained = _run_split(request.snapshot, origin.run)
-    elsewhere = request.csv is not None or not _is_training_s(
-        annotations, origin.annotations, trained
-    )
-    part = request.split or ("all" if elsewhere else "test")
-    if part not in PARTS:
-        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}.")
-    one_based = told.get("one_based", False) if request.one_based is None else request.one_based
-    unlabelled = request.unlabelled or told.get("unlabelled", "skip")
-    if request.csv is not None:
-        labels = read_table(request.csv, images_dir=images)
-    else:
-        labels = read_labels(annotations, images, one_based, unlabelled, say)
-    own = trained if not elsewhere else None
-    chosen, split = _select(request, labels, annotations, origin.run, trained, own, part, say)
-    if not chosen:
-        raise InputError(f"{annotations}: the part {part} holds no image; choose another --split.")
-    output = request.output or request.snapshot.with_name(
-        f"{request.snapshot.stem}_evaluation_{part}"
-    )
+    snapshot = snapshot_file(request.snapshot)
+    card = snapshot_card(snapshot)
+    digest = file_hash(snapshot)  # of what is loaded: a training may replace it
+    place = find_folders(snapshot, card, request.annotations, request.images, say)
+    labels, chosen = _choose(request, snapshot, card, place, say)
+    for note in chosen.notes:
+        say(f"Note: {note}")
+    output = request.output or evaluation_folder(snapshot, chosen.part)
     output.mkdir(parents=True, exist_ok=True)  # better refused before the work than after
     # Not before all of the above is found good: it takes seconds.
     from detection.evaluation.measure import evaluate_detections, write_evaluation
     from detection.models.detector import Detector, predict_all
 
-    detector = Detector.load(request.snapshot)
-    _check_classes(chosen, detector, request.csv or annotations)
+    detector = Detector.load(snapshot)
+    _check_classes(labels, detector, request.csv or place.annotations)
 
+    count = len(labels)
     began = time.perf_counter()
     found = predict_all(
         detector,
-        ((item.image, images / item.image) for item in chosen),
+        ((item.image, place.images / item.image) for item in labels),
         batch_size=request.batch_size,
-        on_progress=(lambda done: on_progress(done, len(chosen))) if on_progress else None,
+        on_progress=(lambda done: on_progress(done, count)) if on_progress else None,
     )
     seconds = time.perf_counter() - began
     evaluation = evaluate_detections(
-        chosen,
-        [found[item.image] for item in chosen],
+        labels,
+        [found[item.image] for item in labels],
         detector.classes,
         detector.operating_point,
         request.iou,
-        groups=split.groups if split is not None else None,
+        groups=chosen.groups,
         prevalence=request.prevalence,
+    )
+    summary = evaluation.summary(
+        run=card.provenance.run,
+        model=snapshot,
+        model_hash=digest,
+        part=chosen.part,
+        ms=1000 * seconds / count,
+        data=str(place.images.resolve()),
+        notes=[*chosen.notes, *evaluation.notes],
+        command=_command(request, snapshot),
     )
     report = write_evaluation(
         evaluation,
         output,
-        lambda name: read_image(images / name, detector.bits),
-        _record(request, digest, annotations, images, part, chosen, seconds, detector),
+        lambda name: read_image(place.images / name, detector.bits),
+        summary,
+        {
+            "labels": str((request.csv or place.annotations).resolve()),
+            "epoch": card.provenance.epoch,
+            "iou": request.iou,
+            "size": detector.size,
+            "fit": detector.fit,
+            "batch_size": request.batch_size,
+        },
     )
     return evaluation, report
+
+
+def snapshot_file(path: Path) -> Path:
+    """A snapshot, or the best one of a run's folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    file = path / BEST if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such snapshot; train one with train_retinanet.py.")
+    return file
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where labels and images are, and whether the user named one of them."""
+
+    annotations: Path
+    images: Path
+    named: bool
+
+
+def find_folders(
+    snapshot: Path,
+    card: ModelCard,
+    annotations: Path | None,
+    images: Path | None,
+    say: Callable[[str], None],
+) -> Folders:
+    """The folders of a training wherever they are now, or those that the user names.
+
+    Args:
+        snapshot: The file, beside which the run's settings are looked for.
+        card: The snapshot's.
+        annotations: As the user named it.
+        images: Likewise.
+        say: Told of folders that were moved.
+    """
+
+    def now(stored: str | None, usual: str) -> Path:
+        place = before = Path(stored or usual)
+        run = run_folder_of(snapshot, card.provenance.run)
+        if run is not None and (run / "settings.yaml").is_file():
+            settings = read_settings(TrainSettings, run / "settings.yaml", {})
+            place = where_now(before, settings.snapshots / str(settings.run), run)
+        if not place.is_dir() and Path(usual).is_dir():
+            place = Path(usual)
+        if place != before:
+            say(f"{before}: is gone; taking {place}.")
+        return place
+
+    return Folders(
+        annotations or now(card.provenance.annotations, "annotations"),
+        images or now(card.provenance.data, "images_900"),
+        annotations is not None or images is not None,
+    )
+
+
+def _choose(
+    request: EvaluationRequest,
+    snapshot: Path,
+    card: ModelCard,
+    place: Folders,
+    say: Callable[[str], None],
+) -> tuple[list[ImageLabels], Chosen[ImageLabels]]:
+    """The labels to measure on; the run's own split decides, which others may have outgrown."""
+    told, run = card.extra, run_folder_of(snapshot, card.provenance.run)
+    one_based = told.get("one_based", False) if request.one_based is None else request.one_based
+    unlabelled = request.unlabelled or told.get("unlabelled", "skip")
+    if request.csv is not None:
+        labels = read_table(request.csv, images_dir=place.images)
+    else:
+        labels = read_labels(place.annotations, place.images, one_based, unlabelled, say)
+    stored_split = split_path(place.annotations, _snapshots_folder(snapshot, card.provenance.run))
+    chosen = choose_part(
+        labels,
+        run,
+        request.split,
+        where=request.csv or place.annotations,
+        flag="--annotations" if place.named or request.csv else "",
+        path_of=lambda item: place.images / item.image,
+        hashed=lambda: labels_hash(labels),
+        instead=load_split(stored_split) if run is None and stored_split.is_file() else None,
+    )
+    return list(chosen.items), chosen
+
+
+def _command(request: EvaluationRequest, snapshot: Path) -> str:
+    """What a user types for the same evaluation."""
+    names = ("split", "annotations", "images", "csv", "iou", "unlabelled", "one_based")
+    given = {name: getattr(request, name) for name in (*names, "prevalence", "output")}
+    return command_line("detection", "evaluate", snapshot, *flags(**given))
 
 
 def training_folder(stored: str | None, usual: str) -> Path:
@@ -145,71 +242,13 @@ def training_folder(stored: str | None, usual: str) -> Path:
     return path if path.is_dir() else Path(usual) if Path(usual).is_dir() else path
 
 
-def _is_training_s(annotations: Path, stored: str | None, trained: Split | None) -> bool:
-    """Whether a folder holds the labels of the training, here or copied elsewhere."""
-    if annotations.resolve() == Path(stored or "annotations").resolve():
-        return True
-    path = annotations / SPLIT_NAME
-    return trained is not None and path.is_file() and load_split(path).hash == trained.hash
-
-
-def _select(
-    request: EvaluationRequest,
-    labels: list[ImageLabels],
-    annotations: Path,
-    run: str,
-    trained: Split | None,
-    own: Split | None,
-    part: str,
-    say: Callable[[str], None],
-) -> tuple[list[ImageLabels], Split | None]:
-    """The labels of the part, after a look whether the model has trained on any of them.
-
-    The run's own split decides; the stored one may have been made anew since, or be lost.
-    """
-    known = trained.assignments if trained is not None else {}
-    if part == "all":
-        seen = sum(known.get(item.image) == "train" for item in labels)
-        if seen:
-            say(
-                f"Note: {seen} of these {len(labels)} images have names that the model was "
-                "trained on; unless they are other pictures, take --split test."
-            )
-        return labels, None
-    path = split_path(annotations, _snapshots_folder(request.snapshot, run))
-    split = own or (load_split(path) if path.is_file() else trained)
-    if split is None:
-        raise InputError(
-            f"{annotations}: has no stored split and the run of {request.snapshot} is gone; make "
-            "one with `python -m detection split`, or evaluate everything with --split all."
-        )
-    placed = [item for item in labels if item.image in split.assignments]
-    if len(placed) < len(labels):
-        say(
-            f"{len(labels) - len(placed)} images joined since the split was made and are left "
-            "out; a new training gives them a place."
-        )
-    chosen = split.select(placed, part)
-    if part != "train":
-        # What chose the best epoch and the threshold must not be in the test part either.
-        used = ("train", "val") if part == "test" else ("train",)
-        seen = [item.image for item in chosen if known.get(item.image) in used]
-        if seen:
-            raise InputError(
-                f"{len(seen)} images of the part {part} were trained or tuned on "
-                f"({', '.join(seen[:3])}, ...): {path} is not the split of this run. Use the "
-                "split.csv of the run's folder, or train again."
-            )
-    return chosen, split
-
-
 def _snapshots_folder(snapshot: Path, run: str) -> Path:
     folder = snapshot.resolve().parent
     return folder.parent if folder.name == run else folder
 
 
-def run_split_path(snapshot: Path, run: str) -> Path | None:
-    """The copy of its split that a snapshot's run keeps; None where it is gone.
+def run_folder_of(snapshot: Path, run: str) -> Path | None:
+    """The folder of a snapshot's run, which holds its split; None where it is gone.
 
     Args:
         snapshot: The file: in its run's folder, whatever that is called now, or beside that.
@@ -219,12 +258,13 @@ def run_split_path(snapshot: Path, run: str) -> Path | None:
     places = [folder / run]
     if (folder / "record.json").is_file() or folder.name == run:
         places.insert(0, folder)
-    return next((one / RUN_SPLIT for one in places if (one / RUN_SPLIT).is_file()), None)
+    return next((one for one in places if (one / RUN_SPLIT).is_file()), None)
 
 
-def _run_split(snapshot: Path, run: str) -> Split | None:
-    path = run_split_path(snapshot, run)
-    return load_split(path) if path else None
+def run_split_path(snapshot: Path, run: str) -> Path | None:
+    """The copy of its split that a snapshot's run keeps; None where it is gone."""
+    folder = run_folder_of(snapshot, run)
+    return folder / RUN_SPLIT if folder else None
 
 
 def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -> None:
@@ -234,31 +274,3 @@ def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -
             f"{where}: has the classes {', '.join(unknown)}, which the model does not know; it "
             f"knows {', '.join(detector.classes)}."
         )
-
-
-def _record(
-    request: EvaluationRequest,
-    digest: str,
-    annotations: Path,
-    images: Path,
-    part: str,
-    chosen: list[ImageLabels],
-    seconds: float,
-    detector: Detector,
-) -> dict[str, Any]:
-    return {
-        "snapshot": str(request.snapshot),
-        "snapshot_sha256": digest,
-        "run": detector.card.provenance.run,
-        "epoch": detector.card.provenance.epoch,
-        "annotations": str(request.csv or annotations),
-        "images": str(images),
-        "split": part,
-        "data_hash": labels_hash(chosen),
-        "iou": request.iou,
-        "size": detector.size,
-        "fit": detector.fit,
-        "batch_size": request.batch_size,
-        "seconds_per_image": round(seconds / len(chosen), 4),
-        "versions": versions("tensorflow", "keras", "keras-cv", "numpy", "pycocotools"),
-    }

@@ -19,13 +19,13 @@ from detection.models.targets import match_anchors
 from detection.training.shown_boxes import ShownBoxes
 from inspection.data.boxes import box_iou
 from inspection.report.page import figure_png
+from inspection.report.palette import ALARM, GRID, INK, MAIN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_MATCHED = 1000  # images, a few seconds
 _STEPS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None))
-_PLAIN, _BAD = "#1f5f99", "#c0392b"
 _MOST_POINTS = 4000
 
 
@@ -126,7 +126,7 @@ def _count_figure(reach: Reach, figure: Figure) -> None:
         within = (reach.count >= low) & (reach.count <= (np.inf if high is None else high))
         heights.append(int(within.sum()))
     names[0] = "0\n(forced)"
-    bars = axes.bar(names, heights, color=[_BAD] + [_PLAIN] * (len(names) - 1))
+    bars = axes.bar(names, heights, color=[ALARM] + [MAIN] * (len(names) - 1))
     axes.bar_label(bars, fontsize=8, padding=2)
     axes.margins(y=0.12)
     axes.set(xlabel="anchors that answer for a box at IoU .5", ylabel="boxes")
@@ -137,11 +137,11 @@ def _iou_figure(reach: Reach, figure: Figure) -> None:
     axes = figure.add_subplot()
     bins = np.linspace(0, 1, 41)
     low = reach.iou < POSITIVE_IOU
-    axes.hist(reach.iou[low], bins, color=_BAD)
-    axes.hist(reach.iou[~low], bins, color=_PLAIN)
-    axes.axvline(POSITIVE_IOU, color=_BAD, linewidth=1.2)
+    axes.hist(reach.iou[low], bins, color=ALARM)
+    axes.hist(reach.iou[~low], bins, color=MAIN)
+    axes.axvline(POSITIVE_IOU, color=ALARM, linewidth=1.2)
     label = f"{int(low.sum())} under .5  "
-    axes.annotate(label, (0.5, 0.97), xycoords="axes fraction", ha="right", va="top", color=_BAD)
+    axes.annotate(label, (0.5, 0.97), xycoords="axes fraction", ha="right", va="top", color=ALARM)
     axes.set(xlabel="IoU of a box with its best anchor", ylabel="boxes", xlim=(0, 1))
     axes.set_title(f"IoU with the best anchor (mean {reach.iou.mean():.2f})")
 
@@ -153,10 +153,10 @@ def _size_figure(reach: Reach, figure: Figure) -> None:
     side = (reach.boxes[:, 2:] - reach.boxes[:, :2])[chosen]
     low = reach.iou[chosen] < POSITIVE_IOU
     options = {"markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
-    axes.loglog(*side[~low].T, "o", color=_PLAIN, label="boxes", **options)
-    axes.loglog(*side[low].T, "o", color=_BAD, label="boxes under IoU .5", **options)
+    axes.loglog(*side[~low].T, "o", color=MAIN, label="boxes", **options)
+    axes.loglog(*side[low].T, "o", color=ALARM, label="boxes under IoU .5", **options)
     shapes = reach.anchors.shapes().reshape(-1, 2)
-    axes.loglog(*shapes.T, "+", color="#17202a", markersize=6, label="anchors")
+    axes.loglog(*shapes.T, "+", color=INK, markersize=6, label="anchors")
     least = max(1.0, 0.8 * float(min(side.min(), shapes.min())))
     ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048) if tick >= least]
     ticks = [tick for tick in ticks if tick <= size]
@@ -165,5 +165,5 @@ def _size_figure(reach: Reach, figure: Figure) -> None:
         set_ticks([], minor=True)
     axes.set(xlim=(least, size * 1.1), ylim=(least, size * 1.1), xlabel="width", ylabel="height")
     axes.set_title(f"Sizes of boxes and anchors in pixels at {size} x {size}")
-    axes.grid(color="#e6eaee", linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.legend(loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="white")

@@ -23,19 +23,11 @@ from inspection.data.letterbox import Image8, fit_for
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
-from inspection.report.page import (
-    GREEN,
-    ORANGE,
-    RED,
-    DrawnBox,
-    draw_view,
-    image_uri,
-    png_uri,
-    render_page,
-)
+from inspection.report.drawing import DrawnBox, draw_view
+from inspection.report.page import image_uri, png_uri, render_page
+from inspection.report.palette import HIT, LABELLED, TRUTH, WRONG, css
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_BLUE = (41, 121, 255)
 
 
 def show(
@@ -79,9 +71,7 @@ def show(
         tiles=_tiles(labels, classes, shown, reach),
         rows=_class_rows([without_difficult(item) for item in labels], classes, shown, reach),
         figures=[(name, png_uri(png)) for name, png in reach_figures(reach)],
-        colours=[
-            (name, "#{:02x}{:02x}{:02x}".format(*rgb)) for name, rgb in artist.colours.items()
-        ],
+        colours=[(name, css(rgb)) for name, rgb in artist.colours.items()],
         cards=[card for card in cards if card is not None],
         sampled=(reach.images, len(shown.images)),
         images=len(labels),
@@ -224,15 +214,15 @@ def _drawn_anchors(boxes: np.ndarray, matched: Matched) -> list[DrawnBox]:
     forced = matched.count == 0
     width = 2 if len(matched.anchors) <= 60 else 1  # a large box alone may have a hundred
     drawn = [
-        DrawnBox(anchor, ORANGE if forced[box] else GREEN, width=width)
+        DrawnBox(anchor, HIT if forced[box] else TRUTH, width=width)
         for anchor, box in zip(matched.anchors, matched.box, strict=True)
     ]
     for index, box in enumerate(boxes):
         if forced[index]:
             iou = matched.iou[matched.box == index].max()
-            drawn.append(DrawnBox(box, RED, f"best IoU {iou:.2f}", 4))
+            drawn.append(DrawnBox(box, WRONG, f"best IoU {iou:.2f}", 4))
         else:
-            drawn.append(DrawnBox(box, _BLUE, width=3))
+            drawn.append(DrawnBox(box, LABELLED, width=3))
     return drawn
 
 
@@ -261,7 +251,7 @@ def _counted(label: Sequence[str]) -> str:
 
 def _tiles(
     labels: Sequence[ImageLabels], classes: Sequence[str], shown: ShownBoxes, reach: Reach
-) -> list[tuple[str, str, str]]:
+) -> list[dict[str, str]]:
     normal = sum(item.is_normal for item in labels)
     recall, paper, median, forced = "-", "-", "-", "-"
     if len(reach.boxes):
@@ -270,13 +260,14 @@ def _tiles(
         median = f"{np.median(reach.count):g}"
         forced = percent(float((reach.count == 0).mean()))
     kinds = _plural(len(classes), "class", "classes")
-    return [
+    tiles = (
         ("Images", str(len(labels)), f"{normal} of them normal"),
         ("Boxes", str(sum(map(len, labels))), kinds),
         ("Best possible recall", recall, f"at IoU .5, {shown.how}; the paper's anchors: {paper}"),
         ("Anchors per box", median, "median, at IoU .5 and over"),
         ("Only by force", forced, "of boxes; no anchor answers at IoU .5"),
-    ]
+    )
+    return [{"name": name, "value": value, "hint": hint} for name, value, hint in tiles]
 
 
 def _class_rows(

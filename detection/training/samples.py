@@ -12,8 +12,8 @@ from detection.models.anchors import POSITIVE_IOU, AnchorSettings, best_ious
 from detection.training.augment import Sample
 from inspection.data.images import write_image
 from inspection.data.letterbox import Image8
-from inspection.prediction.detections import CLASS_COLOURS
-from inspection.report.page import RED, Colour, DrawnBox, draw_view
+from inspection.report.drawing import DrawnBox, draw_view
+from inspection.report.palette import IGNORED, WRONG, Colour, class_colour
 
 
 def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings) -> Image8:
@@ -28,9 +28,9 @@ def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings)
         strict=True,
     ):
         if kind < 0:
-            drawn.append(DrawnBox(box, (158, 158, 158), "ignored", 3))
+            drawn.append(DrawnBox(box, IGNORED, "ignored", 3))
         elif iou < POSITIVE_IOU:
-            drawn.append(DrawnBox(box, RED, f"{classes[kind]}, best IoU {iou:.2f}", 4))
+            drawn.append(DrawnBox(box, WRONG, f"{classes[kind]}, best IoU {iou:.2f}", 4))
         else:
             drawn.append(DrawnBox(box, colours[kind], classes[kind], 3))
     return draw_view(sample.image, drawn, None, 560, 21)
@@ -51,4 +51,4 @@ def write_samples(
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, Colour]:
-    return {name: CLASS_COLOURS[index % len(CLASS_COLOURS)] for index, name in enumerate(classes)}
+    return {name: class_colour(index) for index, name in enumerate(classes)}

@@ -313,6 +313,7 @@ def _write_record(run: Run) -> None:
         run_id=run.card.provenance.run_id,
         data_hash=run.dataset.hash,
         packages=_PACKAGES,
+        files={one.image: run.settings.images / one.image for one in run.dataset.labels},
         more={"validated_on": [item.image for item in run.validation]},
     )
 

@@ -20,3 +20,17 @@ def command_line(room: str, *arguments: object) -> str:
     here = Path.cwd() / place.name
     start = ["-m", place.name] if here.is_dir() and here.samefile(place) else [str(place)]
     return shlex.join(["python", *start, *map(str, arguments)])
+
+
+def flags(**given: object) -> list[str]:
+    """Options as they are typed, without those that were left out.
+
+    Args:
+        **given: Name to value; True stands for the bare flag.
+    """
+    found = []
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and value is not False:
+            found += [flag] if value is True else [flag, str(value)]
+    return found

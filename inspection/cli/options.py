@@ -29,10 +29,19 @@ Beside = Annotated[
 Restart = Annotated[bool, typer.Option("--restart", help="Do finished images again.")]
 Paths = Annotated[list[Path], typer.Argument(metavar="PATHS", help="Image files and folders.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images that the model looks at together.")]
-Split = Annotated[str, typer.Option(help="Part of the run's split: train, val or test.")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of the run's own split: train, val, test or all.",
+        show_default="test; all of other images",
+    ),
+]
 OtherData = Annotated[
     Path | None,
-    typer.Option(help="Other images, all of which are measured.", show_default="the run's own"),
+    typer.Option(
+        help="Where the run's images are now, or other images to measure.",
+        show_default="the run's own",
+    ),
 ]
 Format = Annotated[str, typer.Option(help="openvino or onnx.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")]

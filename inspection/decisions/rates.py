@@ -217,3 +217,30 @@ def grouped_interval(
     low, high = np.quantile(rates, [0.025, 0.975])
     by_image = Rate(int(count.sum()), int(total.sum())).interval
     return min(float(low), by_image[0]), max(float(high), by_image[1])
+
+
+def auroc(score: np.ndarray, is_defect: np.ndarray) -> float:
+    """Chance that a defect scores over a normal image, ties counted half.
+
+    Args:
+        score: (N,).
+        is_defect: (N,) bool.
+
+    Returns:
+        0 to 1, NaN where one of the two is missing.
+
+    Raises:
+        InputError: A score is not a finite number.
+
+    Source: Mann and Whitney 1947, as in Hanley and McNeil 1982.
+    """
+    from scipy.stats import rankdata
+
+    score, is_defect = np.asarray(score, np.float64), np.asarray(is_defect, bool)
+    if not np.isfinite(score).all():
+        raise InputError(f"{np.count_nonzero(~np.isfinite(score))} scores are not finite numbers.")
+    defects, normals = np.count_nonzero(is_defect), np.count_nonzero(~is_defect)
+    if not defects or not normals:
+        return float("nan")
+    ranks = rankdata(score)[is_defect].sum()
+    return float((ranks - defects * (defects + 1) / 2) / (defects * normals))

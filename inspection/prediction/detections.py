@@ -17,17 +17,13 @@ from inspection.data.voc import PREDICTION, seal, whole_boxes, write_voc
 from inspection.errors import InputError
 from inspection.files.writing import write_json_atomic
 from inspection.finite import check_finite
-from inspection.report.page import DrawnBox, draw_view
+from inspection.report.drawing import DrawnBox, draw_view
+from inspection.report.palette import class_colour
 
 if TYPE_CHECKING:
     from PIL import Image
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
-# Bright ones that the colour-blind tell apart too (Okabe and Ito 2008), and lighter kin of them.
-CLASS_COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 178, 130), (240, 228, 66)),
-    *((204, 121, 167), (235, 110, 30), (110, 150, 240), (200, 200, 200)),
-)
 _SIDES = (640, 4096)
 
 
@@ -203,7 +199,7 @@ def overlay(rgb: Image8, boxes: Sequence[dict[str, Any]], classes: Sequence[str]
     drawn = [
         DrawnBox(
             [box[edge] for edge in EDGES],
-            CLASS_COLOURS[place.get(box["label"], 0) % len(CLASS_COLOURS)],
+            class_colour(place.get(box["label"], 0)),
             f"{box['label']} {box['score']:.2f}",
             max(2, round(longest / 450)),
         )

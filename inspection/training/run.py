@@ -19,7 +19,8 @@ from inspection.data.split import Labelled, Split, load_split
 from inspection.errors import InputError
 from inspection.files.locks import locked
 from inspection.files.records import Finite, read_json
-from inspection.files.writing import copy_atomic, write_json_atomic
+from inspection.files.sheets import sheet_text
+from inspection.files.writing import copy_atomic, file_hash, write_json_atomic, write_text_atomic
 from inspection.settings import read_settings, save_settings
 
 SETTINGS = "settings.yaml"
@@ -28,6 +29,8 @@ RECORD = "record.json"
 """What made the run: settings, versions, hashes of data and split."""
 RUN_SPLIT = "split.csv"
 """The run's own copy of the split that it was trained with."""
+CONTENTS, CONTENTS_HEADER = "contents.csv", ["image", "sha256"]
+"""The contents of the images that a run was given, by which they are known under any name."""
 STATE, BEST = "state.json", "best.keras"
 """How far a training in epochs has come, and the model of its best epoch."""
 MODEL = "model.anomaly"
@@ -94,9 +97,10 @@ def write_record(
     run_id: str | None,
     data_hash: str,
     packages: Sequence[str],
+    files: Mapping[str, Path],
     more: Mapping[str, Any],
 ) -> None:
-    """Writes what made a run: its settings, its copy of the split, and the record.
+    """Writes what made a run: settings, its copy of the split, its images' contents, the record.
 
     Args:
         folder: The run's.
@@ -106,6 +110,7 @@ def write_record(
         run_id: Of this run alone.
         data_hash: Of images and labels.
         packages: Whose versions decide the result.
+        files: Every image and its file.
         more: What the room has to add.
     """
     import keras
@@ -113,6 +118,7 @@ def write_record(
     from inspection.report.page import versions  # which imports NumPy; the command line does not
 
     begin_record(folder, settings, split_path)
+    write_contents(folder, files)
     values = settings.model_dump(mode="json")
     record = {
         "id": run_id,
@@ -125,6 +131,17 @@ def write_record(
         "seed": values["seed"],
     }
     write_json_atomic(folder / RECORD, record | dict(more))
+
+
+def write_contents(folder: Path, files: Mapping[str, Path]) -> None:
+    """Keeps the contents of a run's images, by which they are known under any name.
+
+    Args:
+        folder: The run's.
+        files: Every image and its file.
+    """
+    rows = [[image, file_hash(path)] for image, path in sorted(files.items())]
+    write_text_atomic(folder / CONTENTS, sheet_text([CONTENTS_HEADER, *rows]))
 
 
 def own_split(run: Path) -> Path | None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import anomaly
 from anomaly.data.dataset import open_data
 from anomaly.evaluation.measure import measure
+from anomaly.evaluation.scored import figures_file, scores_file
 from anomaly.features.extractor import Source
 from anomaly.methods.cflow import CFlow
 from anomaly.methods.cs_flow import CSFlow
@@ -28,6 +30,7 @@ from inspection.files.locks import locked
 from inspection.models import backbones
 from inspection.settings import read_settings
 from inspection.training.run import RUN_LOCK
+from inspection.training.run_images import Chosen
 from tests.anomaly.conftest import SMALL, make_product, typed
 
 
@@ -41,10 +44,10 @@ def test_a_run_leaves_what_it_did_and_can_be_measured(runs, method):
     assert record["seed"] == 0
     assert record["versions"]["keras"]
     assert record["operating_point"]["data_hash"] == record["data_hash"]
-    found = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-    with (folder / "test.csv").open(encoding="utf-8") as file:
+    found = json.loads(figures_file(folder).read_text(encoding="utf-8"))
+    with scores_file(folder).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    defects = [row for row in rows if row["kind"] != "normal"]
+    defects = [row for row in rows if row["truth"] != "normal"]
     assert found["miss"]["total"] == len(defects)
     assert found["miss"]["count"] == sum(row["decision"] == "OK" for row in defects)
     assert 0 <= found["aupro"] <= 1
@@ -94,7 +97,7 @@ def test_an_image_is_read_and_prepared_once_for_its_score(runs, shared_product, 
 
     monkeypatch.setattr(Preparation, "__call__", counting)
     items = data.part("val")
-    measure(model, data, items, "val", file)
+    measure(model, replace(data.images, items=tuple(items)), Chosen("val", ()), file)
     assert len(times) == len(items)
 
 
@@ -114,7 +117,7 @@ def test_scores_that_are_all_equal_are_a_failure(runs, shared_product, tmp_path)
     status, text = typed("evaluate", again / "own")
     assert status == 0, text
     assert "no pixel figures" in text, "its map does not say where"
-    figures = json.loads((again / "own/test.json").read_text(encoding="utf-8"))
+    figures = json.loads(figures_file(again / "own").read_text(encoding="utf-8"))
     assert figures["pixel_auroc"] is figures["aupro"] is None
 
 
@@ -149,7 +152,7 @@ def test_no_defects_at_all(tmp_path):
     assert "quantile of normal scores" in text
     status, text = typed("evaluate", tmp_path / "r/x")
     assert status == 0, text
-    assert "not measurable (0 defects)" in text
+    assert "not measurable (0 defective images)" in text
 
 
 @pytest.mark.parametrize(

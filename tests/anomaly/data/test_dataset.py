@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anomaly.data.dataset import open_data
+from anomaly.evaluation.scored import scores_file
 from inspection.data.images import write_image
 from inspection.data.split import Split, load_split, save_split
 from inspection.data.stored_split import shared_split_path
@@ -121,7 +122,7 @@ def test_a_run_is_measured_on_its_own_copy_of_the_split(runs, tmp_path):
     save_split(Split(sides, split.groups), run / "split.csv")
     status, text = typed("evaluate", run)
     assert status == 0, text
-    with (run / "test.csv").open(encoding="utf-8") as file:
+    with scores_file(run).open(encoding="utf-8") as file:
         assert sorted(row["image"] for row in csv.DictReader(file)) == moved
     (run / "split.csv").unlink()
     for verb in ("evaluate", "export"):

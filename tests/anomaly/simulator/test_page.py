@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 import anomaly
-from anomaly.evaluation.scored import Scored, read_scores
+from anomaly.evaluation.scored import Scored, read_scores, scores_file
 from anomaly.simulator.figures import FolderWatch, Simulation, chosen_by_hand, relabel_csv
 from inspection.data.images import encode_image
 from inspection.errors import InputError
@@ -99,7 +99,7 @@ def run(runs, tmp_path) -> Path:
 
 def test_moving_the_threshold_changes_every_figure_and_can_be_saved(run):
     test = page_of(run)
-    simulation = Simulation(read_scores(run / "test.csv"))
+    simulation = Simulation(read_scores(scores_file(run)))
     test.slider(key="threshold").set_value(float(simulation.scores.max() + 0.001)).run()
     assert test.metric[0].value == "100 %"
     test.slider(key="threshold").set_value(float(simulation.scores.min())).run()
@@ -215,7 +215,7 @@ def test_the_line_starts_and_stops_and_the_queue_is_kept(run):
 
 
 def test_a_run_that_was_not_measured_says_so(run):
-    (run / "test.csv").unlink()
+    scores_file(run).unlink()
     test = page_of(run)
     assert "python -m anomaly evaluate" in test.error[0].value
 

@@ -184,18 +184,18 @@ def read_grey(name):
 
 def test_written_files(tmp_path):
     folder = tmp_path / "평가"
-    report = write_evaluation(evaluated(prevalence=0.01), folder, read_grey, {"size": 900})
-    assert report == folder / "report.html"
+    report = write_evaluation(evaluated(prevalence=0.01), folder, read_grey, settings={"size": 900})
+    assert report == folder / "evaluation.html"
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "metrics.json",
+        "evaluation.json",
         "images.csv",
         "pr_curves.png",
         "score_histogram.png",
         "confusion_matrix.png",
-        "report.html",
+        "evaluation.html",
     }
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     assert metrics["classes"][2]["ap"] is None
     assert metrics["miss"]["count"] == 1
     assert metrics["settings"] == {"size": 900}
@@ -209,7 +209,8 @@ def test_written_files(tmp_path):
 def test_report_stands_alone_and_escapes(tmp_path):
     evaluation = evaluated()
     settings = {"title": "<i>Run</i>", "anchors": {"sizes": [24, 48]}, "seed": None}
-    page = write_evaluation(evaluation, tmp_path, read_grey, settings).read_text(encoding="utf-8")
+    page = write_evaluation(evaluation, tmp_path, read_grey, settings=settings)
+    page = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "http" not in re.sub(r"data:[^\"]*", "", page)
     assert "긁힘 &lt;b&gt;" in page

@@ -11,16 +11,9 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from inspection.report.page import (
-    GREEN,
-    DrawnBox,
-    draw_view,
-    figure_png,
-    image_uri,
-    png_uri,
-    render_page,
-    versions,
-)
+from inspection.report.drawing import DrawnBox, draw_view
+from inspection.report.page import figure_png, image_uri, png_uri, render_page, versions
+from inspection.report.palette import TRUTH
 from inspection.report.tags import leader
 from tests.journeys.browser import chromium
 
@@ -31,22 +24,22 @@ def grey(height=80, width=120):
 
 def test_view_has_the_asked_size_and_leaves_the_picture_alone():
     rgb = grey()
-    view = draw_view(rgb, [DrawnBox((10, 10, 40, 40), GREEN, "긁힘 0.93")], longest=240)
+    view = draw_view(rgb, [DrawnBox((10, 10, 40, 40), TRUTH, "긁힘 0.93")], longest=240)
     assert view.shape == (160, 240, 3)
     assert (rgb == 90).all()
 
 
 def test_box_is_drawn_where_it_is():
-    view = draw_view(grey(), [DrawnBox((30, 20, 60, 50), GREEN, width=1)], longest=240)
-    assert tuple(view[40, 80]) == GREEN  # its upper edge, at twice the size
+    view = draw_view(grey(), [DrawnBox((30, 20, 60, 50), TRUTH, width=1)], longest=240)
+    assert tuple(view[40, 80]) == TRUTH  # its upper edge, at twice the size
     assert tuple(view[70, 80]) == (90, 90, 90)
 
 
 def test_region_shifts_boxes_and_drops_those_outside():
-    inside, outside = DrawnBox((30, 20, 60, 50), GREEN), DrawnBox((100, 60, 110, 70), GREEN)
+    inside, outside = DrawnBox((30, 20, 60, 50), TRUTH), DrawnBox((100, 60, 110, 70), TRUTH)
     view = draw_view(grey(), [inside, outside], (20, 10, 70, 60), longest=100)
     assert view.shape == (100, 100, 3)
-    assert tuple(view[20, 50]) == GREEN
+    assert tuple(view[20, 50]) == TRUTH
     assert (draw_view(grey(), [outside], (20, 10, 70, 60), longest=100) == 90).all()
 
 
@@ -73,7 +66,7 @@ def test_figure_with_korean_text_raises_no_warning():
 
 
 def drawn(text: str) -> np.ndarray:
-    return draw_view(grey(), [DrawnBox((60, 40, 100, 70), GREEN, text)], longest=240)
+    return draw_view(grey(), [DrawnBox((60, 40, 100, 70), TRUTH, text)], longest=240)
 
 
 def test_korean_is_drawn_without_an_installed_font(capsys):
@@ -96,8 +89,8 @@ def test_letters_that_no_font_has_are_said_once(capsys):
 
 def test_a_tag_covers_no_small_box_and_keeps_a_line_to_its_own():
     small = [(x, y, x + 6, y + 6) for x, y in ((60, 40), (66, 34), (54, 34), (60, 49), (70, 41))]
-    boxes = [DrawnBox(box, GREEN, "긁힘 0.93", 1) for box in small]
-    plain = draw_view(grey(), [DrawnBox(box, GREEN, "", 1) for box in small], longest=480)
+    boxes = [DrawnBox(box, TRUTH, "긁힘 0.93", 1) for box in small]
+    plain = draw_view(grey(), [DrawnBox(box, TRUTH, "", 1) for box in small], longest=480)
     tagged = draw_view(grey(), boxes, longest=480)
     for x1, y1, x2, y2 in small:
         inside = np.s_[4 * y1 + 2 : 4 * y2 - 2, 4 * x1 + 2 : 4 * x2 - 2]
@@ -107,11 +100,11 @@ def test_a_tag_covers_no_small_box_and_keeps_a_line_to_its_own():
 
 
 def test_a_thick_line_leaves_the_defect_to_be_seen():
-    view = draw_view(grey(), [DrawnBox((30, 20, 34, 24), GREEN, width=6)], longest=120)
+    view = draw_view(grey(), [DrawnBox((30, 20, 34, 24), TRUTH, width=6)], longest=120)
     assert (view[21:24, 31:34] == 90).all()
-    assert tuple(view[18, 32]) == GREEN
-    at_the_border = draw_view(grey(), [DrawnBox((0, 0, 40, 40), GREEN, width=2)], longest=120)
-    assert tuple(at_the_border[0, 20]) == GREEN
+    assert tuple(view[18, 32]) == TRUTH
+    at_the_border = draw_view(grey(), [DrawnBox((0, 0, 40, 40), TRUTH, width=2)], longest=120)
+    assert tuple(at_the_border[0, 20]) == TRUTH
 
 
 def test_page_extends_the_base_and_escapes(tmp_path):

@@ -19,6 +19,7 @@ from anomaly.comparison.compare import Row, Targets
 from anomaly.comparison.report import roc
 from anomaly.evaluation.plan import plan_lines
 from anomaly.evaluation.report import trade_off
+from anomaly.evaluation.scored import figures_file, scores_file
 from anomaly.prediction.files import HeatPredictor
 from inspection.data.images import read_image, write_image
 from inspection.decisions.operating_point import OperatingPoint
@@ -206,7 +207,7 @@ def test_compare_writes_table_and_page_and_goes_on_past_a_method_that_fails(
     assert rows[1]["verdict"] == "failed to run"
     assert rows[0]["verdict"] == "fail"
     assert "size" in rows[0]["why"]
-    figures = json.loads((Path(rows[0]["run"]) / "test.json").read_text(encoding="utf-8"))
+    figures = json.loads(figures_file(Path(rows[0]["run"])).read_text(encoding="utf-8"))
     assert float(rows[0]["auroc"]) == pytest.approx(figures["auroc"], abs=1e-5)
     page = (folder / "compare.html").read_text(encoding="utf-8")
     assert page.count("<article") >= 4
@@ -232,14 +233,20 @@ def test_compare_takes_the_backbone_that_stands_there_and_new_images_as_such(
     assert "Backbone trained before on these pictures" in text
     assert not list((again / "compare").rglob("*.keras"))
     run = again / f"compare/{data.name}-isolation-forest"
-    first = [(run / name).stat().st_mtime_ns for name in ("model.anomaly", "test.json")]
-    with (run / "test.csv").open(encoding="utf-8") as file:
+    first = [
+        (run / name).stat().st_mtime_ns
+        for name in ("model.anomaly", "evaluation_test/evaluation.json")
+    ]
+    with scores_file(run).open(encoding="utf-8") as file:
         image = data / next(csv.DictReader(file))["image"]
     write_image(image, 255 - read_image(image))  # under the same name
     status, text = typed(*command)
     assert status == 0, text
     assert "trained before with these settings" not in text
-    second = [(run / name).stat().st_mtime_ns for name in ("model.anomaly", "test.json")]
+    second = [
+        (run / name).stat().st_mtime_ns
+        for name in ("model.anomaly", "evaluation_test/evaluation.json")
+    ]
     assert all(old < new for old, new in zip(first, second, strict=True))
 
 
@@ -311,8 +318,9 @@ def test_unknown_names_are_told_together(shared_product, tmp_path, monkeypatch):
 
 def test_evaluate_leaves_a_page_that_stands_alone(runs, tmp_path):
     run = shutil.copytree(runs / "patchcore", tmp_path / "run")
-    page = (run / "report.html").read_text(encoding="utf-8")
-    for word in ("Trade-off", "Worst misses", "Heat map of", "Miss rate", "SHA-256", "rule"):
+    test = run / "evaluation_test/evaluation.html"
+    page = test.read_text(encoding="utf-8")
+    for word in ("Trade-off", "Worst misses", "heat map: ", "Miss rate", "SHA-256", "rule"):
         assert word in page
     assert "얼룩" in page
     assert 'src="http' not in page
@@ -320,8 +328,8 @@ def test_evaluate_leaves_a_page_that_stands_alone(runs, tmp_path):
     assert page.count("data:image/jpeg") >= 2, "an image and its map"
     status, text = typed("evaluate", run, "--split", "val")
     assert status == 0, text
-    assert "val_report.html" in text
-    assert (run / "report.html").read_text(encoding="utf-8") == page
+    assert str(run / "evaluation_val/evaluation.html") in text
+    assert test.read_text(encoding="utf-8") == page
 
 
 def test_the_trade_off_gives_the_least_overkill_for_each_miss_rate():
@@ -360,8 +368,14 @@ def test_names_that_are_not_utf8_are_refused_before_anything_is_scored(
 def test_scores_of_names_like_formulas_are_read_back(tmp_path):
     from anomaly.evaluation.scored import read_scores
 
-    rows = [("image", "kind", "decision", "score"), ("=a.png", "-crack", "NG", "-0.5")]
-    (tmp_path / "scores.csv").write_text(sheet_text(rows), encoding="utf-8")
-    assert "'=a.png,'-crack,NG,-0.5" in (tmp_path / "scores.csv").read_text(encoding="utf-8")
-    found = read_scores(tmp_path / "scores.csv")
-    assert (found.images, found.kinds, found.scores.tolist()) == (["=a.png"], ["-crack"], [-0.5])
+    path = tmp_path / "scores.csv"
+    for header in ("image,truth,score,decision", "image,kind,decision,score"):  # now, and before
+        row = {"image": "=a.png", "decision": "NG", "score": "-0.5"}
+        row |= {"truth": "-crack", "kind": "-crack"}
+        names = header.split(",")
+        rows = [names, [row[name] for name in names]]
+        path.write_text(sheet_text(rows), encoding="utf-8")
+        assert "'=a.png,'-crack," in path.read_text(encoding="utf-8")
+        found = read_scores(path)
+        assert (found.images, found.kinds) == (["=a.png"], ["-crack"])
+        assert (found.scores.tolist(), found.decisions) == ([-0.5], ["NG"])

@@ -44,11 +44,14 @@ def test_a_run_killed_while_it_is_written_is_finished_by_the_same_command(
         patch.setattr(os, "replace", dying)
         patch.setattr(os, "unlink", dead)
         train(settings, say=lambda line: None)
-    names = {"settings.yaml", "calibration.csv", "split.csv", "record.json"}
+    names = {"settings.yaml", "calibration.csv", "split.csv", "contents.csv", "record.json"}
     assert set(written) == {*names, "model.anomaly"}
     assert written[-1] == "model.anomaly"
     assert [path.suffix for path in (copy / "new").glob(".model.*")] == [".anomaly"]
-    (copy / "new" / "test.json").write_text("{}")  # of a model that stood there before
+    # Of a model that stood there before:
+    (copy / "new" / "test.json").write_text("{}")
+    (copy / "new" / "evaluation_test").mkdir()
+    (copy / "new" / "evaluation_test/evaluation.json").write_text("{}")
     killed = shutil.copytree(copy, tmp_path / "옮김/runs")
     train(settings, say=lambda line: None)
     assert {path.name for path in (copy / "new").iterdir()} == {*names, "model.anomaly"}

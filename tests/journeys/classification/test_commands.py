@@ -76,10 +76,10 @@ def test_evaluate_writes_figures_and_a_page(run):
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     assert 0 <= found["macro_f1"] <= 1
     assert found["miss"]["total"] >= 2
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "evaluation.html").read_text(encoding="utf-8")
     assert "긁힘" in page
     assert "http" not in page.replace("http://www.w3.org", "")
-    rows = rows_of(folder / "predictions.csv")
+    rows = rows_of(folder / "images.csv")
     wrong = sum(row["truth"] != row["label"] for row in rows)
     assert page.count("taken for") == wrong
 
@@ -92,11 +92,11 @@ def test_evaluate_counts_what_goes_to_review(run):
     code, text = call("evaluate", run)
     assert code == 0, text
     found = json.loads((run / "evaluation_test" / "evaluation.json").read_text(encoding="utf-8"))
-    decisions = [row["decision"] for row in rows_of(run / "evaluation_test" / "predictions.csv")]
+    decisions = [row["decision"] for row in rows_of(run / "evaluation_test" / "images.csv")]
     # Whatever is not NG is looked at, so nothing is passed.
     assert found["review"]["count"] == decisions.count("review") > 0
     assert found["miss"]["count"] == 0
-    assert f"review {decisions.count('review')} of {len(decisions)}" in text
+    assert f"review load {decisions.count('review')} of {len(decisions)}" in text
 
 
 def test_a_run_that_was_moved_keeps_its_split(run, tmp_path):
@@ -109,7 +109,7 @@ def test_a_run_that_was_moved_keeps_its_split(run, tmp_path):
     code, text = call("evaluate", moved, "--output", tmp_path / "after")
     assert code == 0, text
     tables = [
-        sorted(row["image"] for row in rows_of(tmp_path / name / "predictions.csv"))
+        sorted(row["image"] for row in rows_of(tmp_path / name / "images.csv"))
         for name in ("before", "after")
     ]
     assert tables[0] == tables[1]

@@ -1,0 +1,256 @@
+"""A run's images wherever they lie now: found again, and placed by the run's own split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from inspection.cli.console import counted
+from inspection.data.labelled import LabelledImage, LabelledImages
+from inspection.data.split import PARTS, Labelled, Split, load_split
+from inspection.errors import InputError
+from inspection.files.sheets import sheet_cell
+from inspection.files.tables import read_rows
+from inspection.files.writing import file_hash
+from inspection.training.run import CONTENTS, CONTENTS_HEADER, RUN_SPLIT, read_record
+
+ALL = "all"
+EVERY_PART = (*PARTS, ALL)
+_Item = TypeVar("_Item", bound=Labelled)
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[_Item]):
+    """The images that a measurement is of.
+
+    Args:
+        part: `train`, `val` or `test` of the run's split, or `all`.
+        items: The images.
+        groups: Image to the name of its group, for those that are the run's.
+        notes: What a reader must know of the choice, one sentence each.
+    """
+
+    part: str
+    items: tuple[_Item, ...]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def where_now(stored: Path, run_before: Path, run: Path) -> Path:
+    """A folder of a training that may have been moved together with its run.
+
+    Args:
+        stored: As the run's settings name it.
+        run_before: The run's folder as its settings name it.
+        run: The run's folder now.
+
+    Returns:
+        The place that the run's settings name; where that is gone, the one that lies to the run
+        as it did then; if that is gone too, the stored one.
+    """
+    if stored.exists():
+        return stored
+    way = os.path.relpath(stored.resolve(), run_before.resolve())
+    beside = Path(os.path.normpath(run.resolve() / way))
+    return beside if beside.exists() else stored
+
+
+def still_there(place: Path, run: Path) -> Path:
+    """The place of a run's images.
+
+    Raises:
+        InputError: Nothing is there any more; names the flag that says where they are now.
+    """
+    if not place.exists():
+        raise InputError(
+            f"{place}: the images of {run} are not there any more; `evaluate --data` takes the "
+            "place where they are now"
+        )
+    return place
+
+
+def read_contents(run: Path) -> dict[str, str]:
+    """Image to SHA-256; nothing of a run that holds none.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = run / CONTENTS
+    if not path.is_file():
+        return {}
+    rows = read_rows(path)
+    if not rows or rows[0][1] != CONTENTS_HEADER or any(len(cells) != 2 for _, cells in rows):
+        raise InputError(f"{path}: is damaged; remove it, and images are known by name alone")
+    return {sheet_cell(image): digest for _, (image, digest) in rows[1:]}
+
+
+def choose_part(
+    items: Sequence[_Item],
+    run: Path | None,
+    part: str | None,
+    *,
+    where: object,
+    flag: str = "",
+    path_of: Callable[[_Item], Path],
+    hashed: Callable[[], str],
+    instead: Split | None = None,
+) -> Chosen[_Item]:
+    """The images of a part of a run's own split, out of those that are there now.
+
+    An image is the run's where it has the name and the content of one of them, or the content
+    alone; of a run that holds no contents, where it has the name.
+
+    Args:
+        items: The images that are there now.
+        run: The run's folder, in which its split lies; None where it is lost.
+        part: The part to measure, or `all`; where left out `test`, or `all` if none of the
+            images is the run's.
+        where: Where the images are, for messages.
+        flag: The flag by which the user named that place; empty where it is the training's own.
+        path_of: An image's file.
+        hashed: Hash of all that is there now, as the run's record holds that of its images; asked
+            only for images that the user named, of a run that holds no contents.
+        instead: A split that serves where the run's own is lost.
+
+    Raises:
+        InputError: Nothing can be measured; names how many images are there, and the way out.
+    """
+    if not items:
+        raise InputError(f"{where}: holds no labelled image; check the path and the labels")
+    count = counted(len(items), "image")
+    split = _own_split(run) or instead
+    if split is None:
+        _refuse_unknown(part, run / RUN_SPLIT if run else where, flag)
+        note = f"The run's split is missing: whether it was trained on any of {count} is not known."
+        return Chosen(ALL, tuple(items), notes=(note,))
+    contents = read_contents(run) if run and flag else {}
+    places = _places(items, split, path_of, contents)
+    parts = [split.assignments.get(place) if place else None for place in places]
+    of_part = Counter(parts)
+    known = len(items) - of_part[None]
+    told = ", ".join(f"{name} {of_part[name]}" for name in PARTS)
+    groups = {
+        item.image: split.groups[place]
+        for item, place in zip(items, places, strict=True)
+        if place is not None and place in split.groups
+    }
+    notes = []
+    if flag and known and not contents and not (run and hashed() == read_record(run).data_hash):
+        notes.append(
+            f"The run's images are recognised in {where} by their names alone: it holds no "
+            "contents to compare."
+        )
+    if renamed := sum(
+        place != item.image and item.image in split.assignments
+        for item, place in zip(items, places, strict=True)
+    ):
+        names = _verb(renamed, "has a name", "have names")
+        other = _verb(renamed, "another content", "other contents")
+        notes.append(f"{counted(renamed, 'image')} {names} of the run's but {other}.")
+    if part == ALL or not known:
+        if not known:
+            _refuse_others(part, where, flag, count)
+            notes.append(f"None of the {count} is the run's: all are measured.")
+        else:
+            notes.append(
+                f"{known} of {count} are the run's ({told}); on those it was trained on figures "
+                "look better than they are."
+            )
+        return Chosen(ALL, tuple(items), groups, tuple(notes))
+    part = part or "test"
+    chosen = tuple(item for item, place in zip(items, parts, strict=True) if place == part)
+    more = of_part[None]
+    others = (
+        f"of {count} {known} {_verb(known, 'is', 'are')} the run's ({told}), {more} "
+        f"{_verb(more, 'is another', 'are others')}"
+    )
+    if not chosen:
+        raise InputError(
+            f"{where}: the {part} part holds no image: {others}; choose another --split, or "
+            "measure every image by --split all"
+        )
+    if more:
+        notes.append(f"O{others[1:]} and left out; --split all measures every image.")
+    if (absent := len(split.images(part)) - len(chosen)) > 0:
+        verb = _verb(absent, "is", "are")
+        notes.append(f"{counted(absent, 'image')} of the {part} part {verb} not there any more.")
+    return Chosen(part, chosen, groups, tuple(notes))
+
+
+def _places(
+    items: Sequence[_Item],
+    split: Split,
+    path_of: Callable[[_Item], Path],
+    contents: Mapping[str, str],
+) -> list[str | None]:
+    """The name under which the run knows each image; None of another image."""
+    if not contents:
+        return [item.image if item.image in split.assignments else None for item in items]
+    names = {digest: image for image, digest in contents.items()}
+    found = []
+    for item in items:
+        digest = file_hash(path_of(item))
+        own = contents.get(item.image) == digest
+        found.append(item.image if own else names.get(digest))
+    return found
+
+
+def choose_labelled(
+    images: LabelledImages, run: Path, part: str | None, source: Path | None
+) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """The images of a part as `choose_part` says, and what is told of the choice.
+
+    Args:
+        images: Those that are there now.
+        run: The run's folder.
+        part: See `choose_part`.
+        source: Where the user says that they are; None where nothing was said.
+
+    Raises:
+        InputError: See `choose_part`.
+    """
+    chosen = choose_part(
+        images.items,
+        run,
+        part,
+        where=source or images.root,
+        flag="--data" if source else "",
+        path_of=lambda item: item.path,
+        hashed=lambda: images.hash,
+    )
+    return replace(images, items=chosen.items), chosen
+
+
+def _own_split(run: Path | None) -> Split | None:
+    path = run / RUN_SPLIT if run else None
+    return load_split(path) if path and path.is_file() else None
+
+
+def _verb(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
+
+
+def _refuse_unknown(part: str | None, where: object, flag: str) -> None:
+    if part == ALL or (part is None and flag):
+        return
+    raise InputError(
+        f"{where}: is missing, so nobody can tell what the run was trained on; put the run's "
+        "split.csv back, or measure every image by --split all"
+    )
+
+
+def _refuse_others(part: str | None, where: object, flag: str, count: str) -> None:
+    if not flag:
+        raise InputError(
+            f"{where}: none of the {count} is the run's; say by --data (in detection --images and "
+            "--annotations) where these are now"
+        )
+    if part is not None:
+        raise InputError(
+            f"--split {part}: none of the {count} of {where} is the run's; leave --split out to "
+            "measure all of them"
+        )
