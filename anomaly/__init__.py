@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inspection.files.graphs import is_exported
 from inspection.models.keras_import import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def load(path: str | Path) -> Decider:
     """Loads a model, ready to predict.
 
     Args:
-        path: A `.anomaly` file that training wrote, or a folder that export wrote.
+        path: A `.anomaly` file that training wrote, or an `.onnx` or `.xml` that export wrote.
 
     Raises:
         InputError: The file is missing or no model of ours.
     """
-    if Path(path).is_dir():
+    if is_exported(path) or Path(path).is_dir():  # earlier exports are folders
         from anomaly.export.exported import ExportedModel
 
         return ExportedModel.load(path)

@@ -59,7 +59,6 @@ def export_all(snapshot: Path, folder: Path, pictures: list[Path] | None) -> dic
             result = export(
                 detector,
                 folder / file,
-                format,
                 int8=int8,
                 calibration=pictures[2:] if int8 else (),
                 held_out=pictures[:2] if int8 else (),

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inspection.files.graphs import is_exported
 from inspection.models.keras_import import register_with_keras
 
 if TYPE_CHECKING:
+    from detection.export.exported import ExportedDetector
     from detection.models.detector import Detector
     from detection.settings import TrainSettings
     from detection.training.loop import train
@@ -41,18 +44,22 @@ _MODULES = {
 __all__ = ["Detections", "Detector", "ImageLabels", "TrainSettings", "load", "train"]
 
 
-def load(path: str) -> Detector:
+def load(path: str | Path) -> Detector | ExportedDetector:
     """Loads a snapshot, ready to predict.
 
     Args:
-        path: A `.keras` file that training wrote.
+        path: A `.keras` file that training wrote, or an `.onnx` or `.xml` that export wrote.
 
     Returns:
         The detector: `predict(picture) -> Detections`, of a list a list.
 
     Raises:
-        InputError: The file is missing or no snapshot of ours.
+        InputError: The file is missing or no model of ours.
     """
+    if is_exported(path):
+        from detection.export.exported import ExportedDetector
+
+        return ExportedDetector.load(path)
     from detection.models.detector import Detector
 
     return Detector.load(path)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
-from anomaly.export.exported import GRAPHS
+from anomaly.export.exported import graph_file
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.settings import ROOM, AnomalySettings
 from anomaly.training.run import check_run, run_data, run_part
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
-from inspection.data.images import path_problems
+from inspection.data.images import list_images, path_problems
 from inspection.data.labelled import LabelledImage, LabelledImages
-from inspection.models.card import MEMBER
-from inspection.models.old_cards import ANOMALY
+from inspection.export.write import export_problems, output_path
+from inspection.models.card import read_card
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
 from inspection.training.run_images import EVERY_PART, Chosen
 
-CARDS = (MEMBER, ANOMALY)
 _PLACES = ("data",)
 WEIGHTS = ("auto", "imagenet", "self", "none")
 
@@ -71,12 +69,6 @@ def check_evaluation(
     return run_part(run, part, source)
 
 
-def exported_graph(folder: Path) -> Path | None:
-    """The graph in a folder that export wrote; None where it is no such folder."""
-    found = [folder / name for name in GRAPHS.values() if (folder / name).is_file()]
-    return found[0] if found and any((folder / name).is_file() for name in CARDS) else None
-
-
 def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
     """Run or exported folder, pictures and output folder of a prediction.
 
@@ -86,11 +78,12 @@ def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bo
     Raises:
         InputError: One of them cannot be used.
     """
-    graph = exported_graph(run)
+    graph = graph_file(run)
     if graph is None:
         check_run(run)
     refuse(path_problems(paths))
-    owner = Owner.of(ROOM, run.resolve().name, graph or run / MODEL)
+    name = read_card(run, ROOM).provenance.run if graph else ""
+    owner = Owner.of(ROOM, name or run.resolve().name, graph or run / MODEL)
     refuse_others(output, owner, restart)
     return owner
 
@@ -120,18 +113,21 @@ def check_comparison(
     grouping_by(settings.group_by)
 
 
-def check_export(run: Path, format: str, output: Path) -> Data:
-    """Run, format and folder of an export.
+def check_export(
+    run: Path, format: str, output: Path | None, images: Path | None
+) -> tuple[Path, list[Path]]:
+    """Run, format, file and images of an export.
 
     Returns:
-        The pictures that the run was trained on.
+        The file to write, and the images to compare on: those named, else the test part's.
 
     Raises:
         InputError: One of them cannot be used.
     """
     check_run(run)
-    problems = choice_problems("--format", format, GRAPHS)
-    if output.exists():
-        problems.append(f"{output}: is there already; give another --output, or remove it")
-    refuse(problems)
-    return run_data(run)
+    file = output_path(output, run / MODEL, format)
+    refuse(path_problems([images] if images else []))
+    refuse(export_problems(file, ROOM))
+    if images is not None:
+        return file, list_images(images) if images.is_dir() else [images]
+    return file, [item.path for item in run_data(run).part("test")]

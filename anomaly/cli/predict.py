@@ -15,7 +15,7 @@ from inspection.cli.options import BatchSize, Output, Paths, Restart
 def predict(
     run: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A run's folder, or one that export wrote."),
+        typer.Argument(metavar="MODEL", help="A run's folder, or a file that export wrote."),
     ],
     paths: Paths,
     output: Output = Path("predictions"),
@@ -24,16 +24,17 @@ def predict(
     restart: Restart = False,
 ) -> None:
     """Decides on new images: a table and heat maps."""
-    from anomaly.cli.arguments import check_prediction, exported_graph
+    from anomaly.cli.arguments import check_prediction
 
     owner = check_prediction(run, paths, output, restart)
     import anomaly
+    from anomaly.export.exported import graph_file
     from anomaly.prediction.files import HeatPredictor
     from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
     from inspection.training.run import MODEL
 
-    graph = exported_graph(run)
+    graph = graph_file(run)
     model = anomaly.load(run if graph else run / MODEL)
     refuse_replaced(graph or run / MODEL, owner)
     predictor = HeatPredictor(model, heat_maps)

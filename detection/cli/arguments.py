@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.data.dataset import read_labels
-from detection.export.exported import SUFFIXES
 from detection.models.snapshots import snapshot_card
 from detection.prediction.output import refuse_annotations
 from detection.settings import ROOM, TrainSettings
@@ -14,6 +13,8 @@ from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
 from inspection.errors import InputError
+from inspection.files.graphs import is_exported
+from inspection.models.card import ModelCard, read_card
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
 from inspection.training.run_images import EVERY_PART
@@ -48,8 +49,11 @@ def check_settings(settings: TrainSettings, resume: bool) -> None:
     )
 
 
-def check_model(model: Path, split: str | None = None) -> None:
+def check_model(model: Path, split: str | None = None) -> ModelCard:
     """A snapshot or an exported model, and the part of a split.
+
+    Returns:
+        What the model says of itself.
 
     Raises:
         InputError: There is no such file or part, or it is no snapshot of ours.
@@ -63,8 +67,7 @@ def check_model(model: Path, split: str | None = None) -> None:
     if split is not None:
         problems += choice_problems("--split", split, EVERY_PART)
     refuse(problems)
-    if model.suffix.lower() not in SUFFIXES:
-        snapshot_card(model)
+    return read_card(model, ROOM) if is_exported(model) else snapshot_card(model)
 
 
 def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
@@ -79,7 +82,7 @@ def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Se
     """
     if model is not None:
         return model, paths
-    if paths[0].suffix.lower() not in (".keras", *SUFFIXES):
+    if not (is_exported(paths[0]) or paths[0].suffix.lower() == ".keras"):
         return TrainSettings().snapshots / BEST, paths
     if len(paths) == 1:
         raise InputError(f"{paths[0]}: is a model; give the images or their folder after it")
@@ -95,9 +98,8 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
     Raises:
         InputError: One of them cannot be used.
     """
-    check_model(model)
+    run = check_model(model).provenance.run
     refuse(path_problems(paths))
-    run = "" if model.suffix.lower() in SUFFIXES else snapshot_card(model).provenance.run
     owner = Owner.of(ROOM, run, model)
     refuse_others(output, owner, restart)
     refuse_annotations(output.absolute())

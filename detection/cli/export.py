@@ -10,7 +10,7 @@ import typer
 from detection.cli.labels import AS_TRAINED
 from detection.settings import TrainSettings
 from inspection.cli.console import reports_errors, say
-from inspection.cli.options import Format, takes_settings
+from inspection.cli.options import Exported, Format, takes_settings
 
 
 @reports_errors
@@ -20,10 +20,8 @@ def export(
     snapshot: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file.")] = Path(
         "snapshots/best.keras"
     ),
-    output: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="beside the snapshot")
-    ] = None,
     format: Format = "openvino",
+    output: Exported = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; measured on val.")] = False,
     max_int8_loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="mAP that int8 may cost, else it is refused.")
@@ -33,13 +31,13 @@ def export(
         typer.Option("--force", help="Write it though nothing can be compared or int8 costs more."),
     ] = False,
 ) -> None:
-    """Writes a model with decoding and NMS inside, after proving that it gives the same boxes."""
+    """Writes a model for OpenVINO or ONNX; refuses where it finds or decides otherwise."""
     from detection.cli.arguments import check_model
 
     check_model(snapshot)
     from detection.export.write import export_snapshot
 
-    report = export_snapshot(
+    export_snapshot(
         snapshot,
         output,
         format,
@@ -50,4 +48,3 @@ def export(
         max_int8_loss,
         force,
     )
-    say(f"Exported: {report.path}")

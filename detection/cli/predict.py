@@ -44,12 +44,12 @@ def predict(
 
     model, paths = model_and_paths(model, [first, *(others or [])])
     owner = check_prediction(model, paths, output, restart)
-    from detection.export.exported import load_any
+    import detection
     from detection.prediction.files import BoxPredictor
     from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
 
-    detector = load_any(model)
+    detector = detection.load(model)
     refuse_replaced(model, owner)
     predictor = BoxPredictor(detector, threshold)
     predict_and_say(predictor, detector.card, paths, output, owner, restart, batch_size)

@@ -23,10 +23,10 @@ from detection.models.anchors import anchor_boxes, level_lengths
 from detection.models.heads import PredictionHead
 from detection.models.pyramid import FeaturePyramid
 from detection.models.retinanet import RetinaNet
+from inspection.export.write import OPSET
 from inspection.finite import check_finite
 from inspection.models.layers import LocalContrast, Normalise
 
-OPSET = 17
 _IR_VERSION = 8  # what opset 17 came with, so that runtimes from 2022 on read the file
 PREPARING = "preparing/"
 """Names of all nodes before the first convolution start so; int8 leaves them as they are."""

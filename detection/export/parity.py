@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.export.exported import ExportedDetector, Picture
-from detection.models.decision import image_score
+from detection.export.exported import ExportedDetector
+from detection.models.decision import Picture
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU
 from inspection.data.boxes import box_iou
-from inspection.decisions.operating_point import OperatingPoint
+from inspection.data.letterbox import Fit
 from inspection.errors import InputError
+from inspection.export.parity import SCORE_TOLERANCE, Parity, refuse_differences
 from inspection.prediction.detections import Detections
 
 if TYPE_CHECKING:
     from detection.models.detector import Detector
 
-SCORE_TOLERANCE = 1e-3
-"""Relative difference of two scores that counts as equal."""
 BOX_TOLERANCE = 0.5
 """Difference of two edges, in pixels of the fitted image, that counts as equal."""
-_TIE = 1e-4
 
 
 @dataclass(frozen=True)
-class Parity:
+class BoxParity(Parity):
     """How near an exported model is to its snapshot on the check images.
 
     Args:
-        images: Images compared.
         boxes: Boxes that both found; 0 only where nothing could be compared and that was asked for.
-        score_difference: Largest relative difference of a score.
         box_difference: Largest difference of an edge, in pixels of the fitted image.
     """
 
-    images: int
     boxes: int
-    score_difference: float
     box_difference: float
+
+    def __str__(self) -> str:
+        if not self.boxes:
+            return f"Unproved: neither model finds a box on the {self.images} check images."
+        return f"{super().__str__()} {self.boxes} boxes, edges within {self.box_difference:.1e} px."
 
 
 def check_parity(
@@ -48,8 +47,8 @@ def check_parity(
     exported: ExportedDetector,
     pictures: Sequence[Picture],
     force: bool = False,
-) -> Parity:
-    """Compares an exported model with its detector.
+) -> BoxParity:
+    """Compares an exported model with its detector, from file to decision.
 
     Args:
         detector: The reference.
@@ -64,11 +63,13 @@ def check_parity(
     boxes, score_difference, box_difference = 0, 0.0, 0.0
     for index, picture in enumerate(pictures):
         name = f"check image {index + 1}" if isinstance(picture, np.ndarray) else str(picture)
-        # The fitted image, so that the tolerance is one in pixels that the network sees.
-        image, _ = exported.metadata.fitted(picture)
-        found, reference = exported.predict(image), detector.predict(image)
+        fit = exported.card.preparation(picture).fit
+        reference, found = detector.predict(picture), exported.predict(picture)
+        problems += _decision_differences(name, reference, found)
+        # Compared in pixels that the network sees, whatever the camera's are.
+        reference, found = (_fitted(one, fit) for one in (reference, found))
         pairs = matches(reference, found)
-        problems += _differences(name, reference, found, pairs, detector.operating_point)
+        problems += _box_differences(name, reference, found, pairs)
         if len(pairs):
             first, second = pairs.T
             boxes += len(pairs)
@@ -76,15 +77,18 @@ def check_parity(
             edge = np.abs(found.xyxy[second] - reference.xyxy[first]).max()
             score_difference = max(score_difference, float(score))
             box_difference = max(box_difference, float(edge))
-    if problems:
-        raise InputError([*problems, "Nothing was exported; report this with the snapshot."])
+    refuse_differences(problems)
     if not boxes and not force:
         raise InputError(
             f"the detector finds no box of score {MIN_SCORE} or more on the {len(pictures)} check "
             "images, so nothing can be compared: train it longer, name images with defects that it "
-            "finds by --annotations and --images, or export it unproved with --force."
+            "finds by --images, or export it unproved with --force."
         )
-    return Parity(len(pictures), boxes, score_difference, box_difference)
+    return BoxParity(len(pictures), score_difference, boxes, box_difference)
+
+
+def _fitted(found: Detections, fit: Fit) -> Detections:
+    return replace(found, xyxy=fit.to_fitted(found.xyxy))
 
 
 def matches(reference: Detections, found: Detections) -> np.ndarray:
@@ -107,12 +111,18 @@ def matches(reference: Detections, found: Detections) -> np.ndarray:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _differences(
-    name: str,
-    reference: Detections,
-    found: Detections,
-    pairs: np.ndarray,
-    point: OperatingPoint | None,
+def _decision_differences(name: str, reference: Detections, found: Detections) -> list[str]:
+    before, after = (one.origin.decision if one.origin else None for one in (reference, found))
+    if before == after:
+        return []
+    return [
+        f"{name}: the snapshot decides {before}, the exported model {after} (scores "
+        f"{reference.origin.score:.4f} and {found.origin.score:.4f})."
+    ]
+
+
+def _box_differences(
+    name: str, reference: Detections, found: Detections, pairs: np.ndarray
 ) -> list[str]:
     problems = []
     for side, (own, other) in enumerate(((reference, found), (found, reference))):
@@ -122,17 +132,6 @@ def _differences(
             who = ("only the snapshot", "only the exported model")[side]
             scores = ", ".join(f"{own.score[index]:.4f}" for index in lost[:5])
             problems.append(f"{name}: {who} finds {len(lost)} boxes, of scores {scores}.")
-    if point is not None:
-        before, after = image_score(reference), image_score(found)
-        bounds = [point.threshold]
-        if point.review_threshold is not None:
-            bounds.append(point.review_threshold)
-        tied = any(abs(before - bound) <= _TIE * bound for bound in bounds)
-        if point.decide(before) != point.decide(after) and not tied:
-            problems.append(
-                f"{name}: the snapshot decides {point.decide(before)}, the exported model "
-                f"{point.decide(after)} (scores {before:.4f} and {after:.4f})."
-            )
     return problems
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from detection.evaluation.average_precision import measure_average_precision
-from detection.export.exported import ExportedDetector, Metadata, Picture
-from detection.models.decision import image_score
+from detection.export.exported import ExportedDetector
+from detection.models.decision import Picture, image_score
 from inspection.data.boxes import ImageLabels
+from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 
 MAX_LOSS = 0.02
@@ -42,13 +43,26 @@ class Int8Change:
         """mAP that is lost; NaN where it is unknown."""
         return self.map_float32 - self.map_int8
 
+    def lines(self) -> list[str]:
+        """The change as sentences."""
+        found = "int8: the change of mAP is unknown, no box was labelled."
+        if not np.isnan(self.map_int8):
+            found = (
+                f"int8: mAP {self.map_float32:.4f} -> {self.map_int8:.4f} ({-self.loss:+.4f}) on "
+                f"{self.images} images that it was not calibrated on."
+            )
+        if self.decisions is None:
+            return [found]
+        changed = f"{self.decisions} of {self.images} decisions changed at the operating point."
+        return [found, f"int8: {changed}"]
 
-def quantise(model: Any, metadata: Metadata, calibration: Sequence[Picture]) -> Any:
+
+def quantise(model: Any, preparation: Preparation, calibration: Sequence[Picture]) -> Any:
     """Quantises an OpenVINO model to int8 after training; decoding and NMS stay in float32.
 
     Args:
         model: The float32 `openvino.Model`.
-        metadata: Says how pictures are fitted.
+        preparation: How images are fitted.
         calibration: Pictures; evenly spread ones are taken where there are many.
 
     Returns:
@@ -67,7 +81,7 @@ def quantise(model: Any, metadata: Metadata, calibration: Sequence[Picture]) -> 
         pictures = [calibration[index] for index in chosen]
         return nncf.quantize(
             model,
-            nncf.Dataset(pictures, lambda picture: metadata.fitted(picture)[0][None]),
+            nncf.Dataset(pictures, lambda picture: preparation(picture).rgb[None]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(

@@ -44,6 +44,13 @@ OtherData = Annotated[
     ),
 ]
 Format = Annotated[str, typer.Option(help="openvino or onnx.")]
+Exported = Annotated[
+    Path | None, typer.Option(help="File to write.", show_default="beside the model")
+]
+Compared = Annotated[
+    Path | None,
+    typer.Option(help="Images to compare on instead.", show_default="the run's test part"),
+]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")]
 Address = Annotated[
     str, typer.Option(help="Who may open the page; 0.0.0.0 lets the whole network, and save.")

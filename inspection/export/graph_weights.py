@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inspection.files.graphs import message_fields
 from inspection.finite import NotFinite
 
 # Of onnx.proto3: the fields that lead from a model to its tensors, by message.
@@ -22,7 +23,6 @@ _BELOW = {
 }
 _DATA_TYPE, _FLOATS, _RAW, _DOUBLES = 2, 4, 9, 10
 _KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # protobuf's wire types
 
 
 def check_openvino(model: Any, limits: bool = False) -> None:
@@ -65,46 +65,13 @@ def _check(values: np.ndarray, limits: bool) -> None:
 
 def _tensors(message: memoryview, kind: str) -> Iterator[np.ndarray]:
     if kind == "tensor":
-        fields: dict[int, Any] = dict(_fields(message))
+        fields: dict[int, Any] = dict(message_fields(message))
         stored = _KINDS.get(fields.get(_DATA_TYPE, 0))
         for number, dtype in ((_RAW, stored), (_FLOATS, "<f4"), (_DOUBLES, "<f8")):
             if stored and isinstance(fields.get(number), memoryview):
                 yield np.frombuffer(fields[number], np.dtype(dtype))
         return
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         below = _BELOW[kind].get(number)
         if below and isinstance(value, memoryview):
             yield from _tensors(value, below)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a protobuf message."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        wire = key & 7
-        if wire == _VARINT:
-            value, place = _varint(message, place)
-            yield key >> 3, value
-            continue
-        if wire == _BYTES:
-            length, place = _varint(message, place)
-        elif wire in (_EIGHT, _FOUR):
-            length = 8 if wire == _EIGHT else 4
-        else:
-            raise ValueError("it is no ONNX file")
-        if place + length > len(message):
-            raise ValueError("it ends too early")
-        yield key >> 3, message[place : place + length]
-        place += length
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(message) and shift < 70:
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
-    raise ValueError("it ends too early")

@@ -39,9 +39,16 @@ from inspection.files.archives import (
     read_member,
     read_safely,
 )
+from inspection.files.graphs import CARD_KEY, is_exported, read_metadata
 from inspection.files.records import Count, Finite, first_problem
 from inspection.files.writing import atomic_path
-from inspection.models.old_cards import ANOMALY, CLASSIFIER, OLD_MEMBERS, from_old
+from inspection.models.old_cards import (
+    ANOMALY,
+    CLASSIFIER,
+    EXPORTED_DETECTOR,
+    OLD_MEMBERS,
+    from_old,
+)
 
 MEMBER = "card.json"
 VERSION = 1
@@ -223,7 +230,7 @@ def parse_card(text: str | bytes, member: str = MEMBER) -> ModelCard:
 
 
 def read_card(path: str | Path, room: Room) -> ModelCard:
-    """The card of a `.keras` or `.anomaly` file, or of a folder that an export wrote.
+    """The card of a `.keras`, `.anomaly` or exported file, or of a folder exported earlier.
 
     Args:
         path: The file or folder.
@@ -238,19 +245,28 @@ def read_card(path: str | Path, room: Room) -> ModelCard:
     if not path.exists():
         raise InputError(f"{path}: there is no such model; train one, or give {instead}")
     with read_safely(path, f"is no {kind} of this tool", f"give {instead}"):
-        if path.is_dir():
-            names = (MEMBER, ANOMALY)
-            member = next((name for name in names if (path / name).is_file()), None)
-            if member is None:
+        if is_exported(path) and not path.is_dir():
+            card = _card_of_graph(path)
+        elif path.is_dir():
+            if not (path / ANOMALY).is_file():
                 raise IsADirectoryError
-            with (path / member).open("rb") as file:
-                card = parse_card(file.read(MOST_TEXT + 1), member)
+            with (path / ANOMALY).open("rb") as file:
+                card = parse_card(file.read(MOST_TEXT + 1), ANOMALY)
         else:
             with open_archive(path) as archive:
                 card = _card_in(archive)
         if card.room != room:
             raise Hostile(f"it is a model of {card.room}")
     return card
+
+
+def _card_of_graph(path: Path) -> ModelCard:
+    metadata = read_metadata(path)
+    if CARD_KEY in metadata:
+        return parse_card(metadata[CARD_KEY])
+    if EXPORTED_DETECTOR in metadata:
+        return parse_card(metadata[EXPORTED_DETECTOR], EXPORTED_DETECTOR)
+    raise Hostile("it holds no card")
 
 
 def replace_card(path: str | Path, card: ModelCard) -> None:

@@ -144,7 +144,7 @@ def test_the_exported_graph_scores_alike_or_is_refused(fitted, sources):
         with pytest.raises(InputError, match="cannot be exported"):
             onnx_graph(model)
         return
-    session = onnxruntime.InferenceSession(onnx_graph(model))
+    session = onnxruntime.InferenceSession(onnx_graph(model).SerializeToString())
     views = np.concatenate([sources["bad"].prepared(index).views for index in range(3)])
     wanted, weights = fitted.weighted_views(views)
     names = ["scores"] if weights is None else ["scores", "weights"]

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import detection
 from detection.cli.export import export
 from detection.export import onnx_graph
 from detection.export import write as exporting
-from detection.export.exported import ExportedDetector, Metadata, load_any
+from detection.export.exported import ExportedDetector
 from detection.export.parity import check_parity, matches
 from detection.export.quantisation import MAX_LOSS, Int8Change, check_loss
 from detection.models.anchors import AnchorSettings
+from detection.models.decision import decided
+from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE
 from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
 from inspection.data.boxes import ImageLabels
@@ -88,14 +91,13 @@ def pictures() -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def exported(detector, pictures, tmp_path_factory) -> ExportedDetector:
     path = tmp_path_factory.mktemp("내보내기") / "모델.xml"
-    exporting.export(detector, path, "openvino", check_images=pictures)
+    exporting.export(detector, path, check_images=pictures)
     return ExportedDetector.load(path)
 
 
-@pytest.mark.parametrize(("format", "suffix"), [("openvino", ".xml"), ("onnx", ".onnx")])
-def test_an_export_finds_what_the_snapshot_finds(detector, pictures, tmp_path, format, suffix):
-    report = exporting.export(detector, tmp_path / "모델", format, check_images=pictures)
-    assert report.path == tmp_path / f"모델{suffix}"
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_an_export_finds_what_the_snapshot_finds(detector, pictures, tmp_path, suffix):
+    report = exporting.export(detector, tmp_path / f"모델{suffix}", check_images=pictures)
     assert report.parity.boxes > 50
     assert report.parity.score_difference < 1e-3
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == pytest.approx(
@@ -113,7 +115,7 @@ def test_what_a_deployment_needs_travels_inside(detector, exported):
     assert exported.classes == CLASSES
     assert (exported.size, exported.fit, exported.bits) == (SIZE, "letterbox", 12)
     assert exported.operating_point == detector.operating_point
-    assert Metadata.from_json(exported.metadata.to_json()) == exported.metadata
+    assert exported.card.provenance == detector.card.provenance
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_what_a_deployment_needs_travels_inside(detector, exported):
 )
 def test_every_norm_and_block_is_exported(pictures, tmp_path, backbone, norm, head_norm, levels):
     detector = lively_detector(backbone, norm, head_norm, levels)
-    report = exporting.export(detector, tmp_path / "model.onnx", "onnx", check_images=pictures)
+    report = exporting.export(detector, tmp_path / "model.onnx", check_images=pictures)
     assert report.parity.boxes > 20
 
 
@@ -138,7 +140,7 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
         onnx_graph, "anchor_boxes", lambda *arguments: true_anchors(*arguments) + np.float32(2)
     )
     with pytest.raises(InputError, match="only the snapshot finds"):
-        exporting.export(detector, tmp_path / "model.onnx", "onnx", check_images=pictures)
+        exporting.export(detector, tmp_path / "model.onnx", check_images=pictures)
     assert not list(tmp_path.iterdir())
 
 
@@ -147,22 +149,33 @@ def test_nothing_to_compare_is_refused(pictures, tmp_path):
     bias = silent.model.classification_head.prediction.bias
     bias.assign(np.full(bias.shape, -50.0))
     with pytest.raises(InputError, match="nothing can be compared") as caught:
-        exporting.export(silent, tmp_path / "model.onnx", "onnx", check_images=pictures)
-    for flag in ("--annotations", "--images", "--force"):
+        exporting.export(silent, tmp_path / "model.onnx", check_images=pictures)
+    for flag in ("--images", "--force"):
         assert flag in str(caught.value)
     assert not list(tmp_path.iterdir())
-    report = exporting.export(silent, tmp_path / "model", "onnx", check_images=pictures, force=True)
+    report = exporting.export(silent, tmp_path / "model.onnx", check_images=pictures, force=True)
     assert any("Unproved" in line for line in report.lines())
     assert not len(ExportedDetector.load(report.path).predict(pictures[0]))
 
 
 def test_options_that_do_not_fit_are_listed_together(detector, tmp_path):
     with pytest.raises(InputError) as caught:
-        exporting.export(detector, tmp_path / "model.xml", "onnx", int8=True)
+        exporting.export(detector, tmp_path / "model.onnx", int8=True)
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 3
-    for part in ("must end in .onnx", "check images", "openvino only"):
+    assert len(caught.value.problems) == 4
+    for part in ("no image to compare", "openvino only", "calibration images", "held-out images"):
         assert part in text
+    with pytest.raises(InputError, match=r"must end in \.onnx"):
+        exporting.export_snapshot(tmp_path / "best.keras", tmp_path / "model.xml", "onnx")
+
+
+def test_labels_are_not_replaced_by_an_export(detector, pictures, tmp_path):
+    label = tmp_path / "part.xml"
+    write_voc(label, "part.png", (9, 9, 3), [[1, 1, 5, 5]], ["dot"])
+    before = label.read_bytes()
+    with pytest.raises(InputError, match="is there already"):
+        exporting.export(detector, label, check_images=pictures)
+    assert label.read_bytes() == before
 
 
 def test_int8_is_measured_on_what_it_was_not_calibrated_on(detector, pictures, tmp_path):
@@ -214,8 +227,8 @@ def test_a_snapshot_is_exported_with_its_own_validation_part(small_set: SmallSet
     report = exporting.export_snapshot(snapshot, format="onnx", say=said.append)
     assert report.path == small_set.snapshots / "best.onnx"
     assert any("Parity on 2 images" in line for line in said)
-    assert isinstance(load_any(report.path), ExportedDetector)
-    assert isinstance(load_any(snapshot), Detector)
+    assert isinstance(detection.load(report.path), ExportedDetector)
+    assert isinstance(detection.load(snapshot), Detector)
 
 
 def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set, tmp_path):
@@ -245,6 +258,9 @@ def test_other_folders_are_compared_on_what_the_training_has_not_seen(small_set,
     (other.annotations / "new_0.xml").unlink()
     with pytest.raises(InputError, match="--annotations and --images"):
         exporting.export_parts(snapshot, *folders)
+    # Images alone need no label.
+    report = exporting.export_snapshot(snapshot, format="onnx", images=other.images, say=str)
+    assert report.parity.images == 2
 
 
 @pytest.mark.slow
@@ -282,7 +298,7 @@ def test_int8_that_costs_too_much_is_refused(detector, pictures, tmp_path, monke
     assert any("decisions changed" in line for line in report.lines())
     assert sorted(path.name for path in target.parent.iterdir()) == ["model.bin", "model.xml"]
     loaded = ExportedDetector.load(report.path)
-    assert loaded.metadata.precision == "int8"
+    assert loaded.card.extra["precision"] == "int8"
     assert len(loaded.predict(pictures[0]).score)
 
 
@@ -305,23 +321,22 @@ def test_nan_inside_an_exported_graph_is_a_reject(pictures, tmp_path, suffix, he
     bias.assign(values)
     path = tmp_path / f"model{suffix}"
     with pytest.raises(NotFinite, match="weights"):
-        exporting.write_graph(broken, path, exporting.metadata_of(broken))
+        exporting.write_graph(broken, path)
     # As an overflow would do it that only shows in use.
     monkeypatch.setattr(onnx_graph, "check_finite", lambda **values: None)
-    exporting.write_graph(broken, path, exporting.metadata_of(broken))
+    exporting.write_graph(broken, path)
     with pytest.raises(NotFinite, match="weights of one layer"):
         ExportedDetector.load(path)
     for check in ("check_onnx", "check_openvino"):
-        monkeypatch.setattr(
-            f"detection.export.exported.{check}", lambda *arguments, **options: None
-        )
+        monkeypatch.setattr(f"inspection.export.runtimes.{check}", lambda *arguments: None)
     loaded = ExportedDetector.load(path)
     image = tmp_path / "부품.png"
     write_image(image, pictures[0])
     with pytest.raises(NotFinite, match=r"부품\.png"):
         loaded.predict(image)
     # Whoever reads the outputs without a look finds a score over every threshold.
-    boxes, score, label = loaded._run(pictures[0][None])
+    outputs = loaded._run(pictures[0][None])
+    boxes, score, label = (outputs[name] for name in ("boxes", "scores", "labels"))
     assert score[0] == np.inf
     assert boxes[0].tolist() == [0, 0, SIZE, SIZE]
     assert label[0] == 0
@@ -345,18 +360,20 @@ def test_matching_takes_class_score_and_place_together():
 class _Fixed:
     """Stands for a detector that finds the same in every picture."""
 
-    def __init__(self, found: Detections, threshold: float | None = None) -> None:
+    classes, bits = CLASSES, 8
+    card = detector_card(120)
+
+    def __init__(self, found: Detections, threshold: float | None) -> None:
         self.found = found
         self.operating_point = None if threshold is None else fixed_threshold(threshold)
-        self.metadata = Metadata(CLASSES, 120, "letterbox", 8, None, "")
 
-    def predict(self, _picture: np.ndarray) -> Detections:
-        return self.found
+    def predict(self, picture: np.ndarray) -> Detections:
+        return decided(self, picture, self.found, MIN_SCORE, MAX_DETECTIONS)
 
 
 def _compare(one: Detections, two: Detections, threshold: float | None = None):
     blank = np.zeros((120, 120, 3), np.uint8)
-    return check_parity(_Fixed(one, threshold), _Fixed(two), [blank])
+    return check_parity(_Fixed(one, threshold), _Fixed(two, threshold), [blank])
 
 
 def test_rounding_at_the_bounds_is_no_difference():
@@ -384,9 +401,9 @@ def test_written_paths_may_be_used_by_name(exported, tmp_path: Path, pictures):
     )
 
 
-@pytest.mark.parametrize("format", ["openvino", "onnx"])
-def test_a_pc_on_the_line_decides_without_tensorflow(detector, pictures, tmp_path, format):
-    report = exporting.export(detector, tmp_path / "모델", format, check_images=pictures)
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_a_pc_on_the_line_decides_without_tensorflow(detector, pictures, tmp_path, suffix):
+    report = exporting.export(detector, tmp_path / f"모델{suffix}", check_images=pictures)
     for number, picture in enumerate(pictures):
         write_image(tmp_path / "영상" / f"{number}.png", picture)
     out = tmp_path / "결과"

@@ -55,9 +55,6 @@ def test_a_card_comes_back_as_it_was(tmp_path):
     card.extra["one_based"] = True
     found = read_card(write(tmp_path / "모델.keras", card), "detection")
     assert found.to_json() == card.to_json()
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / MEMBER).write_text(card.to_json(), encoding="ascii")
-    assert read_card(tmp_path / "folder", "detection") == found
 
 
 def test_another_card_leaves_the_weights_alone(tmp_path):

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +117,11 @@ def test_weights_and_features_that_are_not_finite_are_refused(runs, shared_produ
         anomaly.load(tmp_path / "nan.anomaly")
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, format):
-    output = tmp_path / "내보내기"
-    arguments = ("export", runs / "patchcore", "--format", format, "--output", output)
-    status, text = typed(*arguments)
+@pytest.mark.parametrize(("format", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, format, suffix):
+    output = tmp_path / f"내보내기{suffix}"
+    arguments = ("export", runs / "patchcore", "--format", format, "--output")
+    status, text = typed(*arguments, output.with_suffix(""))
     assert status == 0, text
     assert "every decision is the same" in text
     model, exported = anomaly.load(runs / "patchcore/model.anomaly"), anomaly.load(output)
@@ -130,9 +130,21 @@ def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, fo
         assert found.score == pytest.approx(wanted.score, rel=1e-3)
         assert found.decision == wanted.decision
         np.testing.assert_allclose(found.score_map, wanted.score_map, rtol=5e-3, atol=1e-3)
-    status, text = typed(*arguments)
+    # An earlier export is replaced, anything else of that name is not.
+    status, text = typed(*arguments, output, "--images", shared_product / "얼룩")
+    assert status == 0, text
+    assert "Parity on 10 images" in text
+    output.write_text("<annotation/>")
+    status, text = typed(*arguments, output)
     assert status == 2
     assert "is there already" in text
+    assert output.read_text() == "<annotation/>"
+
+
+def test_an_exported_model_needs_no_keras(runs, shared_product, tmp_path):
+    output, path = tmp_path / "모델.onnx", shared_product / "얼룩" / "00.png"
+    status, text = typed("export", runs / "patchcore", "--format", "onnx", "--output", output)
+    assert status == 0, text
     without = (
         "import sys, anomaly; anomaly.load(sys.argv[1]).predict(sys.argv[2]);"
         "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
@@ -142,12 +154,40 @@ def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, fo
     )
 
 
+@pytest.mark.parametrize("graph", ["model.onnx", "model.xml"])
+def test_a_folder_that_an_earlier_program_exported_decides(runs, shared_product, tmp_path, graph):
+    from anomaly.export.write import onnx_graph
+    from inspection.export.write import write_graph
+
+    model, path = anomaly.load(runs / "patchcore/model.anomaly"), shared_product / "얼룩" / "00.png"
+    header = {
+        "version": 1,
+        "format": "onnx" if graph.endswith("onnx") else "openvino",
+        "method": "patchcore",
+        "preparation": {"size": 64, "fit": "stretch", "bits": 16},
+        "aggregation": model.aggregation,
+        "normal": model.normal,
+        "operating_point": model.operating_point.to_dict(),
+        "reference": asdict(model.reference),
+    }
+    (tmp_path / "model.json").write_text(json.dumps(header), encoding="utf-8")
+    write_graph(onnx_graph(model), tmp_path / graph, model.card)
+    wanted, found = model.predict(path), anomaly.load(tmp_path).predict(path)
+    assert found.score == pytest.approx(wanted.score, rel=1e-3)
+    assert found.decision == wanted.decision
+    status, text = typed("predict", tmp_path, path, "--output", tmp_path / "결과")
+    assert status == 0, text
+    (tmp_path / "model.json").write_text(json.dumps(header | {"version": 2}), encoding="utf-8")
+    with pytest.raises(InputError, match="of version 2"):
+        anomaly.load(tmp_path)
+
+
 def test_a_pc_on_the_line_decides_without_tensorflow(runs, shared_product, tmp_path):
-    status, text = typed("export", runs / "patchcore", "--output", tmp_path / "모델")
+    status, text = typed("export", runs / "patchcore", "--output", tmp_path / "모델.xml")
     assert status == 0, text
     images, out = sorted((shared_product / "normal").iterdir())[:2], tmp_path / "결과"
-    text = on_the_line("anomaly", "predict", tmp_path / "모델", *images, "--output", out)
-    assert "Model: run patchcore, patchcore, trained on " in text
+    text = on_the_line("anomaly", "predict", tmp_path / "모델.xml", *images, "--output", out)
+    assert "run patchcore, patchcore, trained on" in " ".join(text.split())
     model = anomaly.load(runs / "patchcore/model.anomaly")
     with (out / "predictions.csv").open(encoding="utf-8") as file:
         for row, path in zip(csv.DictReader(file), images, strict=True):

@@ -1,0 +1,258 @@
+"""Writing a model as a graph that runs without Keras and TensorFlow, once it is proved."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inspection.cli.arguments import choice_problems, refuse
+from inspection.errors import InputError, first_line
+from inspection.export.parity import Parity
+from inspection.export.runtimes import PACKAGES
+from inspection.files.graphs import CARD_KEY, SUFFIXES, exported_files
+from inspection.files.writing import atomic_path
+from inspection.models.card import ModelCard, Room, read_card
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17
+INPUT = "views"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares.
+
+    Args:
+        path: The file; OpenVINO's weights are beside it in a `.bin`.
+        megabytes: Size of all its files in 10^6 bytes.
+        parity: With the original.
+    """
+
+    path: Path
+    megabytes: float
+    parity: Parity
+
+    def lines(self) -> list[str]:
+        """The report as sentences."""
+        return [f"{self.path}: {self.megabytes:.1f} MB.", str(self.parity)]
+
+
+def output_path(output: Path | None, model: Path, format: str) -> Path:
+    """The file to write: the one named, or beside the model under its name.
+
+    Args:
+        output: As given; its suffix may be left out.
+        model: The model's file.
+        format: `openvino` or `onnx`.
+
+    Raises:
+        InputError: There is no such format, or the suffix is another one's.
+    """
+    refuse(choice_problems("--format", format, SUFFIXES))
+    suffix = SUFFIXES[format]
+    if output is None:
+        return model.with_suffix(suffix)
+    if output.suffix.lower() not in ("", suffix):
+        raise InputError(f"--output {output}: an {format} export must end in {suffix}")
+    return output.with_suffix(output.suffix or suffix)
+
+
+def export_problems(output: Path, room: Room, *packages: str) -> list[str]:
+    """What stands in the way of an export, without importing any of the packages.
+
+    Args:
+        output: The file to write; its suffix is the format.
+        room: Whose exports it may replace.
+        *packages: What else is needed.
+    """
+    if output.suffix.lower() not in PACKAGES:
+        return [f"{output}: an exported model ends in .xml (OpenVINO) or .onnx"]
+    if output.exists():
+        try:
+            read_card(output, room)
+        except InputError:  # an .xml may be somebody's labels
+            return [
+                f"{output}: is there already and is no export of this room; give another --output, "
+                "or remove it"
+            ]
+    return [
+        f"this export needs the package {package}: pip install {package}"
+        for package in dict.fromkeys(("onnx", PACKAGES[output.suffix.lower()], *packages))
+        if find_spec(package) is None
+    ]
+
+
+def keras_graph(
+    outputs: Callable[[Any], Mapping[str, Any]], size: int, name: str
+) -> onnx.ModelProto:
+    """What Keras computes, as an ONNX graph.
+
+    Args:
+        outputs: From (B, size, size, 3) float32, RGB 0 to 255, to tensors by name.
+        size: Side of the images in pixels.
+        name: Of the model, for messages.
+
+    Returns:
+        A graph from `INPUT` (B, size, size, 3) uint8 to these outputs.
+
+    Raises:
+        InputError: The backend is not TensorFlow, or there is no such graph.
+    """
+    import keras
+    import onnx
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("export: runs with KERAS_BACKEND=tensorflow only; set it and try again")
+    import tensorflow as tf
+    import tf2onnx
+
+    spec = tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)
+    function = tf.function(lambda views: dict(outputs(tf.cast(views, tf.float32))), [spec])
+    # Keras compiles grouped convolutions, and what is compiled cannot be converted.
+    before = tf.config.functions_run_eagerly()
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the check below says it, too
+    try:
+        tf.config.run_functions_eagerly(True)
+        proto, _ = tf2onnx.convert.from_function(
+            function, [spec], OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+        )
+        _fill_in(proto.graph, function.get_concrete_function(spec).graph.captures)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # the converter raises many kinds
+        raise InputError(f"{name}: cannot be written as ONNX ({first_line(error)})") from error
+    finally:
+        tf.config.run_functions_eagerly(before)
+    return proto
+
+
+def _fill_in(graph: onnx.GraphProto, captures: Sequence[tuple[Any, Any]]) -> None:
+    """Arrays that a Keras layer holds beside its weights come out as inputs, without values."""
+    from onnx import numpy_helper
+
+    values = {inside.name: outside for outside, inside in captures}
+    used = {name for node in graph.node for name in node.input}
+    for item in graph.input[1:]:
+        if item.name in used:
+            array = values[item.name].numpy()
+            graph.initializer.append(numpy_helper.from_array(array, item.name))
+    del graph.input[1:]
+
+
+def _write_erfc(context: Any, node: Any, _name: str, _arguments: list[Any]) -> None:
+    """Erfc, of which TensorFlow's GELU is made and which ONNX lacks, as 1 - Erf."""
+    shapes, types = node.output_shapes, node.output_dtypes
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", node.input, shapes=shapes, dtypes=types)
+    one = context.make_const(f"{node.name}/one", np.ones((), np.float32))
+    context.make_node(
+        "Sub",
+        [one.output[0], erf.output[0]],
+        name=node.name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=types,
+    )
+
+
+def write_graph(graph: onnx.ModelProto, path: Path, card: ModelCard) -> None:
+    """Writes a graph in the format that the suffix names; not atomic.
+
+    Args:
+        graph: From `keras_graph`, or made by hand.
+        path: `.xml` or `.onnx`.
+        card: What the file must say of itself.
+    """
+    import onnx
+
+    if path.suffix.lower() == ".onnx":
+        onnx.helper.set_model_props(graph, {CARD_KEY: card.to_json()})
+        path.write_bytes(graph.SerializeToString())
+        return
+    import openvino
+
+    write_openvino(openvino.convert_model(io.BytesIO(graph.SerializeToString())), path, card)
+
+
+def write_openvino(model: Any, path: Path, card: ModelCard) -> None:
+    """Writes an `openvino.Model` with float32 weights; as `write_graph`."""
+    import openvino
+
+    model.set_rt_info(card.to_json(), [CARD_KEY])
+    # Half-precision weights, the default, would move scores by more than the parity allows.
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def size_mb(path: Path) -> float:
+    """Size of an exported file, weights included, in 10^6 bytes."""
+    return sum(file.stat().st_size for file in exported_files(path)) / 1e6
+
+
+@contextlib.contextmanager
+def placed_when_done(output: Path) -> Iterator[Path]:
+    """A path of the same name in a folder beside; its files take their places at the end.
+
+    On any exception nothing is left, and what stood at `output` stays.
+
+    Args:
+        output: The file to write, `.xml` or `.onnx`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".export.", dir=output.parent, ignore_cleanup_errors=True
+    ) as folder:
+        temporary = Path(folder) / output.name
+        yield temporary
+        if output.suffix.lower() == ".xml":
+            # OpenVINO's two files cannot be replaced at once. Without its graph the old model is
+            # gone, which is said when it is loaded; with foreign weights it would find nonsense.
+            output.unlink(missing_ok=True)
+        pairs = zip(exported_files(temporary), exported_files(output), strict=True)
+        for source, target in reversed(list(pairs)):  # the graph last
+            with atomic_path(target) as place:
+                shutil.copyfile(source, place)
+
+
+def export_proved(
+    output: Path,
+    room: Room,
+    images: Sequence[Path],
+    write: Callable[[Path], None],
+    prove: Callable[[Path], Parity],
+) -> ExportReport:
+    """Writes what Keras computes where it is proved to be like its original, else nothing.
+
+    Args:
+        output: The file to write, `.xml` or `.onnx`.
+        room: Whose export it is.
+        images: What it is compared on.
+        write: Writes the file at the path it is given.
+        prove: Loads it from there and compares it.
+
+    Raises:
+        InputError: As `export_problems`, or from either, or there is no image.
+    """
+    refuse(export_problems(output, room, "tf2onnx") + images_problems(images))
+    with placed_when_done(output) as temporary:
+        write(temporary)
+        parity = prove(temporary)
+        megabytes = size_mb(temporary)
+    return ExportReport(output, megabytes, parity)
+
+
+def images_problems(images: Sequence[Any]) -> list[str]:
+    """A sentence where there is nothing to compare on."""
+    if len(images):
+        return []
+    return ["there is no image to compare the exported model on; give some by --images"]
