@@ -14,11 +14,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inspection.files.graphs import is_exported
 from inspection.models.keras_import import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
     from classification.cam.maps import Explainer
-    from classification.models.classifier import Classifier, Prediction
+    from classification.models.classifier import Decider, Prediction
     from classification.settings import ClassificationSettings
     from classification.training.loop import train
 
@@ -38,15 +39,20 @@ _MODULES = {
 __all__ = ["ClassificationSettings", "Classifier", "Explainer", "Prediction", "load", "train"]
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path) -> Decider:
     """Loads a classifier, ready to predict.
 
     Args:
-        path: A `.keras` file that training wrote, or a run's folder, of which the best is taken.
+        path: A `.keras` file that training wrote, or a run's folder, of which the best is taken; or
+            an `.onnx` or `.xml` file that export wrote.
 
     Raises:
         InputError: The file is missing or no classifier of ours.
     """
+    if is_exported(path):
+        from classification.export.exported import ExportedClassifier
+
+        return ExportedClassifier.load(path)
     from classification.models.classifier import Classifier
 
     return Classifier.load(path)

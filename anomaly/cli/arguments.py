@@ -70,7 +70,7 @@ def check_evaluation(
 
 
 def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
-    """Run or exported folder, pictures and output folder of a prediction.
+    """Run or exported file, images and output folder of a prediction.
 
     Returns:
         Whose results they will be.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from classification.cli import dashboard, evaluate, explain, predict, show, submit, train
+from classification.cli import dashboard, evaluate, explain, export, predict, show, submit, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ for verb in (
     show.show,
     evaluate.evaluate,
     predict.predict,
+    export.export,
     submit.submit,
     explain.cam,
     explain.boxes,

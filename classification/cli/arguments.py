@@ -12,8 +12,9 @@ from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
-from inspection.data.images import path_problems
+from inspection.data.images import list_images, path_problems
 from inspection.data.labelled import LabelledImage, LabelledImages, find_images
+from inspection.export.write import export_problems, output_path
 from inspection.models.card import read_card
 from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import place_problems, resumed_settings, taken_problems
@@ -82,6 +83,27 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
     owner = Owner.of(ROOM, card.provenance.run, file)
     refuse_others(output, owner, restart)
     return owner
+
+
+def check_export(
+    model: Path, format: str, output: Path | None, images: Path | None
+) -> tuple[Path, list[Path]]:
+    """Model, format, file and images of an export.
+
+    Returns:
+        The file to write, and the images to compare on: those named, else the test part's.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    source = model_file(model)
+    read_card(source, ROOM)
+    file = output_path(output, source, format)
+    refuse(path_problems([images] if images else []))
+    refuse(export_problems(file, ROOM))
+    if images is not None:
+        return file, list_images(images) if images.is_dir() else [images]
+    return file, [item.path for item in run_data(source.parent, lambda line: None).part("test")]
 
 
 def check_maps(method: str, smooth: str) -> None:

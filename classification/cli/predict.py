@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from classification.cli.shared import Model
+from classification.cli.shared import AnyModel
 from inspection.cli.console import reports_errors
 from inspection.cli.options import BatchSize, Output, Paths, Restart
 
 
 @reports_errors
 def predict(
-    model: Model,
+    model: AnyModel,
     paths: Paths,
     output: Output = Path("predictions"),
     batch_size: BatchSize = 16,
@@ -21,12 +21,12 @@ def predict(
     from classification.cli.arguments import check_prediction
 
     owner = check_prediction(model, paths, output, restart)
-    from classification.models.classifier import Classifier
+    import classification
     from classification.prediction.files import LabelPredictor
     from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
 
-    loaded = Classifier.load(model)
+    loaded = classification.load(model)
     refuse_replaced(loaded.path, owner)
     predictor = LabelPredictor(loaded)
     predict_and_say(predictor, loaded.card, paths, output, owner, restart, batch_size)

@@ -9,6 +9,11 @@ import typer
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file, or a run's folder.")]
 
+AnyModel = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="A .keras file, a run's folder, or an exported file."),
+]
+
 Images = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Images: a folder, a CSV or one file.")
 ]

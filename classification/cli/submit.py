@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from classification.cli.shared import Model
+from classification.cli.shared import AnyModel
 from inspection.cli.console import progress, reports_errors, say
 
 
 @reports_errors
 def submit(
-    model: Model,
+    model: AnyModel,
     sample: Annotated[Path, typer.Option(help="The sample answer file.")],
     images: Annotated[
         Path | None, typer.Option(help="The pictures.", show_default="images/ beside the sample")
@@ -33,12 +33,12 @@ def submit(
 
     _, folder = open_sample(sample, images)
     found_pictures(model, folder)
-    from classification.models.classifier import Classifier
+    import classification
     from classification.prediction.submission import submit as write
 
     words = [word.strip() for word in answers.split(",")] if answers else None
     with progress("deciding") as on_progress:
-        loaded = Classifier.load(model)
+        loaded = classification.load(model)
         given, meaning = write(loaded, sample, images, output, words, on_progress, say)
     text = ", ".join(f"{count} x {word}" for word, count in sorted(given.items()))
     meant = ", ".join(f"{word} is {name}" for name, word in meaning.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 
 from classification.settings import ROOM
 from inspection.data.preparation import Prepared
+from inspection.errors import InputError
 from inspection.files.archives import Hostile, check_network, read_safely
+from inspection.files.graphs import is_exported
 from inspection.files.writing import atomic_path
 from inspection.finite import check_finite, check_weights, names_file
 from inspection.models.card import ModelCard, read_card
@@ -39,38 +42,20 @@ class Prediction:
     decision: str
 
 
-class Classifier:
-    """Decides on raw pictures.
+class Decider(ABC):
+    """Decides on raw images, trained or exported.
 
     Args:
-        model: From (B, S, S, 3) to (B, K) logits.
         card: What travels with it.
         path: The file it came from.
     """
 
-    def __init__(self, model: keras.Model, card: ModelCard, path: Path | None = None) -> None:
-        self.model, self.card, self.path = model, card, path
+    card: ModelCard
+    path: Path | None
 
-    @classmethod
-    def load(cls, path: str | Path) -> Classifier:
-        """Loads a `.keras` file, or the best one of a run's folder.
-
-        Raises:
-            InputError: The file is missing or no classifier of ours.
-        """
-        path = model_file(path)
-        card = read_card(path, ROOM)
-        with read_safely(path, "cannot be loaded", "copy or train it again"):
-            check_network(path)
-            with without_notices():
-                import keras
-
-                model = keras.saving.load_model(path, compile=False)
-            if model.output_shape[-1] != len(card.classes):
-                raise Hostile("its card is of other classes than its network")
-            with names_file(path):
-                check_weights(model)
-            return cls(model, card, path)
+    @abstractmethod
+    def logits(self, views: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 views to (B, K) float32."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,12 +67,12 @@ class Classifier:
         return self.card.preparation(picture)
 
     def probabilities(self, views: np.ndarray) -> np.ndarray:
-        """(B, S, S, 3) uint8 or float views to (B, K) float64 shares.
+        """(B, S, S, 3) uint8 views to (B, K) float64 shares.
 
         Raises:
             NotFinite: A logit is no finite number.
         """
-        logits = np.asarray(self.model.predict_on_batch(np.asarray(views, np.float32)))
+        logits = self.logits(views)
         check_finite(logits=logits)
         return softmax(logits.astype(np.float64))
 
@@ -128,6 +113,47 @@ class Classifier:
         view = self.prepare(picture)
         with names_file(picture):
             return self.decide(self.probabilities(view.rgb[None]))[0]
+
+
+class Classifier(Decider):
+    """A trained classifier.
+
+    Args:
+        model: From (B, S, S, 3) to (B, K) logits.
+        card: What travels with it.
+        path: The file it came from.
+    """
+
+    def __init__(self, model: keras.Model, card: ModelCard, path: Path | None = None) -> None:
+        self.model, self.card, self.path = model, card, path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Classifier:
+        """Loads a `.keras` file, or the best one of a run's folder.
+
+        Raises:
+            InputError: The file is missing, no classifier of ours, or an exported one.
+        """
+        path = model_file(path)
+        card = read_card(path, ROOM)
+        if is_exported(path):
+            raise InputError(
+                f"{path}: is exported and decides only; this needs the .keras file it was made of"
+            )
+        with read_safely(path, "cannot be loaded", "copy or train it again"):
+            check_network(path)
+            with without_notices():
+                import keras
+
+                model = keras.saving.load_model(path, compile=False)
+            if model.output_shape[-1] != len(card.classes):
+                raise Hostile("its card is of other classes than its network")
+            with names_file(path):
+                check_weights(model)
+            return cls(model, card, path)
+
+    def logits(self, views: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.predict_on_batch(np.asarray(views, np.float32)))
 
     def save(self, path: str | Path) -> None:
         """Writes weights and card atomically."""

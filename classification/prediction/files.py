@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from classification.models.classifier import Classifier
+from classification.models.classifier import Decider
 from classification.settings import ROOM
 from inspection.data.labelled import find_images
 from inspection.data.preparation import Prepared
@@ -40,7 +40,7 @@ class LabelPredictor(Predictor[Prepared, LabelLine]):
     room = ROOM
     line = LabelLine
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Decider) -> None:
         self.model = model
         self.columns = ("label", *model.classes)
         self.settings = settings_of(model.card.operating_point)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from classification.models.classifier import Classifier
+from classification.models.classifier import Decider
 from classification.prediction.files import BATCH, LabelPredictor
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage, find_images
@@ -87,7 +87,7 @@ def open_sample(path: Path, images: Path | None) -> tuple[Sample, Path]:
 
 
 def submit(
-    model: Classifier,
+    model: Decider,
     sample_path: Path,
     images: Path | None = None,
     output: Path = Path("submission.csv"),
@@ -172,7 +172,7 @@ def _paired(
     return chosen, [one.image for one in found if one.image not in used]
 
 
-def _words(model: Classifier, sample: Sample, answers: Sequence[str] | None) -> dict[str, str]:
+def _words(model: Decider, sample: Sample, answers: Sequence[str] | None) -> dict[str, str]:
     if answers is not None:
         if len(answers) != len(model.classes):
             raise InputError(

@@ -206,6 +206,19 @@ def test_the_bounds_inside_cannot_be_passed(exported, pictures):
         exported.predict(pictures[0].astype(np.float32))
 
 
+def test_a_file_that_an_earlier_program_exported_finds_the_same(detector, pictures, tmp_path):
+    import onnx
+
+    told = {"classes": CLASSES, "size": SIZE, "fit": "letterbox", "bits": 12, "anchors_hash": "a"}
+    told |= {"operating_point": detector.operating_point.to_dict(), "precision": "float32"}
+    graph = onnx_graph.detector_graph(detector.model, SIZE)
+    onnx.helper.set_model_props(graph, {"detection": json.dumps(told)})
+    (tmp_path / "old.onnx").write_bytes(graph.SerializeToString())
+    found = detection.load(tmp_path / "old.onnx").predict(pictures[0])
+    assert found.decision == detector.predict(pictures[0]).decision
+    assert found.label == detector.predict(pictures[0]).label
+
+
 @pytest.mark.parametrize("name", ["absent.xml", "damaged.onnx", "damaged.xml", "model.pt"])
 def test_files_that_are_no_export_are_named(tmp_path, name):
     path = tmp_path / name
