@@ -290,8 +290,9 @@ def resumed_settings(
     free = {*changed, *places}
     flags = ", ".join(f"--{key}" for key in changed)
     what = f"{flags} and where data and runs are" if flags else "where data and runs are"
-    given = {key: getattr(typed, key) for key in typed.model_fields_set}
-    given = {key: value for key, value in given.items() if value is not None}
+    # In the settings' own order: a set has another in every process.
+    typed_keys = [key for key in type(typed).model_fields if key in typed.model_fields_set]
+    given = {key: value for key in typed_keys if (value := getattr(typed, key)) is not None}
     problems = [
         f"--{key.replace('_', '-')} {value}: this run was started "
         f"{_with(getattr(stored, key))}, and --resume changes only {what}; leave it out, "
