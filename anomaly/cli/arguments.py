@@ -10,7 +10,7 @@ from anomaly.export.exported import graph_file
 from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.settings import ROOM, AnomalySettings
-from anomaly.training.run import check_run, run_data, run_part
+from anomaly.training.run import check_run, run_part
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import list_images, path_problems
@@ -130,4 +130,4 @@ def check_export(
     refuse(export_problems(file, ROOM))
     if images is not None:
         return file, list_images(images) if images.is_dir() else [images]
-    return file, [item.path for item in run_data(run).part("test")]
+    return file, [item.path for item in run_part(run, "test")[0].items]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from anomaly.data.dataset import Data
 from anomaly.data.images import open_images
 from anomaly.settings import AnomalySettings
 from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.errors import InputError
 from inspection.settings import read_settings
-from inspection.training.run import MODEL, RUN_SPLIT, SETTINGS, run_split
+from inspection.training.run import MODEL, SETTINGS
 from inspection.training.run_images import Chosen, choose_labelled, still_there, where_now
 
 
@@ -60,22 +58,6 @@ def run_images(run: Path, source: Path | None = None) -> LabelledImages:
         InputError: The run's settings or the images cannot be read.
     """
     return open_images(source or still_there(data_now(run, run_settings(run)), run))
-
-
-def run_data(run: Path, say: Callable[[str], None] = lambda line: None) -> Data:
-    """The pictures of a run, and the split it was trained with.
-
-    Args:
-        run: Its folder; the split is the copy kept there, wherever the run has been moved to.
-        say: Told of pictures that have come since, which are left out.
-
-    Raises:
-        InputError: The run's settings, split or pictures cannot be read.
-    """
-    images = run_images(run)
-    split = run_split(run, images.items, say)
-    known = tuple(item for item in images.items if item.image in split.assignments)
-    return Data(replace(images, items=known), split, run / RUN_SPLIT)
 
 
 def run_part(

@@ -236,12 +236,6 @@ def _command(request: EvaluationRequest, snapshot: Path) -> str:
     return command_line("detection", "evaluate", snapshot, *flags(**given))
 
 
-def training_folder(stored: str | None, usual: str) -> Path:
-    """A folder of the training; the usual one here where that is gone, as after a move."""
-    path = Path(stored or usual)
-    return path if path.is_dir() else Path(usual) if Path(usual).is_dir() else path
-
-
 def _snapshots_folder(snapshot: Path, run: str) -> Path:
     folder = snapshot.resolve().parent
     return folder.parent if folder.name == run else folder
@@ -259,12 +253,6 @@ def run_folder_of(snapshot: Path, run: str) -> Path | None:
     if (folder / "record.json").is_file() or folder.name == run:
         places.insert(0, folder)
     return next((one for one in places if (one / RUN_SPLIT).is_file()), None)
-
-
-def run_split_path(snapshot: Path, run: str) -> Path | None:
-    """The copy of its split that a snapshot's run keeps; None where it is gone."""
-    folder = run_folder_of(snapshot, run)
-    return folder / RUN_SPLIT if folder else None
 
 
 def _check_classes(labels: list[ImageLabels], detector: Detector, where: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detection.data.dataset import read_labels, split_path
-from detection.evaluation.snapshot import run_split_path, training_folder
+from detection.evaluation.snapshot import find_folders, run_folder_of
 from detection.export.exported import ExportedDetector
 from detection.export.parity import check_parity
 from detection.export.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
@@ -28,6 +28,7 @@ from inspection.errors import InputError
 from inspection.export import write as writing
 from inspection.export.runtimes import openvino_core
 from inspection.models.card import ModelCard
+from inspection.training.run import RUN_SPLIT
 
 if TYPE_CHECKING:
     from detection.models.detector import Detector
@@ -264,21 +265,21 @@ def export_parts(
     """
     card = snapshot_card(snapshot)
     origin, told = card.provenance, card.extra
-    elsewhere = annotations is not None or images is not None
-    annotations = annotations or training_folder(origin.annotations, "annotations")
-    images = images or training_folder(origin.data, "images_900")
+    place = find_folders(snapshot, card, annotations, images, say)
+    annotations, images = place.annotations, place.images
     labels = read_labels(
         annotations, images, told.get("one_based", False), told.get("unlabelled", "skip"), say
     )
     folder = snapshot.resolve().parent
     # The run's own copy first: the stored split may have grown since.
     stored_ones = [split_path(annotations, parent) for parent in (folder, folder.parent)]
-    places = [run_split_path(snapshot, origin.run), *stored_ones]
-    path = next((place for place in places if place and place.is_file()), None)
+    run = run_folder_of(snapshot, origin.run)
+    paths = [*([run / RUN_SPLIT] if run else []), *stored_ones]
+    path = next((one for one in paths if one.is_file()), None)
     parts = load_split(path).assignments if path else {}
     chosen = [item for item in labels if parts.get(item.image) == "val"]
     trained = [item for item in labels if parts.get(item.image) == "train"]
-    if elsewhere and not chosen:
+    if place.named and not chosen:
         chosen = [item for item in labels if parts.get(item.image) != "train"]
     if not chosen:
         raise InputError(
