@@ -16,6 +16,7 @@ from classification.cam.explain import ExplainRequest, explain_folder, propose
 from classification.dashboard.state import Look, Run, with_preparation
 from classification.evaluation.scored import Scored
 from classification.models.classifier import Classifier
+from inspection.cli.commands import command_line
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage
 
@@ -46,9 +47,9 @@ def export(look: Look, run: Run, model: Classifier, found: Scored, rule: BoxRule
         rule: From map to boxes.
     """
     st.caption(
-        "Boxes are proposals: a person corrects and saves them with `python -m detection label "
-        "IMAGES --proposals FOLDER` before a detector learns from them. FOLDER is the unpacked "
-        "download."
+        "Boxes are proposals: a person corrects and saves them with "
+        f"`{command_line('detection', 'label', 'IMAGES', '--proposals', 'FOLDER')}` before a "
+        "detector learns from them. FOLDER is the unpacked download."
     )
     classes = [name for name in model.classes if name != model.card.normal]
     chosen = st.multiselect("Classes", classes, classes, key=run.key("export_classes"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from inspection.cli.commands import command_line
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImages, find_labelled
 from inspection.data.masks import NORMAL_NAMES, header_problems
@@ -40,7 +41,7 @@ def open_images(source: str | Path, normal: str | None = None) -> LabelledImages
     if len(names) < 2:
         problems.append(
             f"{source}: holds the images of {counted(len(names), 'class')} only; telling classes "
-            "apart takes two, and for normal images alone there is `python -m anomaly`"
+            f"apart takes two, and for normal images alone there is `{command_line('anomaly')}`"
         )
     problems += [
         f"{source}: the class {name!r} holds {counted(found.kinds[name], 'image')}; it takes at "

@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from detection.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.data.boxes import ImageLabels, clip_boxes, valid_boxes
 from inspection.data.images import image_size, list_images
 from inspection.data.voc import VocFile, guess, read_voc, write_voc
@@ -33,8 +35,9 @@ def list_annotations(annotations_dir: str | Path, problems: list[str] | None = N
 def guess_problem(what: str) -> str:
     """Why an XML of `what`, see `voc.guess`, is no label, and what to do with it."""
     return (
-        f"is {what} that nobody has looked at; open it with `python -m detection label "
-        "--proposals FOLDER`, correct it and save it, or remove the file"
+        f"is {what} that nobody has looked at; open it with "
+        f"`{command_line(ROOM, 'label', '--proposals', 'FOLDER')}`, correct it and save it, or "
+        "remove the file"
     )
 
 

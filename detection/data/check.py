@@ -11,6 +11,8 @@ from pathlib import Path, PureWindowsPath
 
 from detection.data.annotations import ImageIndex, guess_problem, list_annotations
 from detection.data.table import CSV_NAME, survey_table
+from detection.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.data.images import read_image
 from inspection.data.split import equal_files
 from inspection.data.voc import VocFile, VocObject, guess, read_voc
@@ -92,7 +94,7 @@ def check(
     if not index.images and not files and not names:
         raise InputError(
             f"{annotations_dir} and {images_dir}: hold neither XML nor an image; bring pictures "
-            "there with `python -m detection resize`, then label them"
+            f"there with `{command_line(ROOM, 'resize')}`, then label them"
         )
     survey = _Survey(Path(annotations_dir), files, index, classes, one_based)
     for sentence in names:
@@ -150,7 +152,8 @@ class _Survey:
             except InputError as error:
                 self._sentences(path, "malformed XML", error.problems)
                 # The image is labelled, however badly: it is not reported a second time.
-                for image in self.index.candidates(_unread(path), self.folder):
+                unread = VocFile(path, "", "", 0, 0, 0, ())
+                for image in self.index.candidates(unread, self.folder):
                     self.labelled.setdefault(image, path)
                 continue
             self._sentences(path, "malformed XML", fields)
@@ -200,8 +203,8 @@ class _Survey:
                 "size",
                 "image size",
                 f"states {stated[0]} x {stated[1]} pixels, {image} has {size[0]} x {size[1]}; if "
-                "the image was resized, carry its boxes along with `python -m detection resize`, "
-                "else correct <size>",
+                "the image was resized, carry its boxes along with "
+                f"`{command_line(ROOM, 'resize')}`, else correct <size>",
             )
 
     def _stale(self, voc: VocFile, image: str) -> None:
@@ -373,10 +376,6 @@ def _size_or_error(path: Path) -> tuple[int, int] | InputError:
     except InputError as error:
         return error
     return width, height
-
-
-def _unread(path: Path) -> VocFile:
-    return VocFile(path, "", "", 0, 0, 0, ())
 
 
 def _same_file(written: str, image: Path) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from detection.data.table import classes_of, labels_for
+from detection.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import image_size
 from inspection.data.letterbox import FitMode, fit_for
@@ -132,7 +134,8 @@ def read_labels(
     for note in notes[:5]:
         say(note)
     if len(notes) > 5:
-        say(f"... and {len(notes) - 5} more such notes; `python -m detection check` lists all.")
+        check = command_line(ROOM, "check")
+        say(f"... and {len(notes) - 5} more such notes; `{check}` lists all.")
     return labels
 
 
@@ -143,7 +146,7 @@ def similar_classes(labels: Sequence[ImageLabels]) -> list[str]:
         spellings.setdefault("".join(name.split()).casefold(), []).append(name)
     return [
         f"Warning: {', '.join(map(repr, names))} differ only in case or space and count as "
-        f"{len(names)} classes; `python -m detection check` names the files."
+        f"{len(names)} classes; `{command_line(ROOM, 'check')}` names the files."
         for names in spellings.values()
         if len(names) > 1
     ]

@@ -26,6 +26,8 @@ from detection.data.rows import (
     number_text,
     parse_row,
 )
+from detection.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.data.boxes import ImageLabels
 from inspection.data.images import image_size
 from inspection.data.voc import GUESSES
@@ -198,7 +200,7 @@ def labels_for(
             return read_annotations(folder, images_dir, one_based, unlabelled, warnings)
         raise InputError(
             f"{folder}: holds no XML file and no {CSV_NAME}; label images first, with "
-            "`python -m detection label`"
+            f"`{command_line(ROOM, 'label')}`"
         )
     index = ImageIndex(images_dir, names)
     if names:

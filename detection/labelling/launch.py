@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.labelling.labelimg import CLASSES, LOG, STARTED
+from detection.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.errors import InputError
 
 _DISPLAY_MEND = (
@@ -100,14 +102,15 @@ def _images_by_stem(images: Path) -> tuple[set[str], list[str]]:
     if not images.is_dir():
         return set(), [
             f"{images}: there is no such folder of images; name the right one, or bring "
-            "pictures there with: python -m detection resize SRC"
+            f"images there with: {command_line(ROOM, 'resize', 'SRC')}"
         ]
     same: dict[str, list[str]] = defaultdict(list)
     for path in list_images(images):
         same[os.path.normcase(path.stem)].append(path.relative_to(images).as_posix())
     if not same:
         return set(), [
-            f"{images}: the folder holds no images; bring some with: python -m detection resize SRC"
+            f"{images}: the folder holds no images; bring some with: "
+            f"{command_line(ROOM, 'resize', 'SRC')}"
         ]
     return set(same), [
         f"{images}: {' and '.join(paths)} would share the annotation {stem}.xml, and one would "

@@ -16,7 +16,9 @@ from detection.models.anchors import (
     best_possible_recall,
 )
 from detection.models.targets import match_anchors
+from detection.settings import ROOM
 from detection.training.shown_boxes import ShownBoxes
+from inspection.cli.commands import command_line
 from inspection.data.boxes import box_iou
 from inspection.report.page import figure_png
 from inspection.report.palette import ALARM, GRID, INK, MAIN
@@ -95,7 +97,7 @@ class Reach:
                 f"{missed} of {len(self.boxes)} boxes ({shown.how}) are reached by no anchor at "
                 "IoU .5 and are learnt from a forced match alone. Small ones gain by a larger "
                 "--size, long ones that always lie one way by --augment flip; "
-                "python -m detection anchors compares the paper's anchors with fitted ones."
+                f"{command_line(ROOM, 'anchors')} compares the paper's anchors with fitted ones."
             )
 
     def _matched(self, shown: ShownBoxes, seed: int) -> tuple[np.ndarray, int]:

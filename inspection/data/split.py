@@ -70,7 +70,7 @@ class Split:
         if unknown:
             raise InputError(
                 f"{len(unknown)} images have no place in the split yet "
-                f"({few(sorted(unknown), 3)}); extend the split with `python -m detection split`"
+                f"({few(sorted(unknown), 3)}); a training gives each image one"
             )
         return [item for item in labels if self.assignments[item.image] == part]
 
