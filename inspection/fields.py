@@ -84,9 +84,10 @@ RoiMask = Annotated[
     Flag(PREPARATION, "White where to inspect; all images must have its size.", "everywhere"),
 ]
 Background = Annotated[bool, Flag(PREPARATION, "Grey out all but the largest object.")]
+HIGHEST_CLAHE = 40.0
 Clahe = Annotated[
     float,
-    Field(ge=0, le=40),
+    Field(ge=0, le=HIGHEST_CLAHE),
     Flag(PREPARATION, "Clip limit of CLAHE, about 2; 0 leaves it out."),
 ]
 Flatten = Annotated[bool, Flag(PREPARATION, "Take out uneven light.")]

@@ -36,6 +36,7 @@ from inspection.data.letterbox import Image8
 from inspection.data.preparation import Preparation
 from inspection.decisions.operating_point import percent
 from inspection.errors import InputError
+from inspection.fields import HIGHEST_CLAHE
 from inspection.report.drawing import boxes_view, heat_overlay
 from inspection.report.page import image_uri
 
@@ -154,7 +155,7 @@ def _preparation(run: Run, trained: Preparation) -> Preparation:
         "Grey out the background", trained.background, key=run.key("background")
     )
     clahe = st.slider(
-        "CLAHE, clip limit", 0.0, 8.0, float(trained.clahe), 0.5, key=run.key("clahe")
+        "CLAHE, clip limit", 0.0, HIGHEST_CLAHE, float(trained.clahe), 0.5, key=run.key("clahe")
     )
     flatten = st.checkbox("Flatten the light", trained.flatten, key=run.key("flatten"))
     chosen = replace(trained, roi=roi, background=background, clahe=clahe, flatten=flatten)
