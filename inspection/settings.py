@@ -37,7 +37,7 @@ def read_settings(kind: type[_Settings], config: Path | None, given: dict[str, A
     """
     values: dict[str, Any] = {}
     if config is not None:
-        values.update(_read_yaml(config))
+        values.update(read_yaml(config))
     values.update({key: value for key, value in given.items() if value is not None})
     try:
         settings = kind(**values)
@@ -137,7 +137,12 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, reason, node.start_mark) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file of settings, not yet checked.
+
+    Raises:
+        InputError: It cannot be read as such.
+    """
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)

@@ -21,7 +21,7 @@ from inspection.files.locks import locked
 from inspection.files.records import Finite, read_json
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import copy_atomic, file_hash, write_json_atomic, write_text_atomic
-from inspection.settings import read_settings, save_settings
+from inspection.settings import read_settings, read_yaml, save_settings
 
 SETTINGS = "settings.yaml"
 """The complete settings, from which a run is gone on with."""
@@ -279,11 +279,13 @@ def resumed_settings(
     folder = parent / wanted if wanted is not None else _newest(parent, in_epochs)
     if not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: there is no such run to resume; check --run and --runs")
-    if (folder / STATE).is_file() != in_epochs:
+    has_epochs = (folder / STATE).is_file()
+    # Stored settings are complete, and each room has its own names for these two.
+    if has_epochs > in_epochs or not {name, runs} <= read_yaml(folder / SETTINGS).keys():
+        raise InputError(f"{folder}: is a run of another room; check --run and --runs")
+    if in_epochs > has_epochs:
         raise InputError(
             f"{folder}: this run has no finished epoch to resume from; start it without --resume"
-            if in_epochs
-            else f"{folder}: is a run of another room; check --run and --runs"
         )
     stored = read_settings(type(typed), folder / SETTINGS, {})
     changed = [key for key in (*_CHANGED, *also) if key in type(typed).model_fields]

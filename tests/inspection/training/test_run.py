@@ -95,6 +95,13 @@ def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
     typed = Settings(runs=tmp_path, run="밤")
     with pytest.raises(InputError, match="밤: is a run of another room"):
         resumed_settings(typed, ("data",), in_epochs=False)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "settings.yaml").write_text("run: other\nsnapshots: .\nanchors: auto\n")
+    (other / "state.json").touch()
+    with pytest.raises(InputError, match="other: is a run of another room") as caught:
+        resumed_settings(Settings(runs=tmp_path, run="other"), ("data",))
+    assert len(caught.value.problems) == 1
     (tmp_path / "밤/state.json").unlink()
     assert resumed_settings(typed, ("data",), in_epochs=False) == stored
     with pytest.raises(InputError, match="no finished epoch to resume from; start it without"):
