@@ -12,12 +12,12 @@ from pydantic import Field
 
 from classification.models.classifier import Decider
 from classification.settings import ROOM
-from inspection.data.labelled import find_images
+from inspection.data.labelled import find_labelled
 from inspection.data.preparation import Prepared
 from inspection.files.records import Finite
 from inspection.prediction.folder import Answer, Predictor, settings_of
 from inspection.prediction.journal import NOT_DECIDED, Line
-from inspection.prediction.sources import Listed
+from inspection.prediction.sources import Listed, images_of
 
 BATCH = 16
 """Images that the network looks at together where nothing else is said."""
@@ -71,5 +71,7 @@ class LabelPredictor(Predictor[Prepared, LabelLine]):
         return [f"Classes: {', '.join(f'{counts[name]} {name}' for name in names)}."]
 
     def find(self, path: Path, names: list[str]) -> list[Listed]:
-        """Without masks; those of a CSV, too."""
-        return [(one.path, one.image) for one in find_images(path, self.model.classes)]
+        """Those of a CSV, too."""
+        if path.suffix.lower() == ".csv" and path.is_file():
+            return [(one.path, one.image) for one in find_labelled(path).items]
+        return images_of(path, names)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -169,7 +169,7 @@ def find_images(source: Path, classes: Collection[str]) -> list[LabelledImage]:
     found = []
     for path in list_images(source):
         image = path.relative_to(source)
-        if any(part in (*MASK_FOLDERS, _DEFECT_MASKS) for part in image.parts[:-1]):
+        if is_mask(image):
             continue
         folder = image.parts[-2] if len(image.parts) > 1 else source.name
         kind = folder if folder in classes else None
@@ -177,6 +177,11 @@ def find_images(source: Path, classes: Collection[str]) -> list[LabelledImage]:
     if not found:
         raise InputError(f"{source}: holds no image; give a folder with PNG, JPEG, BMP or TIFF")
     return found
+
+
+def is_mask(name: PurePath) -> bool:
+    """Whether a file is a mask, by the folders of its name below the one that was given."""
+    return not {*MASK_FOLDERS, _DEFECT_MASKS}.isdisjoint(name.parts[:-1])
 
 
 def _sorted(root: Path, items: list[LabelledImage], notes: Collection[str] = ()) -> LabelledImages:

@@ -52,7 +52,7 @@ def predict_and_say(
         f"{counted(result.done, 'image')} done, {result.skipped} were done before; {counts}; "
         f"results in {output}."
     )
-    for remark in predictor.remarks(result.lines):
+    for remark in (*result.notes, *predictor.remarks(result.lines)):
         say(remark)
     if result.problems:
         raise InputError(result.problems)

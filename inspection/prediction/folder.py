@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -121,6 +121,7 @@ class Predicted(Generic[AnyLine]):
         problems: One sentence for each file that could not be decided; the command line exits with
             status 2 if there are any.
         lines: Of all images of this call.
+        notes: What was left out, one sentence each.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class Predicted(Generic[AnyLine]):
     skipped: int
     problems: tuple[str, ...]
     lines: tuple[AnyLine, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def decisions(self) -> Counter[str]:
@@ -179,7 +181,8 @@ def predict_folder(
     folder = Path(os.path.abspath(output))  # noqa: PTH100  resolve() would follow links
     problems: list[str] = []
     own = [folder / name for name in predictor.drawings]
-    listed = list_given(paths, own, problems, predictor.find)
+    notes: list[str] = []
+    listed = list_given(paths, own, problems, notes, predictor.find)
     if not listed:
         raise InputError(problems or "no image was given; name image files or folders.")
     predictor.refuse(folder)
@@ -189,7 +192,7 @@ def predict_folder(
     try:
         with claimed(folder, owner, predictor.line, drawings, tables, restart) as journal:
             call = _Call(predictor, folder, journal, listed, problems, on_progress)
-            return call.predict(batch_size)
+            return replace(call.predict(batch_size), notes=tuple(notes))
     except OSError as error:
         # Whatever cannot be read became a problem, so this is the output.
         raise InputError(

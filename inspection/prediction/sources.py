@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from inspection.cli.console import counted
 from inspection.data.images import list_images
+from inspection.data.labelled import is_mask
 from inspection.errors import InputError
 from inspection.files.listing import name_problems
 from inspection.prediction.journal import Line
@@ -30,14 +32,16 @@ def list_given(
     paths: Iterable[str | Path],
     own: Iterable[Path],
     problems: list[str],
+    notes: list[str],
     find: Callable[[Path, list[str]], list[Listed]],
 ) -> list[Listed]:
-    """Every image once, in the order given; results of an earlier call are none.
+    """Every image once, in the order given; results of an earlier call and masks are none.
 
     Args:
         paths: Image files, and folders that are searched recursively.
         own: Folders of what was drawn.
         problems: Takes a sentence for each path that is not there or holds no image.
+        notes: Takes a sentence where masks were left out.
         find: As `images_of`, the images of a path that is there.
 
     Raises:
@@ -46,12 +50,17 @@ def list_given(
     listed: dict[Path, str] = {}
     names: list[str] = []
     drawn = {folder.resolve() for folder in own}
+    masks: set[Path] = set()
     for given in paths:
         path = Path(os.path.abspath(given))  # noqa: PTH100  resolve() would follow links
         if not path.exists():
             problems.append(f"{given}: there is no such file or folder; correct the path")
             continue
         found = find(path, names)
+        if path.is_dir():
+            left_out = {image for image, name in found if is_mask(PurePosixPath(name))}
+            found = [one for one in found if one[0] not in left_out]
+            masks |= left_out
         folders = {image.parent for image, _ in found}
         if path.is_dir():
             folders -= {one for one in folders if not drawn.isdisjoint(_with_parents(one))}
@@ -62,6 +71,8 @@ def list_given(
             problems.append(f"{given}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
     if names := [*names, *name_problems(listed)]:
         raise InputError(names)
+    if masks := masks - listed.keys():
+        notes.append(f"Note: {counted(len(masks), 'image')} in folders of masks left out.")
     return list(listed.items())
 
 
