@@ -19,6 +19,7 @@ from inspection.files.writing import atomic_path
 from inspection.finite import check_finite, check_weights, names_file
 from inspection.models.card import ModelCard, read_card
 from inspection.models.keras_import import without_notices
+from inspection.training.run import BEST
 
 if TYPE_CHECKING:
     import keras
@@ -165,7 +166,7 @@ class Classifier(Decider):
 def model_file(path: str | Path) -> Path:
     """A model's file: itself, or `best.keras` of a run's folder."""
     path = Path(path)
-    return path / "best.keras" if path.is_dir() else path
+    return path / BEST if path.is_dir() else path
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from detection.data.dataset import SPLIT_NAME
 from detection.data.table import CSV_NAME as LABELS_NAME
 from inspection.data.voc import PREDICTION, is_sealed, read_voc
 from inspection.errors import InputError
+from inspection.training.run import RECORD
 
 XML = "xml"
 """Folder of the predictions that labelImg opens."""
@@ -46,7 +47,7 @@ def refuse_annotations(folder: Path) -> None:
 
 
 def _sign_of_annotations(folder: Path, output: Path) -> Path | None:
-    run = (folder / "record.json").is_file()  # a training keeps a copy of its split
+    run = (folder / RECORD).is_file()  # a training keeps a copy of its split
     for name in (LABELS_NAME,) if run else (LABELS_NAME, SPLIT_NAME):
         if (folder / name).is_file():
             return folder / name
