@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from anomaly.evaluation.scored import figures_file
+from anomaly.settings import ROOM
+from inspection.cli.commands import command_line
 from inspection.decisions.rates import Rate, images_needed, more_needed, percent
 from inspection.errors import InputError
 
@@ -69,6 +71,6 @@ def measured(run: Path) -> tuple[Rate, Rate]:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read; measure the run with `python -m anomaly evaluate {run}`"
+            f"{path}: cannot be read; measure the run with `{command_line(ROOM, 'evaluate', run)}`"
         ) from error
     return miss, overkill

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from anomaly.data.images import NORMAL
+from anomaly.settings import ROOM
 from anomaly.training.run import data_now, run_settings
+from inspection.cli.commands import command_line
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_cell
 from inspection.finite import NotFinite, check_finite
@@ -64,7 +66,8 @@ def read_scores(path: Path) -> Scored:
         raise NotFinite(f"{path}: {error}") from error
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read as scores; write it with `python -m anomaly evaluate RUN`"
+            f"{path}: cannot be read as scores; write it with "
+            f"`{command_line(ROOM, 'evaluate', 'RUN')}`"
         ) from error
 
 

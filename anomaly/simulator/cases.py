@@ -16,6 +16,7 @@ from inspection.cli.pages import Stamp, stamp
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
 from inspection.settings import read_settings
+from inspection.training.run import SETTINGS
 
 _PICTURES = 8
 _ROWS, _ROW_HEIGHT = 50, 64  # of the wrong cases that are listed
@@ -23,11 +24,11 @@ _ROWS, _ROW_HEIGHT = 50, 64  # of the wrong cases that are listed
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _kept_settings(run: Path, written: Stamp) -> AnomalySettings:
-    return read_settings(AnomalySettings, run / "settings.yaml", {})
+    return read_settings(AnomalySettings, run / SETTINGS, {})
 
 
 def _settings(run: Path) -> AnomalySettings:
-    return _kept_settings(run, stamp(run / "settings.yaml"))
+    return _kept_settings(run, stamp(run / SETTINGS))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -12,6 +12,7 @@ import streamlit as st
 from anomaly.data.images import NORMAL
 from anomaly.evaluation.scored import read_scores, scores_file
 from anomaly.models.model import model_card, replace_operating_point
+from anomaly.settings import ROOM
 from anomaly.simulator.cases import of_bar, relabel, show, worst
 from anomaly.simulator.figures import (
     DECISIONS,
@@ -21,6 +22,7 @@ from anomaly.simulator.figures import (
     open_simulation,
 )
 from anomaly.simulator.watch import badge, watched
+from inspection.cli.commands import command_line
 from inspection.cli.pages import Stamp, stamp, style
 from inspection.decisions.operating_point import RULES, OperatingPoint, choose_threshold
 from inspection.errors import InputError
@@ -54,7 +56,7 @@ def page(run: Path, watch: Path | None = None) -> None:
         simulation = _simulation(run, stamp(scores_file(run)))
         point = model_card(run / MODEL).operating_point
     except (InputError, OSError) as error:
-        st.error(f"{error} Measure the run first: python -m anomaly evaluate {run}")
+        st.error(f"{error} Measure the run first: {command_line(ROOM, 'evaluate', run)}")
         return
     st.subheader(f"{run.name}: {len(simulation):,} test images")
     low, high = _ends(simulation)

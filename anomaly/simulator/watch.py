@@ -18,7 +18,7 @@ from inspection.finite import NotFinite
 from inspection.report import palette
 from inspection.report.drawing import thumbnail
 from inspection.report.page import image_uri
-from inspection.training.run import MODEL
+from inspection.training.run import MODEL, RECORD
 
 _LONGEST, _THUMB = 640, 96
 
@@ -40,7 +40,7 @@ def thumb(path: Path, bits: int) -> str:
 
 def _training(run: Path) -> Stamp:
     # Training writes it, saving a threshold does not: maps stay those of the same weights.
-    return stamp(run / "record.json")
+    return stamp(run / RECORD)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model …")
