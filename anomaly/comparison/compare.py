@@ -14,7 +14,7 @@ from typing import Any
 from anomaly.evaluation.measure import evaluate
 from anomaly.evaluation.report import write_report as write_evaluation
 from anomaly.evaluation.scored import figures_file
-from anomaly.methods.base import FeatureMethod, Progress, silent
+from anomaly.methods.base import FeatureMethod
 from anomaly.methods.profiles import PROFILES
 from anomaly.models.model import METHODS, method_class
 from anomaly.settings import AnomalySettings
@@ -25,6 +25,7 @@ from inspection.decisions.rates import Rate, more_needed, percent
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
+from inspection.progress import StageProgress, silent
 from inspection.report.evaluation import evaluation_folder
 from inspection.training.run import MODEL, read_record
 
@@ -115,7 +116,7 @@ def compare(
     name: str = "compare",
     own_process: bool = True,
     say: Say = print,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
 ) -> list[Row]:
     """Trains and measures every method on every product.
 
@@ -197,7 +198,7 @@ def _row(
     methods: Sequence[str],
     own_process: bool,
     say: Say,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> Row:
     run = settings.runs / settings.run
     try:

@@ -13,7 +13,6 @@ import numpy as np
 
 from anomaly.evaluation.pixel_metrics import PixelMetrics
 from anomaly.features.extractor import Source
-from anomaly.methods.base import Progress, silent
 from anomaly.models.model import AnomalyModel
 from anomaly.settings import AnomalySettings
 from anomaly.training.calibration import ScoreTable
@@ -23,6 +22,7 @@ from inspection.decisions.operating_point import DEFECTIVE, NORMAL
 from inspection.decisions.rates import Rate, auroc
 from inspection.errors import InputError
 from inspection.files.writing import file_hash, peak_memory_mb
+from inspection.progress import StageProgress, silent
 from inspection.report.evaluation import Summary, group_interval
 from inspection.training.run import MODEL
 from inspection.training.run_images import Chosen
@@ -87,7 +87,10 @@ def open_run(run: Path) -> tuple[AnomalyModel, AnomalySettings]:
 
 
 def evaluate(
-    run: Path, images: LabelledImages, chosen: Chosen[LabelledImage], on_progress: Progress = silent
+    run: Path,
+    images: LabelledImages,
+    chosen: Chosen[LabelledImage],
+    on_progress: StageProgress = silent,
 ) -> Evaluation:
     """Measures a run's model.
 
@@ -109,7 +112,7 @@ def measure(
     images: LabelledImages,
     chosen: Chosen[LabelledImage],
     file: Path,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
 ) -> Evaluation:
     """Scores pictures from their files, without the cache, since the time is measured.
 

@@ -14,6 +14,7 @@ from anomaly.models.model import AnomalyModel
 from anomaly.settings import ROOM
 from inspection.export.parity import Parity, Verdict, prove_parity
 from inspection.export.write import ExportReport, export_proved, keras_graph, write_graph
+from inspection.progress import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,7 @@ def export(
     model: AnomalyModel,
     output: Path,
     images: Sequence[Path],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> ExportReport:
     """Writes a model as a file that runs without Keras and TensorFlow.
 

@@ -12,23 +12,13 @@ import numpy as np
 from keras import ops
 
 from anomaly.features.extractor import FeatureExtractor, Source, graphs
-from anomaly.methods.fitting import (
-    MapSet,
-    Progress,
-    checkpoint_path,
-    compile_loss,
-    run_epochs,
-    train_step,
-)
+from anomaly.methods.fitting import MapSet, checkpoint_path, compile_loss, run_epochs, train_step
 from inspection.data.preparation import Prepared
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
+from inspection.progress import StageProgress, silent
 
 _DEAD = 1e-2  # of the most varying channel's deviation: what varies less never fires
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ class Method(ABC):
         return {name: getattr(self, name) for name in self.OPTIONS}
 
     @abstractmethod
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         """Learns from normal pictures.
 
         Args:
@@ -279,10 +269,10 @@ class TrainedMethod(FeatureMethod):
     def prepare(self, network: keras.Model, maps: MapSet) -> None:
         """Whatever must be known of the normal pictures before training."""
 
-    def finish(self, maps: MapSet, on_progress: Progress) -> None:
+    def finish(self, maps: MapSet, on_progress: StageProgress) -> None:
         """Whatever must be known of the normal pictures after training."""
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         def read(index: int) -> list[np.ndarray]:
             return self.inputs(source.features(index, self.extractor))
 

@@ -15,9 +15,10 @@ from keras import ops
 from anomaly.features.extractor import FeatureExtractor, graphs
 from anomaly.features.maps import enlarged
 from anomaly.methods.base import State, TrainedMethod, mean_counted
-from anomaly.methods.fitting import MapSet, Progress
+from anomaly.methods.fitting import MapSet
 from anomaly.methods.parts.coupling_flow import CouplingFlow, PositionCode
 from inspection.errors import InputError
+from inspection.progress import StageProgress
 
 
 class CFlow(TrainedMethod):
@@ -83,7 +84,7 @@ class CFlow(TrainedMethod):
         ]
         return keras.Model([*network.inputs, *counted], sum(means) / len(means))
 
-    def finish(self, maps: MapSet, on_progress: Progress) -> None:
+    def finish(self, maps: MapSet, on_progress: StageProgress) -> None:
         """The highest likelihood on normal pictures, which scores are told from for good."""
         highest = np.full(len(maps.shapes), -np.inf, np.float32)
         for start in range(0, len(maps), self.batch_size):

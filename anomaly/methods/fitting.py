@@ -14,8 +14,8 @@ import numpy as np
 from anomaly.features.extractor import Source
 from inspection.errors import InputError
 from inspection.files.writing import atomic_path
+from inspection.progress import StageProgress
 
-Progress = Callable[[str, int, int], None]
 _SAVE_SECONDS = 20.0
 
 
@@ -38,7 +38,7 @@ class MapSet:
         self,
         count: int,
         read: Callable[[int], list[np.ndarray]],
-        on_progress: Progress,
+        on_progress: StageProgress,
         counted: Callable[[int, tuple[int, int]], np.ndarray | None] | None = None,
         most_bytes: float = 1e9,
     ) -> None:
@@ -142,7 +142,7 @@ def run_epochs(
     epochs: int,
     seed: int,
     name: str,
-    on_progress: Progress,
+    on_progress: StageProgress,
     checkpoint: Path | None = None,
 ) -> None:
     """Trains, stores the state every `_SAVE_SECONDS`, and goes on from a state stored before.

@@ -16,11 +16,12 @@ from keras import layers, ops
 
 from anomaly.features.extractor import Source
 from anomaly.features.maps import enlarged
-from anomaly.methods.base import State, silent
-from anomaly.methods.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
+from anomaly.methods.base import State
+from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
+from inspection.progress import StageProgress, silent
 
 _LEVELS = 4
 _L1, _PICTURE, _FEATURES = 50.0, 0.9, 0.1
@@ -60,7 +61,7 @@ class OCRGAN(PictureMethod):
         self.judge: keras.Model | None = None
         self._run: tuple[Callable, Callable] | None = None
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         maps = self.maps(source, on_progress)
         keras.utils.set_random_seed(seed)
         self.generator, self.judge, self._run = self._generator(), self._judge(), None

@@ -12,8 +12,9 @@ from keras import ops
 
 from anomaly.features.extractor import FeatureExtractor, Source, graphs
 from anomaly.features.maps import patches
-from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.methods.base import FeatureMethod, State
 from inspection.errors import InputError
+from inspection.progress import StageProgress, silent
 
 _RIDGE = 0.01
 _COLUMNS = 1024  # positions inverted at once
@@ -38,7 +39,7 @@ class PaDiM(FeatureMethod):
         self.chosen = np.zeros(0, np.int64)
         self.mean = self.whitening = np.zeros(0, np.float32)
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         first = patches(source.features(0, self.extractor), pool=1)
         grid, width = first.shape[1:3], first.shape[-1]
         rng = np.random.default_rng(seed)

@@ -12,9 +12,10 @@ from keras import ops
 
 from anomaly.features.extractor import FeatureExtractor, Source, graphs
 from anomaly.features.maps import patches
-from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.methods.base import FeatureMethod, State
 from anomaly.methods.parts.coreset import greedy_k_center, random_projection
 from inspection.errors import InputError
+from inspection.progress import StageProgress, silent
 
 _ROWS = 4096
 _NEIGHBOURS = 9
@@ -62,11 +63,11 @@ class PatchCore(FeatureMethod):
         self.near: np.ndarray | None = None
         self.seen = 0
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         self.bank, self.seen = np.zeros((0, 0), np.float32), 0
         self.extend(source, seed, on_progress)
 
-    def extend(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def extend(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         """Takes in more normal pictures; what the bank holds stays a candidate.
 
         Args:

@@ -7,7 +7,8 @@ import numpy as np
 
 from anomaly.features.extractor import Source
 from anomaly.methods.base import Method
-from anomaly.methods.fitting import MapSet, Progress
+from anomaly.methods.fitting import MapSet
+from inspection.progress import StageProgress
 
 
 class PictureMethod(Method):
@@ -28,7 +29,7 @@ class PictureMethod(Method):
         way = cv2.INTER_AREA if views.shape[1] > self.side else cv2.INTER_LINEAR
         return np.stack([cv2.resize(view, size, interpolation=way) for view in views])
 
-    def maps(self, source: Source, on_progress: Progress) -> MapSet:
+    def maps(self, source: Source, on_progress: StageProgress) -> MapSet:
         """All views of a source, as batches."""
         return MapSet(
             len(source), lambda index: [self.views(source.prepared(index).views)], on_progress

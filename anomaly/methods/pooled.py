@@ -14,8 +14,9 @@ import numpy as np
 from keras import ops
 
 from anomaly.features.extractor import FeatureExtractor, Source, graphs
-from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.methods.base import FeatureMethod, State
 from inspection.errors import InputError
+from inspection.progress import StageProgress, silent
 
 
 class PooledMethod(FeatureMethod):
@@ -31,7 +32,7 @@ class PooledMethod(FeatureMethod):
         super().__init__(extractor)
         self.fitted: dict[str, np.ndarray] = {}
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         rows = []
         cells = _masked_alike(source, self.extractor)
         for index in range(len(source)):

@@ -17,10 +17,10 @@ from keras import layers, ops
 
 from anomaly.features.extractor import Source
 from anomaly.features.synthetic import disturb
-from anomaly.methods.base import silent
-from anomaly.methods.fitting import MapSet, Progress, checkpoint_path, run_epochs
+from anomaly.methods.fitting import MapSet, checkpoint_path, run_epochs
 from inspection.errors import InputError
 from inspection.models import backbones
+from inspection.progress import StageProgress, silent
 
 STAGES = ("conv3_block2_out", "conv4_block2_out")
 EMBEDDING = "embedding"
@@ -53,7 +53,7 @@ def pretrain(
     source: Source,
     settings: Pretraining | None = None,
     seed: int = 0,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
 ) -> keras.Model:
     """Trains a ResNet18 up to its fourth stage.
 

@@ -13,10 +13,11 @@ import numpy as np
 from keras import ops
 
 from anomaly.features.extractor import FeatureExtractor, Source
-from anomaly.methods.base import FeatureMethod, Progress, State, silent
+from anomaly.methods.base import FeatureMethod, State
 from anomaly.methods.pretraining import EMBEDDING, LOGIT
 from inspection.data.preparation import Prepared
 from inspection.errors import InputError
+from inspection.progress import StageProgress, silent
 
 _FLIPS = ((), (1,), (2,), (1, 2))
 
@@ -46,7 +47,7 @@ class SelfSupervised(FeatureMethod):
             )
         return (LOGIT,)
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         """Nothing: all that it knows was learnt with the backbone."""
 
     def score_views(self, views: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ import numpy as np
 from keras import layers, ops
 
 from anomaly.features.extractor import Source, graphs
-from anomaly.methods.base import State, silent
-from anomaly.methods.fitting import Progress, checkpoint_path, compile_loss, run_epochs, train_step
+from anomaly.methods.base import State
+from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pictures import PictureMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
+from inspection.progress import StageProgress, silent
 
 
 class VAE(PictureMethod):
@@ -65,7 +66,7 @@ class VAE(PictureMethod):
         self.decoder: keras.Model | None = None
         self._run: tuple[Callable, Callable] | None = None
 
-    def fit(self, source: Source, seed: int = 0, on_progress: Progress = silent) -> None:
+    def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         maps = self.maps(source, on_progress)
         keras.utils.set_random_seed(seed)
         self.encoder, self.decoder, self._run = self._encoder(), self._decoder(), None

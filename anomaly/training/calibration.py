@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anomaly.features.extractor import Source
-from anomaly.methods.base import Progress, silent
 from anomaly.models.model import AnomalyModel
 from anomaly.models.scores import (
     AGGREGATIONS,
@@ -23,6 +22,7 @@ from anomaly.training.setup import source_of
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.operating_point import choose_threshold
 from inspection.errors import InputError
+from inspection.progress import StageProgress, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def score_pictures(
     model: AnomalyModel,
     items: Sequence[LabelledImage],
     settings: AnomalySettings,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
 ) -> ScoreTable:
     """Scores pictures by every aggregation.
 

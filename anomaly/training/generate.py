@@ -17,20 +17,13 @@ import numpy as np
 from keras import layers, ops
 
 from anomaly.features.extractor import FeatureExtractor, Source
-from anomaly.methods.base import silent
-from anomaly.methods.fitting import (
-    MapSet,
-    Progress,
-    checkpoint_path,
-    compile_loss,
-    run_epochs,
-    train_step,
-)
+from anomaly.methods.fitting import MapSet, checkpoint_path, compile_loss, run_epochs, train_step
 from anomaly.methods.pooled import pooled
 from inspection.data.images import write_image
 from inspection.errors import InputError
 from inspection.files.writing import write_json_atomic
 from inspection.models.gradients import compiled_model
+from inspection.progress import StageProgress, silent
 
 RECORD = "generated.json"
 SAMPLES = "samples"
@@ -79,7 +72,7 @@ def generate(
     count: int,
     settings: Generator | None = None,
     seed: int = 0,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Trains a DCGAN and writes pictures, a grid of samples for each epoch, and the check.

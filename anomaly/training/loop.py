@@ -15,7 +15,7 @@ import keras
 from anomaly.data.dataset import Data
 from anomaly.data.near_duplicates import warning
 from anomaly.features.extractor import Source
-from anomaly.methods.base import Method, Progress, silent
+from anomaly.methods.base import Method
 from anomaly.models.model import AnomalyModel, method_class
 from anomaly.models.scores import SCORING, Choice
 from anomaly.settings import ROOM, AnomalySettings
@@ -38,6 +38,7 @@ from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import sweep_temporary, write_text_atomic
 from inspection.models.card import trained_on
+from inspection.progress import StageProgress, silent
 from inspection.report.evaluation import forget_evaluations
 from inspection.report.page import versions
 from inspection.training.run import (
@@ -61,7 +62,7 @@ _USELESS = 0.5  # overkill on calibration, from which a threshold is no help
 def train(
     settings: AnomalySettings,
     say: Say = print,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
     also: Iterable[str] = (),
     resume: bool = False,
 ) -> Path:
@@ -110,7 +111,7 @@ def _train(
     kind: type[Method],
     settings: AnomalySettings,
     say: Say,
-    on_progress: Progress,
+    on_progress: StageProgress,
     also: Iterable[str],
     resume: bool,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from anomaly.features.extractor import FeatureExtractor, Source
-from anomaly.methods.base import FeatureMethod, Method, Progress, silent
+from anomaly.methods.base import FeatureMethod, Method
 from anomaly.methods.pretraining import EMBEDDING, Pretraining, pretrain
 from anomaly.settings import AnomalySettings
 from anomaly.training.setup import Say
@@ -16,6 +16,7 @@ from inspection.errors import InputError
 from inspection.files.archives import check_network
 from inspection.files.writing import atomic_path
 from inspection.models import backbones, weights
+from inspection.progress import StageProgress, silent
 
 
 def check_options(kind: type[Method], options: dict[str, Any]) -> None:
@@ -47,7 +48,7 @@ def new_method(
     settings: AnomalySettings,
     normals: Source,
     say: Say,
-    on_progress: Progress,
+    on_progress: StageProgress,
     also: Iterable[str],
 ) -> Method:
     options = dict(settings.options)
@@ -92,7 +93,7 @@ def backbone_for(
     settings: AnomalySettings,
     normals: Source,
     say: Say = print,
-    on_progress: Progress = silent,
+    on_progress: StageProgress = silent,
 ) -> tuple[keras.Model, tuple[str, ...]]:
     """The backbone that the settings ask for, and its middle stages, finest first.
 
@@ -135,7 +136,7 @@ def _settled(settings: AnomalySettings) -> str:
 
 
 def _own_backbone(
-    settings: AnomalySettings, normals: Source, say: Say, on_progress: Progress
+    settings: AnomalySettings, normals: Source, say: Say, on_progress: StageProgress
 ) -> keras.Model:
     steps, seed = settings.pretrain_steps, settings.seed
     path = settings.kept_in / "backbones" / f"{normals.hash[:16]}-{steps}-{seed}.keras"

@@ -25,9 +25,9 @@ from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import file_hash, write_json_atomic, write_text_atomic
 from inspection.prediction.detections import Detections
+from inspection.progress import StageProgress, silent
 from inspection.report.drawing import boxes_view, draw_view, heat_overlay
 
-Progress = Callable[[str, int, int], None]
 TARGETS = ("predicted", "known")
 _BATCH = 8
 _LONGEST = 900
@@ -89,7 +89,7 @@ def explain(
     pictures: Sequence[LabelledImage],
     request: ExplainRequest,
     each: Callable[[Explained], None],
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: StageProgress = silent,
 ) -> list[str]:
     """Explains pictures one after the other, in batches.
 
@@ -185,7 +185,7 @@ def explain_folder(
     pictures: Sequence[LabelledImage],
     output: Path,
     request: ExplainRequest,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: StageProgress = silent,
 ) -> tuple[dict[str, Any], list[str]]:
     """Writes an overlay for each picture, `figures.csv` and `summary.json`.
 
@@ -277,7 +277,7 @@ def propose(
     model: Classifier,
     pictures: Sequence[LabelledImage],
     request: ExplainRequest,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: StageProgress = silent,
 ) -> tuple[list[Proposal], list[str]]:
     """Boxes of every picture that is no good; a normal one gets none.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,10 @@ from inspection.errors import InputError
 from inspection.finite import check_finite
 from inspection.models.cells import Cells, measure_cells
 from inspection.models.gradients import compiled, compiled_gradient
+from inspection.progress import Progress, silent
 
 _GAINS = (0.9, 1.0, 1.1)
 _BATCH = 32
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Explainer:
         target: Sequence[int] | int | None = None,
         method: str = "grad-cam",
         smooth: str = "none",
-        on_progress: Progress = lambda done, total: None,
+        on_progress: Progress = silent,
     ) -> CamMaps:
         """Explains a batch.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
-from classification.evaluation.scored import Progress, Scored, score_pictures
+from classification.evaluation.scored import Scored, score_pictures
 from classification.models.classifier import Classifier, Prediction, decided, model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.data.dataset import Data
@@ -20,6 +20,7 @@ from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.models.card import read_card
+from inspection.progress import Progress, silent
 from inspection.report.evaluation import Summary, group_interval
 from inspection.settings import read_settings
 from inspection.training.run import RUN_SPLIT, SETTINGS, run_split
@@ -121,7 +122,7 @@ def score_part(
     settings: ClassificationSettings,
     part: str,
     say: Callable[[str], None],
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Scored:
     """Looks at a part of a run's split."""
     data = run_data(settings.runs / str(settings.name), say)
@@ -153,7 +154,7 @@ def evaluate(
     model_path: Path,
     images: LabelledImages,
     chosen: Chosen[LabelledImage],
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Evaluation:
     """Measures a classifier at its own threshold.
 

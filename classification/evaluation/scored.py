@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from classification.models.classifier import Classifier
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import auroc
+from inspection.progress import Progress, silent
 
 _BATCH = 16
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Scored:
 def score_pictures(
     model: Classifier,
     items: Sequence[LabelledImage],
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Scored:
     """Looks at pictures in batches.
 

@@ -10,13 +10,14 @@ from classification.models.classifier import Classifier, Decider
 from classification.settings import ROOM
 from inspection.export.parity import Parity, Verdict, prove_parity
 from inspection.export.write import ExportReport, export_proved, keras_graph, write_graph
+from inspection.progress import Progress, silent
 
 
 def export(
     model: Classifier,
     output: Path,
     images: Sequence[Path],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> ExportReport:
     """Writes a classifier as a file that runs without Keras and TensorFlow.
 

@@ -14,7 +14,8 @@ from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError, few
 from inspection.files.tables import read_rows, table_text
 from inspection.files.writing import write_text_atomic
-from inspection.prediction.folder import Progress, decide_images
+from inspection.prediction.folder import decide_images
+from inspection.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def submit(
     images: Path | None = None,
     output: Path = Path("submission.csv"),
     answers: Sequence[str] | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
     say: Callable[[str], None] = print,
 ) -> tuple[Counter[str], dict[str, str]]:
     """Writes the answers: the sample's names, order and number of rows, or nothing.

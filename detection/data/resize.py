@@ -21,6 +21,7 @@ from inspection.data.voc import FITTED, guess, is_sealed, read_voc, seal, whole_
 from inspection.errors import InputError
 from inspection.files.listing import name_problems
 from inspection.files.writing import atomic_path, file_hash
+from inspection.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def resize(
     force: bool = False,
     source_annotations: str | Path | None = None,
     one_based: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> ResizeResult:
     """Brings images of any size and kind to `size` x `size` PNG, and their boxes with them.
@@ -130,8 +131,7 @@ def resize(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for result in pool.map(_work, jobs):
             done.append(result)
-            if on_progress is not None:
-                on_progress(skipped + len(done), len(sources))
+            on_progress(skipped + len(done), len(sources))
     return _result(done, problems)
 
 

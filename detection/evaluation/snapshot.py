@@ -19,9 +19,10 @@ from inspection.data.split import load_split
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.models.card import ModelCard
+from inspection.progress import Progress
 from inspection.report.evaluation import evaluation_folder
 from inspection.settings import read_settings
-from inspection.training.run import BEST, RUN_SPLIT
+from inspection.training.run import BEST, RECORD, RUN_SPLIT, SETTINGS
 from inspection.training.run_images import (
     Chosen,
     choose_part,
@@ -67,7 +68,7 @@ class EvaluationRequest:
 def evaluate_snapshot(
     request: EvaluationRequest,
     say: Callable[[str], None] = print,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[Evaluation, Path]:
     """Evaluates a snapshot and writes everything beside it.
 
@@ -184,8 +185,8 @@ def find_folders(
     def now(stored: str | None, usual: str) -> Path:
         place = before = Path(stored or usual)
         run = run_folder_of(snapshot, card.provenance.run)
-        if run is not None and (run / "settings.yaml").is_file():
-            settings = read_settings(TrainSettings, run / "settings.yaml", {})
+        if run is not None and (run / SETTINGS).is_file():
+            settings = read_settings(TrainSettings, run / SETTINGS, {})
             place = where_now(before, settings.snapshots / str(settings.run), run)
         if not place.is_dir() and Path(usual).is_dir():
             place = Path(usual)
@@ -250,7 +251,7 @@ def run_folder_of(snapshot: Path, run: str) -> Path | None:
     """
     folder = snapshot.resolve().parent
     places = [folder / run]
-    if (folder / "record.json").is_file() or folder.name == run:
+    if (folder / RECORD).is_file() or folder.name == run:
         places.insert(0, folder)
     return next((one for one in places if (one / RUN_SPLIT).is_file()), None)
 

@@ -9,7 +9,6 @@ not labelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from inspection.data.boxes import ImageLabels
 from inspection.data.voc import write_voc
 from inspection.errors import InputError
 from inspection.files.writing import atomic_path
+from inspection.progress import Progress
 
 CLASSES = ("particle", "scratch", "stain")
 SMALLEST_SIDE, LARGEST_SIDE = 15, 40  # pixels, of every box
@@ -67,7 +67,7 @@ def make_sample(
     seed: int = 0,
     normals: float = 0.3,
     size: int = 900,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[ImageLabels, ...]:
     """Writes `wafer_001.jpg` ... and one labelImg XML for each.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from inspection.cli.console import counted
 from inspection.errors import InputError
+from inspection.progress import Progress, silent
 
 SCORE_TOLERANCE = 1e-3
 """Relative difference of two scores that counts as equal."""
@@ -57,7 +58,7 @@ def prove_parity(
     images: Sequence[Path],
     original: Callable[[Path], Verdict],
     exported: Callable[[Path], Verdict],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Parity:
     """Compares two models on every image.
 

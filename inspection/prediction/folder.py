@@ -33,11 +33,11 @@ from inspection.prediction.journal import (
     file_state,
 )
 from inspection.prediction.sources import Listed, images_of, list_given, place_images
+from inspection.progress import Progress, silent
 from inspection.training.prefetch import ahead
 
 _DRAWING = 2  # threads: an overlay may take longer than the model
 
-Progress = Callable[[int, int], None]
 Read = TypeVar("Read")
 
 
@@ -154,7 +154,7 @@ def predict_folder(
     *,
     restart: bool = False,
     batch_size: int = 1,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Predicted[AnyLine]:
     """Decides on files and folders of images and writes what came of them into a folder.
 

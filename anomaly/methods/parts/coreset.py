@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+
+from inspection.progress import Progress, silent
 
 _AHEAD = 48  # candidates whose distances are computed in one matrix product
 _ROWS = 16384  # vectors treated at once, so that the products stay in the cache's reach
@@ -34,7 +34,7 @@ def greedy_k_center(
     vectors: np.ndarray,
     count: int,
     first: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> np.ndarray:
     """Chooses vectors one by one, each the farthest from those chosen before.
 
