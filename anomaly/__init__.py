@@ -1,4 +1,4 @@
-"""Normal pictures only: a score, a heat map and a decision with known miss and overkill.
+"""Normal images only: a score, a heat map and a decision with known miss and overkill.
 
 Example:
     >>> import anomaly

@@ -1,4 +1,4 @@
-"""anomalib's PatchCore, one picture for each line read; run by an interpreter that has it."""
+"""anomalib's PatchCore, one image for each line read; run by an interpreter that has it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def main() -> None:
     for _ in sys.stdin:
         began = time.perf_counter()
         with torch.inference_mode():
-            picture = Image.open(path).convert("RGB").resize((size, size))
-            pixels = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
+            image = Image.open(path).convert("RGB").resize((size, size))
+            pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
             score = float(model(torch.from_numpy(pixels)).pred_score.max())
         decision = "NG" if score >= 1 else "OK"
         print(json.dumps({"decision": decision, "s": time.perf_counter() - began}), flush=True)

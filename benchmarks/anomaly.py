@@ -69,8 +69,8 @@ def plain_coreset(count: int, width: int, wanted: int) -> Callable[[], dict[str,
     return run
 
 
-def picture_file(folder: Path) -> Path:
-    """A picture of 900 x 900 pixels."""
+def image_file(folder: Path) -> Path:
+    """An image of 900 x 900 pixels."""
     from inspection.data.images import write_image
 
     rng = np.random.default_rng(0)
@@ -114,8 +114,8 @@ def plain_patchcore(path: str, channels: int) -> Callable[[], Any]:
     bank = vectors(BANK, channels)
 
     def run() -> dict[str, Any]:
-        picture = Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        fine, coarse = network.predict(np.asarray(picture, np.float32)[None], verbose=0)
+        image = Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        fine, coarse = network.predict(np.asarray(image, np.float32)[None], verbose=0)
         fine, coarse = (uniform_filter(one[0], (3, 3, 1), mode="mirror") for one in (fine, coarse))
         found = np.concatenate([fine, zoom(coarse, (2, 2, 1), order=1)], axis=-1)
         distance = cdist(found.reshape(-1, channels), bank).min(axis=1)
@@ -148,7 +148,7 @@ def anomalib_patchcore(path: str, python: str | None) -> Callable[[], Any]:
 
 
 def fit_patchcore(pictures: int, folder: str) -> Callable[[], Any]:
-    """Fits on so many pictures; the same few files again and again, which fits just as well."""
+    """Fits on so many images; the same few files again and again, which fits just as well."""
     from anomaly.features.extractor import FeatureExtractor, Source
     from anomaly.methods.patchcore import PatchCore
     from inspection.data.preparation import Preparation
@@ -197,7 +197,7 @@ def coreset(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = str(picture_file(Path(folder)))
+        path = str(image_file(Path(folder)))
         subjects = [
             Subject("ours", our_patchcore, (path, 384)),
             Subject("plain NumPy", plain_patchcore, (path, 384)),
@@ -224,12 +224,12 @@ def memory(options: argparse.Namespace) -> None:
             noise = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
             write_image(Path(folder) / f"{index}.png", noise)
         subjects = [
-            Subject(f"{count} pictures", fit_patchcore, (count, folder)) for count in (few, many)
+            Subject(f"{count} images", fit_patchcore, (count, folder)) for count in (few, many)
         ]
         figures = compare(subjects, 1)
-    report("PatchCore's memory", figures, f"{few} pictures", [], options.out)
-    ratio = figures[f"{many} pictures"].peak_mb / figures[f"{few} pictures"].peak_mb
-    print(f"Memory of {many} over {few} pictures: bar <= 1.1x, {ratio:.2f}x")
+    report("PatchCore's memory", figures, f"{few} images", [], options.out)
+    ratio = figures[f"{many} images"].peak_mb / figures[f"{few} images"].peak_mb
+    print(f"Memory of {many} over {few} images: bar <= 1.1x, {ratio:.2f}x")
 
 
 def size(options: argparse.Namespace) -> None:

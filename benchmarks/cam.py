@@ -19,7 +19,7 @@ from benchmarks.side_by_side import Absent, Bar, Subject, compare, report
 
 
 def model_and_views(name: str, size: int, count: int) -> tuple[Any, np.ndarray]:
-    """The same random network and pictures for every subject."""
+    """The same random network and images for every subject."""
     import keras
 
     from classification.models.architectures import build_model
@@ -39,7 +39,7 @@ def ours(name: str, size: int, count: int, method: str) -> Callable[[], Any]:
     kept = explain(views, [0] * count, method).scaled().tolist()
 
     def run() -> dict[str, Any]:
-        # Other pictures each time: a batch that was seen is not looked at again.
+        # Other images each time: a batch that was seen is not looked at again.
         changed = views + rng.uniform(0, 1, views.shape).astype(np.float32)
         explain(changed, [0] * count, method)
         return {"maps": kept}
@@ -77,7 +77,7 @@ def tf_keras_vis(name: str, size: int, count: int) -> Callable[[], Any]:
 
 
 def plain_loop(name: str, size: int, count: int) -> Callable[[], Any]:
-    """Grad-CAM picture by picture: a model cut in two outputs, and one tape."""
+    """Grad-CAM image by image: a model cut in two outputs, and one tape."""
     import keras
     import tensorflow as tf
 
@@ -200,9 +200,7 @@ def gradcam(options: argparse.Namespace) -> None:
     for one in figures.values():
         one.result = {}
     peers = ["plain loop", *([] if figures["tf-keras-vis"].absent else ["tf-keras-vis"])]
-    title = (
-        f"Grad-CAM, {name} at {size} px, {count} pictures; maps apart by {apart:.1e} at the most"
-    )
+    title = f"Grad-CAM, {name} at {size} px, {count} images; maps apart by {apart:.1e} at the most"
     bars = [Bar(f"Grad-CAM over {peer}", peer, "ours", 2) for peer in peers]
     report(title, figures, peers[-1], bars, options.out)
 
@@ -218,7 +216,7 @@ def scorecam(options: argparse.Namespace) -> None:
     )
     for one in figures.values():
         one.result = {}
-    title = f"Score-CAM, {name} at {size} px, one picture"
+    title = f"Score-CAM, {name} at {size} px, one image"
     bars = [Bar("Score-CAM", "channel by channel", "ours", 5)]
     report(title, figures, "channel by channel", bars, options.out)
 
@@ -230,14 +228,14 @@ def train(options: argparse.Namespace) -> None:
         [Subject("ours", our_training, shape), Subject("model.fit", plain_fit, shape)],
         options.rounds,
     )
-    title = f"One epoch of 96 pictures, {name} at {size} px, batches of 16"
+    title = f"One epoch of 96 images, {name} at {size} px, batches of 16"
     report(title, figures, "model.fit", [Bar("training", "model.fit", "ours", 1)], options.out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["gradcam", "scorecam", "train"])
-    parser.add_argument("--quick", action="store_true", help="small network, small pictures")
+    parser.add_argument("--quick", action="store_true", help="small network, small images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How long the CAM dashboard takes for a new picture: ResNet50 at 224 pixels, random weights.
+"""How long the CAM dashboard takes for a new image: ResNet50 at 224 pixels, random weights.
 
 python -m benchmarks.dashboard
 """
@@ -56,7 +56,7 @@ def main() -> None:
     from streamlit.testing.v1 import AppTest
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=12)
+    parser.add_argument("--images", type=int, default=12)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = write_run(Path(folder))
@@ -71,7 +71,7 @@ def main() -> None:
     median = statistics.median(seconds)
     verdict = "met" if median <= _BOUND else "missed"
     print(
-        f"New picture, two classes, ResNet50 at 224 px: median {median:.3f} s "
+        f"New image, two classes, ResNet50 at 224 px: median {median:.3f} s "
         f"(bar <= {_BOUND:g} s, {verdict}), longest {max(seconds):.3f} s"
     )
 

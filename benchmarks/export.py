@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.predict import exported_predict, our_predict
-from benchmarks.random_model import save_random_model, write_pictures
+from benchmarks.random_model import save_random_model, write_images
 from benchmarks.side_by_side import Bar, Subject, compare, report
 
 _KINDS = {
@@ -28,10 +28,10 @@ _KINDS = {
 
 
 def prepare_random(folder: Path, quick: bool) -> None:
-    """Writes a snapshot of random weights and pictures for it."""
+    """Writes a snapshot of random weights and images for it."""
     backbone, size, channels = ("resnet18", 200, 64) if quick else ("resnet50", 900, 256)
     save_random_model(folder / "model.keras", backbone, size, channels)
-    write_pictures(folder, 4 if quick else 12, size)
+    write_images(folder, 4 if quick else 12, size)
 
 
 def export_all(snapshot: Path, folder: Path, pictures: list[Path] | None) -> dict[str, Any]:
@@ -40,10 +40,10 @@ def export_all(snapshot: Path, folder: Path, pictures: list[Path] | None) -> dic
     Args:
         snapshot: The model.
         folder: Where the files go.
-        pictures: To check and calibrate on; None takes the snapshot's own.
+        images: To check and calibrate on; None takes the snapshot's own.
 
     Returns:
-        The reports' sentences by kind, and a picture to time under `picture`.
+        The reports' sentences by kind, and an image to time under `picture`.
     """
     from detection.export.write import export, export_parts, export_snapshot
     from detection.models.detector import Detector
@@ -78,22 +78,22 @@ def main() -> None:
     """Exports, times and prints medians, ratios, bars and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--snapshot", type=Path, help="a .keras file with its training's folders")
-    parser.add_argument("--quick", action="store_true", help="small network and pictures")
+    parser.add_argument("--quick", action="store_true", help="small network and images")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        snapshot, pictures = options.snapshot, None
+        snapshot, images = options.snapshot, None
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             if snapshot is None:
                 pool.apply(prepare_random, (folder, options.quick))
-                snapshot, pictures = folder / "model.keras", sorted(folder.glob("*.png"))
-            said = pool.apply(export_all, (snapshot, folder, pictures))
-        picture = Path(said.pop("picture"))
-        subjects = [Subject("snapshot, TensorFlow", our_predict, (snapshot, picture))]
+                snapshot, images = folder / "model.keras", sorted(folder.glob("*.png"))
+            said = pool.apply(export_all, (snapshot, folder, images))
+        image = Path(said.pop("picture"))
+        subjects = [Subject("snapshot, TensorFlow", our_predict, (snapshot, image))]
         subjects += [
-            Subject(kind, exported_predict, (folder / file, picture))
+            Subject(kind, exported_predict, (folder / file, image))
             for kind, (_, _, file) in _KINDS.items()
         ]
         figures = compare(subjects, options.rounds)

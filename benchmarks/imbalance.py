@@ -4,7 +4,7 @@
 
 Split by tile. Of the defects, 20 are learnt and 10 calibrate; the test part keeps all of its own.
 So defects are far more common in the test part than in the calibration part: the threshold is
-chosen with the calibration part's pictures weighted to the test part's share of defects.
+chosen with the calibration part's images weighted to the test part's share of defects.
 Every finished training is kept below the runs' folder, and the same command goes on from there.
 """
 
@@ -35,23 +35,23 @@ _LEARNT, _CALIBRATED = 20, 10
 
 
 def write_table(data: Path, path: Path) -> None:
-    """The CSV of the reduced set, with a fixed part for every picture."""
+    """The CSV of the reduced set, with a fixed part for every image."""
     from classification.data.images import open_images
     from inspection.data.split import make_split
 
-    pictures = open_images(data)
-    split = make_split(pictures.items, (0.6, 0.15, 0.25), 0, data / "tiles.csv")
+    images = open_images(data)
+    split = make_split(images.items, (0.6, 0.15, 0.25), 0, data / "tiles.csv")
     rng = np.random.default_rng(0)
     rows = []
     for part, most in (("train", _LEARNT), ("val", _CALIBRATED), ("test", None)):
-        items = split.select(pictures.items, part)
-        defects = [item for item in items if item.kind != pictures.normal and item.mask]
+        items = split.select(images.items, part)
+        defects = [item for item in items if item.kind != images.normal and item.mask]
         if most is not None:
             defects = [defects[i] for i in sorted(rng.permutation(len(defects))[:most])]
-        normals = [item for item in items if item.kind == pictures.normal]
+        normals = [item for item in items if item.kind == images.normal]
         for item in (*normals, *defects):
             mask = str((data / item.mask).resolve()) if item.mask else ""
-            kind = "normal" if item.kind == pictures.normal else "defect"
+            kind = "normal" if item.kind == images.normal else "defect"
             rows.append([str((data / item.image).resolve()), kind, mask, part])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:

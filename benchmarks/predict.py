@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.random_model import CLASSES, save_random_model, write_pictures
+from benchmarks.random_model import CLASSES, save_random_model, write_images
 from benchmarks.side_by_side import Absent, Bar, Subject, compare, report
 
 
@@ -106,21 +106,21 @@ def torchvision_predict(picture: Path, size: int) -> Callable[[], Any]:
 
 
 def prepare(folder: Path, backbone: str, size: int, channels: int) -> None:
-    """Writes pictures, a snapshot and its OpenVINO export; call it in a process of its own."""
+    """Writes images, a snapshot and its OpenVINO export; call it in a process of its own."""
     from detection.export.write import export
     from detection.models.detector import Detector
 
-    pictures = write_pictures(folder, 2, size)
+    images = write_images(folder, 2, size)
     save_random_model(folder / "model.keras", backbone, size, channels)
     detector = Detector.load(folder / "model.keras")
-    for line in export(detector, folder / "model.xml", check_images=pictures).lines():
+    for line in export(detector, folder / "model.xml", check_images=images).lines():
         print(line)
 
 
 def main() -> None:
     """Runs all subjects; prints seconds and CPU seconds, the range of their ratios, and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small network and pictures")
+    parser.add_argument("--quick", action="store_true", help="small network and images")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
@@ -131,14 +131,14 @@ def main() -> None:
         folder = Path(name)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.apply(prepare, (folder, backbone, size, channels))
-        picture, snapshot = folder / "000.png", folder / "model.keras"
+        image, snapshot = folder / "000.png", folder / "model.keras"
         stock = f"stock KerasCV predict, {legal} px"
         subjects = [
-            Subject("ours, file to boxes", our_predict, (snapshot, picture)),
-            Subject("bare forward pass", bare_forward, (snapshot, picture)),
-            Subject("ours, OpenVINO export", exported_predict, (folder / "model.xml", picture)),
-            Subject("torchvision RetinaNet", torchvision_predict, (picture, size)),
-            Subject(stock, keras_cv_predict, (picture, legal, not options.quick)),
+            Subject("ours, file to boxes", our_predict, (snapshot, image)),
+            Subject("bare forward pass", bare_forward, (snapshot, image)),
+            Subject("ours, OpenVINO export", exported_predict, (folder / "model.xml", image)),
+            Subject("torchvision RetinaNet", torchvision_predict, (image, size)),
+            Subject(stock, keras_cv_predict, (image, legal, not options.quick)),
         ]
         figures = compare(subjects, options.rounds)
     bars = [

@@ -1,4 +1,4 @@
-"""A detector with random weights that finds about as much as a trained one, and its pictures."""
+"""A detector with random weights that finds about as much as a trained one, and its images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def picture(seed: int, size: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
 
 
-def write_pictures(folder: Path, count: int, size: int) -> list[Path]:
+def write_images(folder: Path, count: int, size: int) -> list[Path]:
     """Writes `picture`s as PNG files."""
     from inspection.data.images import write_image
 

@@ -1,8 +1,8 @@
-"""How long the simulator's page takes after a move of the threshold, with 10,000 test pictures.
+"""How long the simulator's page takes after a move of the threshold, with 10,000 test images.
 
     python -m benchmarks.simulator runs/first
 
-The run's own test scores are repeated with noise in a copy; no picture is added.
+The run's own test scores are repeated with noise in a copy; no image is added.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run that has been measured")
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--moves", type=int, default=12)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def main() -> None:
         assert not test.exception, test.exception
     median = statistics.median(seconds)
     print(
-        f"{options.pictures} pictures: median {median:.3f} s a move (bar <= {_BOUND:g} s, "
+        f"{options.pictures} images: median {median:.3f} s a move (bar <= {_BOUND:g} s, "
         f"{'met' if median <= _BOUND else 'missed'}), longest {max(seconds):.3f} s"
     )
 

@@ -4,7 +4,7 @@
                                     [--out docs/benchmark-train-step.json]
 
 Both run ResNet50 with trainable BatchNorm, heads of four convolutions of 256 without a norm,
-Adam, on the same 1024-pixel pictures, which both can run. Making our targets is part of our
+Adam, on the same 1024-pixel images, which both can run. Making our targets is part of our
 time; KerasCV makes its own inside the step. The wait is measured with the real input pipeline
 at 900 pixels, reading and augmenting files.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.predict import stock_backbone
-from benchmarks.random_model import CLASSES, picture, write_pictures
+from benchmarks.random_model import CLASSES, picture, write_images
 from benchmarks.side_by_side import Bar, Subject, compare, report
 
 _LEARNING_RATE = 1e-4
@@ -29,7 +29,7 @@ OURS, STOCK = "ours, targets included", "stock KerasCV"
 
 
 def labelled(count: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures (B, size, size, 3) float32, boxes (B, 5, 4) xyxy and classes (B, 5)."""
+    """Images (B, size, size, 3) float32, boxes (B, 5, 4) xyxy and classes (B, 5)."""
     rng = np.random.default_rng(0)
     images = np.stack([picture(seed, size) for seed in range(count)]).astype(np.float32)
     corner = rng.uniform(0, 0.8 * size, (count, 5, 2))
@@ -39,7 +39,7 @@ def labelled(count: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def our_step(size: int, batch_size: int, backbone: str, channels: int) -> Callable[[], Any]:
-    """One of our training steps, from pictures and boxes."""
+    """One of our training steps, from images and boxes."""
     import keras
 
     from detection.models.anchors import AnchorGrid
@@ -109,7 +109,7 @@ def waiting(folder: Path, size: int, batch_size: int, backbone: str, channels: i
     from inspection.data.boxes import ImageLabels
     from inspection.training.prefetch import ahead
 
-    paths = write_pictures(folder, 8, size)
+    paths = write_images(folder, 8, size)
     _, boxes, classes = labelled(len(paths), size)
     labels = [
         ImageLabels(path.name, xyxy, tuple(CLASSES[index] for index in label))
@@ -137,7 +137,7 @@ def waiting(folder: Path, size: int, batch_size: int, backbone: str, channels: i
 def main() -> None:
     """Runs both steps in turn, then the pipeline, and prints medians, ratios and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small network and pictures")
+    parser.add_argument("--quick", action="store_true", help="small network and images")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps of each")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")

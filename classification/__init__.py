@@ -1,4 +1,4 @@
-"""A class per picture: a classifier that can be seen through, and boxes from what it looks at.
+"""A class per image: a classifier that can be seen through, and boxes from what it looks at.
 
 Example:
     >>> import classification

@@ -51,7 +51,7 @@ def load(path: str | Path) -> Detector | ExportedDetector:
         path: A `.keras` file that training wrote, or an `.onnx` or `.xml` that export wrote.
 
     Returns:
-        The detector: `predict(picture) -> Detections`, of a list a list.
+        The detector: `predict(image) -> Detections`, of a list a list.
 
     Raises:
         InputError: The file is missing or no model of ours.

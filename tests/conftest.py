@@ -47,7 +47,7 @@ class SmallSet:
 
 
 def draw_image(seed: int, size: int = 96, normal: bool = False):
-    """A noisy grey picture with one bright square and one dark bar, and their boxes.
+    """A noisy grey image with one bright square and one dark bar, and their boxes.
 
     Returns:
         (size, size, 3) uint8, (N, 4) float32 boxes, N class names.

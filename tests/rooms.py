@@ -51,7 +51,7 @@ class FakeDetector:
 
     def predict_batch(self, pictures):
         self.batches.append(len(pictures))
-        return [self._detections(picture) for picture in pictures]
+        return [self._detections(image) for image in pictures]
 
     def _detections(self, picture):
         assert picture.dtype == np.uint8

@@ -10,7 +10,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From normal pictures to a score, a heat map and a decision.",
+    help="From normal images to a score, a heat map and a decision.",
 )
 for verb in (
     train.train,

@@ -26,14 +26,14 @@ WEIGHTS = ("auto", "imagenet", "self", "none")
 
 
 def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
-    """Names, files and pictures of a training.
+    """Names, files and images of a training.
 
     Args:
         settings: Complete; for a resume those of `resume_settings`.
         resume: Whether a run is gone on with.
 
     Raises:
-        InputError: With every wrong name; or with what is wrong about files or pictures.
+        InputError: With every wrong name; or with what is wrong about files or images.
     """
     problems = weights_problems(settings.weights, WEIGHTS)
     if settings.generated is not None:

@@ -57,7 +57,7 @@ def compare(
     write_table(rows, targets, folder / TABLE)
     write_report(rows, targets, folder / "compare.html", command_line(ROOM, *sys.argv[1:]))
     console.print(console_table(rows, targets))
-    say(f"Table: {folder / TABLE}. Page with curves and pictures: {folder / 'compare.html'}.")
+    say(f"Table: {folder / TABLE}. Page with curves and images: {folder / 'compare.html'}.")
     if any(row.problems for row in rows):
         raise InputError(
             [f"{row.product}, {row.method}: {p}" for row in rows for p in row.problems]

@@ -49,7 +49,7 @@ def generate(
     wanted = Generator(side=side, width=width, epochs=epochs, batch_size=batch_size)
     everything = data_of(settings, say)
     normals = source_of(everything.normals, settings)
-    # Calibration and test see no generated picture, and the generator none of theirs.
+    # Calibration and test see no generated image, and the generator none of theirs.
     unseen = [item for part in ("val", "test") for item in everything.part(part)]
     held_out = source_of([one for one in unseen if not one.is_defect], settings)
     with stages() as on_progress:

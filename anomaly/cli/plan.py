@@ -21,7 +21,7 @@ def plan(
         Path | None, typer.Argument(metavar="RUN", help="A run whose test is looked at.")
     ] = None,
 ) -> None:
-    """How many pictures it takes to show a target, and how many are missing."""
+    """How many images it takes to show a target, and how many are missing."""
     from anomaly.evaluation.plan import measured, plan_lines
 
     settings = read_settings(AnomalySettings, None, {"data": Path(), **given})

@@ -120,7 +120,7 @@ def compare(
 ) -> list[Row]:
     """Trains and measures every method on every product.
 
-    Runs that were finished before with the same settings on the same pictures are measured
+    Runs that were finished before with the same settings on the same images are measured
     figures already, so an interrupted comparison goes on where it was.
 
     Args:
@@ -132,7 +132,7 @@ def compare(
         name: Folder of the comparison below the runs' folder.
         own_process: Measure each model in a process of its own, so that time and memory are
             those of a machine that only inspects.
-        say: Told what happens.
+        say: Receives lines about what happens.
         on_progress: Called with what is being done, how far it is, and the whole.
 
     Returns:
@@ -168,7 +168,7 @@ def compare(
 
 
 def _once(say: Say) -> Say:
-    """What all methods say of the same pictures is heard once."""
+    """What all methods say of the same images is heard once."""
     said: set[str] = set()
 
     def say_new(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The comparison as one page: table, curves, histograms, pictures."""
+"""The comparison as one page: table, curves, histograms, images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-_PICTURES = 4  # of each kind of error
+_IMAGES = 4  # of each kind of error
 _SIDE = 260
 
 
@@ -188,7 +188,7 @@ def _method(row: Row, scored: Scored) -> dict[str, Any]:
     return {
         "name": row.method,
         "histogram": png_uri(figure_png(draw, 4.6, 2.9)),
-        "groups": case_groups(model, shown, scored.scores, groups, _PICTURES, _SIDE),
+        "groups": case_groups(model, shown, scored.scores, groups, _IMAGES, _SIDE),
         "rule": point.rule,
         "aggregation": model.aggregation,
     }

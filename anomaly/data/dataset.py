@@ -59,7 +59,7 @@ def open_data(
     """Finds the images, and makes or extends their split.
 
     Normal images are divided by all three fractions, defects by the last two. A group with
-    both goes where its normal pictures go; where these are learnt its defects are dropped.
+    both goes where its normal images go; where these are learnt its defects are dropped.
 
     Args:
         source: See `anomaly.data.images.open_images`.
@@ -68,7 +68,7 @@ def open_data(
         seed: Decides a new split.
         group_by: Regex or CSV that keeps the images of one part together.
         own: The split of a run to go on with, taken and extended in place of the stored one.
-        say: Told what was made.
+        say: Receives lines about what was made.
 
     Raises:
         InputError: Images or split cannot be used, or too few are left to learn from.

@@ -1,4 +1,4 @@
-"""Pictures of one part on two sides of a split: a test on them says nothing."""
+"""Images of one part on two sides of a split: a test on them says nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inspection.files.writing import atomic_path
 
 _SIDE = 32
 _ALIKE = 0.95
-_LEAST = 8  # pictures; of fewer no mean picture can be told
+_LEAST = 8  # images; of fewer no mean image can be told
 _ROWS = 1024
 _NAMED = 3
 
@@ -23,15 +23,15 @@ _NAMED = 3
 def near_duplicates(
     paths: Mapping[str, Path], parts: Mapping[str, str], cache: Path | None = None
 ) -> list[tuple[str, str]]:
-    """Pairs of pictures that look alike beyond what all pictures share, on different sides.
+    """Pairs of images that look alike beyond what all images share, on different sides.
 
-    Good parts look alike anyway. Two pictures of the same part also share what sets them off
+    Good parts look alike anyway. Two images of the same part also share what sets them off
     from the mean of all: that is what is correlated here.
 
     Args:
         paths: Files by name.
         parts: Part of the split by name.
-        cache: File of the small pictures, made or brought up to date; None keeps none.
+        cache: File of the small images, made or brought up to date; None keeps none.
 
     Returns:
         Pairs of names, the most alike first.
@@ -39,7 +39,7 @@ def near_duplicates(
     names = sorted(paths)
     if len(names) < _LEAST:
         return []
-    small = _small_pictures(names, paths, cache)
+    small = _small_images(names, paths, cache)
     rest = small - small.mean(axis=0)
     rest -= rest.mean(axis=1, keepdims=True)
     rest /= np.linalg.norm(rest, axis=1, keepdims=True) + 1e-9
@@ -63,13 +63,13 @@ def warning(pairs: Sequence[tuple[str, str]], parts: Mapping[str, str]) -> str:
         f"{one} ({parts[one]}) and {other} ({parts[other]})" for one, other in pairs[:_NAMED]
     )
     return (
-        f"WARNING: {counted(len(pairs), 'pair')} of nearly equal pictures on two sides of the "
+        f"WARNING: {counted(len(pairs), 'pair')} of nearly equal images on two sides of the "
         f"split: {named}. If they show one part, give --group-by, and another --runs for a new "
         "split: figures of this one are too good."
     )
 
 
-def _small_pictures(
+def _small_images(
     names: Sequence[str], paths: Mapping[str, Path], cache: Path | None
 ) -> np.ndarray:
     """(N, _SIDE squared) float32."""
@@ -77,9 +77,9 @@ def _small_pictures(
     if cache is not None and cache.is_file():
         try:
             with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                keys, pictures = stored["keys"].tolist(), np.asarray(stored["pictures"], np.float32)
-            if pictures.shape == (len(keys), _SIDE * _SIDE) and np.isfinite(pictures).all():
-                known = dict(zip(keys, pictures, strict=True))
+                keys, images = stored["keys"].tolist(), np.asarray(stored["pictures"], np.float32)
+            if images.shape == (len(keys), _SIDE * _SIDE) and np.isfinite(images).all():
+                known = dict(zip(keys, images, strict=True))
         except Exception:  # damaged in whatever way: made anew
             known = {}
     keys, rows = [], []
@@ -98,7 +98,7 @@ def _small_pictures(
 def _small(path: Path) -> np.ndarray:
     try:
         grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
-    except InputError:  # told by whoever needs the picture
+    except InputError:  # told by whoever needs the image
         return np.zeros(_SIDE * _SIDE, np.float32)
     small = cv2.resize(grey.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     return (small / (small.std() + 1e-3)).ravel()

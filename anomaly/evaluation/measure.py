@@ -1,4 +1,4 @@
-"""A model against labelled pictures: miss, overkill, AUROC, place, size and speed."""
+"""A model against labelled images: miss, overkill, AUROC, place, size and speed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Evaluation:
     Args:
         summary: What every room tells alike.
         model: The model that was measured.
-        table: Every picture's scores.
+        table: Every image's scores.
         score: (N,) by the model's own aggregation.
         decision: `OK`, `review` or `NG` for each.
-        auroc_by_kind: Of each defect against all normal pictures.
+        auroc_by_kind: Of each defect against all normal images.
         pixel_auroc: NaN without masks, and of a method whose map does not say where.
         aupro: As `pixel_auroc`.
         model_mb: Size of the model's file in 10^6 bytes.
@@ -98,10 +98,10 @@ def evaluate(
         run: The run's folder.
         images: What is measured; see `anomaly.training.run.run_part`.
         chosen: What they are a part of.
-        on_progress: Called after each picture.
+        on_progress: Called after each image.
 
     Raises:
-        InputError: The run or a picture cannot be used.
+        InputError: The run or an image cannot be used.
     """
     model, _ = open_run(run)
     return measure(model, images, chosen, run / MODEL, on_progress)
@@ -114,14 +114,14 @@ def measure(
     file: Path,
     on_progress: StageProgress = silent,
 ) -> Evaluation:
-    """Scores pictures from their files, without the cache, since the time is measured.
+    """Scores images from their files, without the cache, since the time is measured.
 
     Args:
         model: With its threshold.
         images: What is measured.
         chosen: What they are a part of.
         file: The model's file.
-        on_progress: Called after each picture.
+        on_progress: Called after each image.
     """
     items = images.items
     source = Source(tuple(item.path for item in items), model.preparation)

@@ -34,11 +34,11 @@ class PixelMetrics:
         self._regions = 0
 
     def update(self, score_map: np.ndarray, mask: np.ndarray) -> None:
-        """Takes in a picture.
+        """Takes in an image.
 
         Args:
             score_map: (H, W) float32.
-            mask: (H, W) bool, where the defect is; all False for a normal picture.
+            mask: (H, W) bool, where the defect is; all False for a normal image.
 
         Raises:
             ValueError: The shapes differ.

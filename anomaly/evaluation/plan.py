@@ -1,4 +1,4 @@
-"""How many pictures it takes to show a target."""
+"""How many images it takes to show a target."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan_lines(
     lines = []
     for name, of, target, rate in (
         ("miss", "defects", target_miss, miss),
-        ("overkill", "normal pictures", target_overkill, overkill),
+        ("overkill", "normal images", target_overkill, overkill),
     ):
         needed = ", ".join(f"{images_needed(target, errors)} with {errors}" for errors in _ERRORS)
         lines.append(
@@ -52,7 +52,7 @@ def plan_lines(
                 else f"{more} more {of}, all decided rightly, would show {percent(target)}."
             )
         )
-    lines.append("Pictures of one part count as one: take that many parts, not exposures.")
+    lines.append("Images of one part count as one: take that many parts, not exposures.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Scores of pictures as an evaluation wrote them, without the model that gave them."""
+"""Scores of images as an evaluation wrote them, without the model that gave them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changed copies of normal pictures: turned, with noise, and cut."""
+"""Changed copies of normal images: turned, with noise, and cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inspection.data.letterbox import Image8
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which changed copies of every normal picture are learnt beside it.
+    """Which changed copies of every normal image are learnt beside it.
 
     Only for products whose good parts may look so: where parts always lie alike, a turned one
     is an anomaly.
@@ -32,7 +32,7 @@ class Augmentation:
 
     @property
     def copies(self) -> int:
-        """How many changed copies each picture has."""
+        """How many changed copies each image has."""
         changed = 3 * self.rotations + self.crops + self.grid**2
         return changed or int(self.noise > 0)  # noise alone makes one copy
 

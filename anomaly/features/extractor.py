@@ -1,4 +1,4 @@
-"""Feature maps of a backbone, computed once for each picture and kept on disk."""
+"""Feature maps of a backbone, computed once for each image and kept on disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FeatureExtractor:
         backbone: Maps (B, S, S, 3) RGB 0-255 to feature maps.
         taps: Names of the layers whose outputs are wanted, finest first; `name/2` is that layer
             on the view at half its size.
-        also: Taps that other methods will want of the same pictures: what the cache lacks is
+        also: Taps that other methods will want of the same images: what the cache lacks is
             computed with these in one run of the backbone.
     """
 
@@ -137,13 +137,13 @@ def _ending_at(backbone: keras.Model, names: Sequence[str]) -> keras.Model:
 
 @dataclass(frozen=True)
 class Source:
-    """Prepared pictures in an order, read when they are asked for.
+    """Prepared images in an order, read when they are asked for.
 
     Args:
         paths: The files.
         preparation: How they are prepared.
         cache: Folder of feature maps; None computes them each time.
-        augmentation: Changed copies that follow after the pictures themselves.
+        augmentation: Changed copies that follow after the images themselves.
         seed: Decides how they are changed.
     """
 
@@ -158,11 +158,11 @@ class Source:
 
     @property
     def unchanged(self) -> Source:
-        """The same pictures without changed copies."""
+        """The same images without changed copies."""
         return replace(self, augmentation=PLAIN)
 
     def prepared(self, index: int) -> Prepared:
-        """The picture at a place."""
+        """The image at a place."""
         copy, place = divmod(index, len(self.paths))
         path = self.paths[place]
         if not copy:
@@ -177,10 +177,10 @@ class Source:
         return replace(prepared, inside=self.augmentation.moved(inside, copy, rng))
 
     def counted(self, index: int, cells: tuple[int, int]) -> np.ndarray | None:
-        """Which cells of the maps of the picture at a place may be learnt.
+        """Which cells of the maps of the image at a place may be learnt.
 
         Args:
-            index: Which picture.
+            index: Which image.
             cells: (h, w) of the maps.
 
         Returns:
@@ -194,12 +194,12 @@ class Source:
     def features(
         self, index: int, extractor: FeatureExtractor, prepared: Prepared | None = None
     ) -> list[np.ndarray]:
-        """Feature maps of the picture at a place, from the cache where they are there.
+        """Feature maps of the image at a place, from the cache where they are there.
 
         Args:
-            index: Which picture.
+            index: Which image.
             extractor: Whose features.
-            prepared: The picture where it has been prepared already; None reads it if need be.
+            prepared: The image where it has been prepared already; None reads it if need be.
 
         Returns:
             As `FeatureExtractor.__call__`.
@@ -222,14 +222,14 @@ class Source:
 
     @property
     def hash(self) -> str:
-        """Changes with the pictures' contents and how they are prepared."""
+        """Changes with the images' contents and how they are prepared."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             digest.update(self._name(index).encode())
         return digest.hexdigest()
 
     def _name(self, index: int) -> str:
-        """By content: a picture that was replaced under its name is another picture."""
+        """By content: an image that was replaced under its name is another image."""
         copy, place = divmod(index, len(self.paths))
         text = f"{file_hash(self.paths[place])} {self.preparation}"
         if copy:

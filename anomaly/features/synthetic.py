@@ -1,4 +1,4 @@
-"""Disturbances of normal pictures, so that a network can learn what normal looks like.
+"""Disturbances of normal images, so that a network can learn what normal looks like.
 
 Source: pasted patches and scars, Li et al. 2021, CutPaste, arXiv:2104.04015; noise-shaped regions
     of another texture, Zavrtanik et al. 2021, DRAEM, arXiv:2108.07610.
@@ -15,15 +15,15 @@ _LEAST_CHANGE = 4.0  # grey levels, on average over a disturbance
 def disturb(
     view: np.ndarray, other: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Puts one to three disturbances onto a normal picture.
+    """Puts one to three disturbances onto a normal image.
 
     Args:
         view: (S, S, 3) uint8.
-        other: Another normal picture of the same shape, the source of what is pasted.
+        other: Another normal image of the same shape, the source of what is pasted.
         rng: Source of chance.
 
     Returns:
-        The disturbed picture, and (S, S) float32 in [0, 1], how much of each pixel is not its
+        The disturbed image, and (S, S) float32 in [0, 1], how much of each pixel is not its
         own.
     """
     image = view.astype(np.float32)
@@ -81,7 +81,7 @@ def _scar(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _crack(side: int, rng: np.random.Generator) -> np.ndarray:
-    """A hair line that wanders over much of the picture, deeper here than there."""
+    """A hair line that wanders over much of the image, deeper here than there."""
     shape = np.zeros((side, side), np.uint8)
     steps = int(rng.integers(10, 30))
     turns = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, steps)
@@ -101,7 +101,7 @@ def _edge(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _half(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Everything beyond a line through the picture, nearly straight, sharp or gradual."""
+    """Everything beyond a line through the image, nearly straight, sharp or gradual."""
     ramp = side * float(2 ** rng.uniform(-7, -3))
     return _beyond_a_line(side, rng.uniform(0.2, 0.85), rng.uniform(0, 0.03), ramp, rng)
 
@@ -130,7 +130,7 @@ def _softened(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _other_place(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The other picture, rolled, turned and flipped, a little lighter or darker."""
+    """The other image, rolled, turned and flipped, a little lighter or darker."""
     moved = np.roll(other, tuple(rng.integers(0, other.shape[0], 2)), axis=(0, 1))
     moved = np.rot90(moved, int(rng.integers(4)))
     return moved.astype(np.float32) * np.float32(rng.uniform(0.6, 1.4)) + np.float32(
@@ -139,7 +139,7 @@ def _other_place(image: np.ndarray, other: np.ndarray, rng: np.random.Generator)
 
 
 def _shade(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture itself, lighter or darker by a few times its own deviation."""
+    """The image itself, lighter or darker by a few times its own deviation."""
     sign = 1.0 if rng.random() < 0.5 else -1.0
     step = sign * rng.uniform(0.8, 4.0) * max(float(image.std()), 3.0)
     return image + np.float32(step)
@@ -158,13 +158,13 @@ def _blur(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def _dark(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture itself, darker by several times its own deviation; seldom lighter."""
+    """The image itself, darker by several times its own deviation; seldom lighter."""
     sign = 1.0 if rng.random() < 0.15 else -1.0
     return image + np.float32(sign * rng.uniform(1, 5) * max(float(image.std()), 3.0))
 
 
 def _contrast(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture itself with more or less contrast, a little lighter or darker."""
+    """The image itself with more or less contrast, a little lighter or darker."""
     mean, deviation = float(image.mean()), max(float(image.std()), 3.0)
     gain = float(2 ** rng.uniform(-1.3, 1.3))
     return mean + np.float32(gain) * (image - mean) + np.float32(rng.uniform(-1, 1) * deviation)

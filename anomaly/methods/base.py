@@ -1,4 +1,4 @@
-"""What every method can do: learn from normal pictures, score, and be stored."""
+"""What every method can do: learn from normal images, score, and be stored."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
-        """Learns from normal pictures.
+        """Learns from normal images.
 
         Args:
-            source: Normal pictures only.
+            source: Normal images only.
             seed: Decides everything random.
             on_progress: Called with what is being done, how far it is, and the whole.
 
         Raises:
-            InputError: There are too few pictures for this method.
+            InputError: There are too few images for this method.
         """
 
     @abstractmethod
@@ -83,17 +83,17 @@ class Method(ABC):
     def weighted(
         self, source: Source, index: int, prepared: Prepared | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """`weighted_views` of a picture; the same numbers.
+        """`weighted_views` of an image; the same numbers.
 
         Args:
-            source: Pictures.
+            source: Images.
             index: Which.
-            prepared: The picture where it has been prepared already.
+            prepared: The image where it has been prepared already.
         """
         return self.weighted_views((prepared or source.prepared(index)).views)
 
     def score(self, source: Source, index: int) -> np.ndarray:
-        """Score maps of the views of a picture; the same numbers as `score_views`."""
+        """Score maps of the views of an image; the same numbers as `score_views`."""
         return self.weighted(source, index)[0]
 
     def weighted_graph(self, views: Any) -> tuple[Any, Any]:
@@ -113,7 +113,7 @@ class Method(ABC):
             InputError: This method has no such form.
         """
         raise InputError(
-            f"{self.name}: cannot be exported, since it works on the picture outside of a network; "
+            f"{self.name}: cannot be exported, since it works on the image outside of a network; "
             "use its .anomaly file, or another method"
         )
 
@@ -203,7 +203,7 @@ class TrainedMethod(FeatureMethod):
 
     Args:
         extractor: Its features.
-        epochs: Passes over the normal pictures.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate.
     """
@@ -230,7 +230,7 @@ class TrainedMethod(FeatureMethod):
         return features
 
     def scaled(self, maps: list[np.ndarray]) -> list[np.ndarray]:
-        """The live channels with mean 0 and deviation 1 over normal pictures.
+        """The live channels with mean 0 and deviation 1 over normal images.
 
         Without that a network first learns the units.
         """
@@ -240,7 +240,7 @@ class TrainedMethod(FeatureMethod):
         ]
 
     def live_channels(self, deviations: list[np.ndarray]) -> list[np.ndarray]:
-        """Numbers of the channels that vary over normal pictures, for each kind of map.
+        """Numbers of the channels that vary over normal images, for each kind of map.
 
         One that never fires says nothing there, and divided by next to nothing it says anything.
         """
@@ -267,10 +267,10 @@ class TrainedMethod(FeatureMethod):
         """Refuses maps that it cannot learn, and notes what `build` needs of them."""
 
     def prepare(self, network: keras.Model, maps: MapSet) -> None:
-        """Whatever must be known of the normal pictures before training."""
+        """Whatever must be known of the normal images before training."""
 
     def finish(self, maps: MapSet, on_progress: StageProgress) -> None:
-        """Whatever must be known of the normal pictures after training."""
+        """Whatever must be known of the normal images after training."""
 
     def fit(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
         def read(index: int) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ class CFA(TrainedMethod):
     Args:
         extractor: The stages, finest first.
         width: Channels of a descriptor; 0 keeps those of the features.
-        epochs: Passes over the normal pictures.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate of AdamW.
     """

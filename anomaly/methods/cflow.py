@@ -28,7 +28,7 @@ class CFlow(TrainedMethod):
         extractor: The stages, finest first.
         steps: Coupling steps on each stage.
         ratio: Width inside a step, as a multiple of what goes in.
-        epochs: Passes over the normal pictures.
+        epochs: Passes over the normal images.
         batch_size: Views per step, all of whose positions are learnt.
         lr: Learning rate of Adam.
     """
@@ -85,7 +85,7 @@ class CFlow(TrainedMethod):
         return keras.Model([*network.inputs, *counted], sum(means) / len(means))
 
     def finish(self, maps: MapSet, on_progress: StageProgress) -> None:
-        """The highest likelihood on normal pictures, which scores are told from for good."""
+        """The highest likelihood on normal images, which scores are told from for good."""
         highest = np.full(len(maps.shapes), -np.inf, np.float32)
         for start in range(0, len(maps), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(maps)))

@@ -1,4 +1,4 @@
-"""CS-Flow: how unlikely the features of three scales are under a flow fitted to normal pictures.
+"""CS-Flow: how unlikely the features of three scales are under a flow fitted to normal images.
 
 Source: Rudolph et al. 2022, arXiv:2110.02855.
 """
@@ -31,12 +31,12 @@ _SCALES = 3
 
 
 class CSFlow(TrainedMethod):
-    """CS-Flow on one stage of a backbone at three picture sizes.
+    """CS-Flow on one stage of a backbone at three image sizes.
 
     Args:
         extractor: The last stage, on the view and on its half and quarter.
         model: A name of `SIZES`.
-        epochs: Passes over the normal pictures.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate of Adam.
     """

@@ -27,8 +27,8 @@ class FastFlow(TrainedMethod):
         steps: Coupling steps on each stage, 3 x 3 and 1 x 1 in turn.
         ratio: Width inside a step, as a multiple of half the stage's channels.
         layer_norm: Begin with a normalisation over each whole map, as the paper does. On
-            features that light up where something is odd, it dims the rest of that picture.
-        epochs: Passes over the normal pictures.
+            features that light up where something is odd, it dims the rest of that image.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate of Adam.
     """

@@ -23,13 +23,13 @@ class MapSet:
     """Maps of all views of a source, as batches for training.
 
     What fits stays in memory; the rest is read again each time, so memory does not grow with
-    the number of pictures.
+    the number of images.
 
     Args:
-        count: Number of pictures.
-        read: From a picture's number to (V, h, w, c) arrays, one for each kind of map.
-        on_progress: Called after each picture.
-        counted: From a picture's number and (h, w) to the (V, h, w) bool cells that are learnt, or
+        count: Number of images.
+        read: From an image's number to (V, h, w, c) arrays, one for each kind of map.
+        on_progress: Called after each image.
+        counted: From an image's number and (h, w) to the (V, h, w) bool cells that are learnt, or
             None for all; None counts all everywhere. A view without any is left out.
         most_bytes: Held in memory at the most.
     """
@@ -55,7 +55,7 @@ class MapSet:
                 self._cells[index] = cells
                 views = [view for view in views if cells[0][view].any()]
             self._places += [(index, view) for view in views]
-            on_progress("taking in pictures", index + 1, count)
+            on_progress("taking in images", index + 1, count)
 
     def __len__(self) -> int:
         """How many views there are."""

@@ -1,4 +1,4 @@
-"""OCR-GAN: two networks redraw a picture's low and high frequencies, and a third judges.
+"""OCR-GAN: two networks redraw an image's low and high frequencies, and a third judges.
 
 Source: Liang et al. 2022, Omni-frequency Channel-selection Representations, arXiv:2203.00259. Its
     code subtracts the frequencies in uint8, which saturates; here they are float.
@@ -18,22 +18,22 @@ from anomaly.features.extractor import Source
 from anomaly.features.maps import enlarged
 from anomaly.methods.base import State
 from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.methods.pictures import PictureMethod
+from anomaly.methods.pictures import ImageMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
 from inspection.progress import StageProgress, silent
 
 _LEVELS = 4
-_L1, _PICTURE, _FEATURES = 50.0, 0.9, 0.1
+_L1, _IMAGE, _FEATURES = 50.0, 0.9, 0.1
 
 
-class OCRGAN(PictureMethod):
+class OCRGAN(ImageMethod):
     """Omni-frequency reconstruction with a discriminator.
 
     Args:
         side: Of what it sees, in pixels; a multiple of 16.
         width: Channels of the first convolution, doubled by each of the next three.
-        epochs: Passes over the normal pictures.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate of both optimizers.
     """
@@ -146,9 +146,9 @@ class OCRGAN(PictureMethod):
         real = self.views(views).astype(np.float32) / 127.5 - 1
         drawn = np.asarray(draw(list(frequencies(real))))
         wanted, features = (np.asarray(judge(one)[1]) for one in (real, drawn))
-        picture = np.square(real - drawn).mean(axis=-1)
+        image = np.square(real - drawn).mean(axis=-1)
         feature = np.square(wanted - features).mean(axis=-1)
-        return _PICTURE * picture + _FEATURES * enlarged(feature, picture.shape[1:3])
+        return _IMAGE * image + _FEATURES * enlarged(feature, image.shape[1:3])
 
     def state(self) -> State:
         return State(self.options, {}, {"generator": self.generator, "judge": self.judge})
@@ -161,10 +161,10 @@ class OCRGAN(PictureMethod):
 
 
 def frequencies(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high frequencies, whose sum is the picture.
+    """Low and high frequencies, whose sum is the image.
 
     Args:
-        pictures: (V, S, S, 3) float32, S even.
+        images: (V, S, S, 3) float32, S even.
 
     Returns:
         Two arrays of the same shape.

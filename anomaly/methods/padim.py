@@ -55,7 +55,7 @@ class PaDiM(FeatureMethod):
             views += len(found)
             on_progress("means", index + 1, len(source))
         if views < 2:
-            raise InputError("padim: needs at least two normal pictures or tiles; add some")
+            raise InputError("padim: needs at least two normal images or tiles; add some")
         self.mean = (total / np.maximum(count, 1)).astype(np.float32)
         # A second pass over small differences loses no digits in float32.
         spread = np.zeros((*self.mean.shape, len(self.chosen)), np.float32)

@@ -1,4 +1,4 @@
-"""PatchCore: the distance of every patch to the nearest of a few patches of normal pictures.
+"""PatchCore: the distance of every patch to the nearest of a few patches of normal images.
 
 Source: Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, arXiv:2106.08265.
 """
@@ -23,14 +23,14 @@ _STEEP = 80.0  # beyond it exp overflows in float32, and the weight is 1 long be
 
 
 class PatchCore(FeatureMethod):
-    """PatchCore with bounded memory: pictures are taken in by blocks, each merged and reduced.
+    """PatchCore with bounded memory: images are taken in by blocks, each merged and reduced.
 
     An image's score is its largest distance, times a weight that falls where the nearest patch has
     near neighbours in the bank itself (section 3.3, equation 7, b = 9).
 
     Args:
         extractor: Two middle stages of a backbone, finer first.
-        ratio: Share of the patches of normal pictures that the bank keeps.
+        ratio: Share of the patches of normal images that the bank keeps.
         most: The bank never grows over this many patches.
         block: Patches held in memory at once while it is fitted.
         dimensions: Of the random projection in which patches are chosen.
@@ -68,10 +68,10 @@ class PatchCore(FeatureMethod):
         self.extend(source, seed, on_progress)
 
     def extend(self, source: Source, seed: int = 0, on_progress: StageProgress = silent) -> None:
-        """Takes in more normal pictures; what the bank holds stays a candidate.
+        """Takes in more normal images; what the bank holds stays a candidate.
 
         Args:
-            source: The pictures that are new.
+            source: The images that are new.
             seed: Decides the projection and the first choice.
             on_progress: As for `fit`.
         """
@@ -88,7 +88,7 @@ class PatchCore(FeatureMethod):
             self.seen += len(found)
             held.append(found)
             count += len(found)
-            on_progress("taking in pictures", index + 1, len(source))
+            on_progress("taking in images", index + 1, len(source))
         self.bank = self._reduced(np.concatenate(held), rng)
         self.near = nearest_in_bank(self.bank)
 

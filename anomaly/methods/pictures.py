@@ -11,7 +11,7 @@ from anomaly.methods.fitting import MapSet
 from inspection.progress import StageProgress
 
 
-class PictureMethod(Method):
+class ImageMethod(Method):
     """A method on small views, without a backbone.
 
     Args:

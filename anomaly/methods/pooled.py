@@ -1,4 +1,4 @@
-"""Baselines on one vector a picture: one-class SVM and Isolation Forest of scikit-learn.
+"""Baselines on one vector an image: one-class SVM and Isolation Forest of scikit-learn.
 
 Source: Schölkopf et al. 2001; Liu et al. 2008. What scikit-learn fitted is kept as plain arrays, so
     that a model's file holds nothing that could run.
@@ -37,10 +37,10 @@ class PooledMethod(FeatureMethod):
         cells = _masked_alike(source, self.extractor)
         for index in range(len(source)):
             rows.append(pooled(source.features(index, self.extractor), cells))
-            on_progress("taking in pictures", index + 1, len(source))
+            on_progress("taking in images", index + 1, len(source))
         vectors = np.concatenate(rows)
         if len(vectors) < 2:
-            raise InputError(f"{self.name}: needs at least two normal pictures or tiles; add some")
+            raise InputError(f"{self.name}: needs at least two normal images or tiles; add some")
         mean, deviation = vectors.mean(axis=0), vectors.std(axis=0) + 1e-6
         self.fitted = {"mean": mean, "deviation": deviation}
         self.fitted |= {f"cells_{index}": one for index, one in enumerate(cells)}
@@ -93,7 +93,7 @@ class OneClassSVM(PooledMethod):
 
     Args:
         extractor: The stages, finest first.
-        nu: Share of normal pictures that may lie outside.
+        nu: Share of normal images that may lie outside.
     """
 
     name = "oc-svm"

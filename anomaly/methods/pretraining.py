@@ -1,4 +1,4 @@
-"""A small backbone trained on the user's own normal pictures, where no weights can be had.
+"""A small backbone trained on the user's own normal images, where no weights can be had.
 
 It learns to find disturbances (`anomaly.features.synthetic`) in every cell of its finer tap. What
 it must tell apart for that, a normal surface from whatever is not, is what the methods' features
@@ -28,7 +28,7 @@ EMBEDDING = "embedding"
 LOGIT = "logit"
 """How surely a cell is disturbed; the method `self-supervised`."""
 _ROUND = 25  # steps
-_WIDTH = 32  # half of a ResNet18: a few hundred pictures fill no more, in a quarter of the time
+_WIDTH = 32  # half of a ResNet18: a few hundred images fill no more, in a quarter of the time
 _STRIDE = 8
 _WINDOW = 0.75  # of a view that is seen at once while training
 _LEAST_COVERED = 0.06  # of a cell, to count as disturbed: a hair line covers no more
@@ -40,7 +40,7 @@ class Pretraining:
 
     Args:
         steps: Optimiser steps.
-        batch_size: Pictures per step, half of them disturbed.
+        batch_size: Images per step, half of them disturbed.
         lr: Peak learning rate.
     """
 
@@ -58,7 +58,7 @@ def pretrain(
     """Trains a ResNet18 up to its fourth stage.
 
     Args:
-        source: Normal pictures only.
+        source: Normal images only.
         settings: How.
         seed: Decides weights and disturbances.
         on_progress: Called every few steps.
@@ -74,7 +74,7 @@ def pretrain(
     keras.utils.set_random_seed(seed)
     maps = MapSet(len(source), lambda index: [source.prepared(index).views], on_progress)
     if len(maps) < 2:
-        raise InputError("Pretraining needs at least two normal pictures or tiles; add some.")
+        raise InputError("Pretraining needs at least two normal images or tiles; add some.")
     network = _network()
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.lr * 0.05,

@@ -1,4 +1,4 @@
-"""What the backbone trained on the user's own pictures takes for a disturbance itself.
+"""What the backbone trained on the user's own images takes for a disturbance itself.
 
 Source: as a detector, Zavrtanik et al. 2021, DRAEM, arXiv:2108.07610, and Li et al. 2021, CutPaste,
     arXiv:2104.04015; here without reconstruction, by the head that `pretraining` trains.
@@ -42,7 +42,7 @@ class SelfSupervised(FeatureMethod):
     def taps_of(cls, stages: Sequence[str]) -> tuple[str, ...]:
         if stages[-1] != EMBEDDING:
             raise InputError(
-                "self-supervised: needs the backbone that is trained on your own pictures; give "
+                "self-supervised: needs the backbone that is trained on your own images; give "
                 "--weights self"
             )
         return (LOGIT,)

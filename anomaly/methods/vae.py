@@ -16,23 +16,23 @@ from keras import layers, ops
 from anomaly.features.extractor import Source, graphs
 from anomaly.methods.base import State
 from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.methods.pictures import PictureMethod
+from anomaly.methods.pictures import ImageMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
 from inspection.progress import StageProgress, silent
 
 
-class VAE(PictureMethod):
+class VAE(ImageMethod):
     """A convolutional variational autoencoder.
 
     Args:
         side: Of what it sees, in pixels; a multiple of 16.
-        latent: Numbers that a picture is told in.
+        latent: Numbers that an image is told in.
         width: Channels of the first convolution, doubled by each of the next three.
         sigma: Standard deviation of a pixel, of 1, that the decoder may leave unexplained.
         noise: Standard deviation, of 1, of Gaussian noise on the input, against which it learns
-            to draw the clean picture.
-        epochs: Passes over the normal pictures.
+            to draw the clean image.
+        epochs: Passes over the normal images.
         batch_size: Views per step.
         lr: Learning rate of Adam.
     """
@@ -111,7 +111,7 @@ class VAE(PictureMethod):
         return keras.Model(inputs, x, name="decoder")
 
     def _trained(self, seed: int) -> keras.Model:
-        """From pictures in [0, 1] to the negative evidence bound per pixel and channel."""
+        """From images in [0, 1] to the negative evidence bound per pixel and channel."""
         clean = keras.Input((self.side, self.side, 3))
         given = layers.GaussianNoise(self.noise, seed=seed)(clean) if self.noise else clean
         mean, log_variance = self.encoder(given)

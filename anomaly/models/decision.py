@@ -39,12 +39,12 @@ class _DeciderValues(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What a model says of a picture.
+    """What a model says of an image.
 
     Args:
-        score: Higher is less normal; comparable between pictures of one model only.
+        score: Higher is less normal; comparable between images of one model only.
         decision: `OK`, `review` or `NG`; empty where the model has no threshold.
-        score_map: (H, W) float32 in the picture's own pixels; the lowest score off the region
+        score_map: (H, W) float32 in the image's own pixels; the lowest score off the region
             of interest.
     """
 
@@ -92,10 +92,10 @@ class Decider(ABC):
     """A model, trained or exported.
 
     Args:
-        preparation: How pictures are cut and scaled.
+        preparation: How images are cut and scaled.
         aggregation: A name of `anomaly.models.scores.AGGREGATIONS`.
         normal: Median and upper end (`anomaly.models.scores.LEVEL_QUANTILE`) of the cells of normal
-            pictures, as they are shown.
+            images, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
         reference: What scores are measured by; None scores as models did before there was one.
         architecture: The method's name.
@@ -136,10 +136,10 @@ class Decider(ABC):
         return self.reference.level if self.reference else self.normal[1]
 
     def predict(self, picture: str | Path | np.ndarray) -> Finding:
-        """Looks at one picture.
+        """Looks at one image.
 
         Args:
-            picture: A file, or an array as `inspection.data.images.as_rgb` takes it.
+            image: A file, or an array as `inspection.data.images.as_rgb` takes it.
 
         Raises:
             InputError: The file cannot be read or does not fit the preparation.

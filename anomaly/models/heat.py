@@ -1,4 +1,4 @@
-"""Score maps as pictures, on one scale for all pictures of a model."""
+"""Score maps as images, on one scale for all images of a model."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _FULL = 3.0  # times the reach of normal cells over their median, at which the c
 
 
 def overlay(rgb: Image8, score_map: np.ndarray, normal: tuple[float, float]) -> Image8:
-    """The picture with its score map over it; what is normal keeps its own colours.
+    """The image with its score map over it; what is normal keeps its own colours.
 
-    The scale is the model's, not the picture's: a normal picture stays calm.
+    The scale is the model's, not the image's: a normal image stays calm.
 
     Args:
         rgb: (H, W, 3).

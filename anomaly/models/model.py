@@ -62,10 +62,10 @@ class AnomalyModel(Decider):
 
     Args:
         method: Fitted.
-        preparation: How pictures are cut and scaled.
+        preparation: How images are cut and scaled.
         aggregation: A name of `anomaly.models.scores.AGGREGATIONS`.
         normal: Median and upper end (`anomaly.models.scores.LEVEL_QUANTILE`) of the cells of normal
-            pictures, as they are shown.
+            images, as they are shown.
         operating_point: Where OK ends; None while it has not been chosen.
         reference: As for `Decider`.
         provenance: As for `Decider`.
@@ -92,10 +92,10 @@ class AnomalyModel(Decider):
         return self.method.weighted_views(views)
 
     def scored_of(self, source: Source, index: int, raw: bool | None = None) -> ScoredCells:
-        """What it finds in a picture of a source, whose features come from the cache.
+        """What it finds in an image of a source, whose features come from the cache.
 
         Args:
-            source: Pictures.
+            source: Images.
             index: Which.
             raw: As for `scored`, while the model has no reference.
         """

@@ -1,4 +1,4 @@
-"""From a score map to one number for the picture, and which way of doing so is best."""
+"""From a score map to one number for the image, and which way of doing so is best."""
 
 from __future__ import annotations
 
@@ -144,13 +144,13 @@ def choose_aggregation(
     How far it is ahead of each other one, and whether that may be chance, is told with it.
 
     Args:
-        scores: (N,) scores of the same pictures by aggregation.
+        scores: (N,) scores of the same images by aggregation.
         is_defect: (N,) bool.
         seed: Of the bootstrap.
         usual: The method's own.
 
     Returns:
-        The choice; `usual` where there is no defect, or no normal picture.
+        The choice; `usual` where there is no defect, or no normal image.
     """
     is_defect = np.asarray(is_defect, bool)
     if is_defect.all() or not is_defect.any():
@@ -173,7 +173,7 @@ def _differences(draws: Mapping[str, np.ndarray], best: str) -> dict[str, tuple[
 def _bootstrap(
     scores: Mapping[str, np.ndarray], is_defect: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """AUROC of each aggregation on the same resampled pictures, (draws,) each."""
+    """AUROC of each aggregation on the same resampled images, (draws,) each."""
     rng = np.random.default_rng(seed)
     defects, normals = np.flatnonzero(is_defect), np.flatnonzero(~is_defect)
     found: dict[str, list[float]] = {name: [] for name in scores}

@@ -18,7 +18,7 @@ from inspection.files.writing import write_text_atomic
 from inspection.settings import read_settings
 from inspection.training.run import SETTINGS
 
-_PICTURES = 8
+_IMAGES = 8
 _ROWS, _ROW_HEIGHT = 50, 64  # of the wrong cases that are listed
 
 
@@ -60,7 +60,7 @@ def _previews(run: Path, simulation: Simulation, numbers: Iterable[int]) -> list
 
 def _cards(run: Path, simulation: Simulation, numbers: Iterable[int]) -> None:
     columns = st.columns(4)
-    for place, number in enumerate(numbers[:_PICTURES]):
+    for place, number in enumerate(numbers[:_IMAGES]):
         number = int(number)
         with columns[place % 4]:
             show(run, simulation, number, st, st)

@@ -32,11 +32,11 @@ class Figures:
     """Counts at a pair of thresholds.
 
     Args:
-        table: Pictures by (truth, decision): normal and defect, then `DECISIONS`.
+        table: Images by (truth, decision): normal and defect, then `DECISIONS`.
         miss: Defects decided OK.
-        overkill: Normal pictures decided NG.
-        accuracy: Pictures decided rightly among those not sent to review.
-        review: Pictures sent to review.
+        overkill: Normal images decided NG.
+        accuracy: Images decided rightly among those not sent to review.
+        review: Images sent to review.
     """
 
     table: np.ndarray
@@ -51,12 +51,12 @@ class Simulation:
 
     Args:
         scored: The scores.
-        seed: Decides the order in which the pictures come down the line.
+        seed: Decides the order in which the images come down the line.
     """
 
     def __init__(self, scored: Scored, seed: int = 0) -> None:
         if not len(scored.scores):
-            raise InputError("there is no picture to simulate; give a run with a test part")
+            raise InputError("there is no image to simulate; give a run with a test part")
         self.scored = scored
         self.scores = scored.scores
         self.is_defect = scored.is_defect
@@ -70,7 +70,7 @@ class Simulation:
         return (self.scores >= review).astype(int) + (self.scores >= threshold)
 
     def figures(self, review: float, threshold: float, seen: int | None = None) -> Figures:
-        """Counts over the first `seen` pictures of the line, over all where left out."""
+        """Counts over the first `seen` images of the line, over all where left out."""
         chosen = self.order if seen is None else self.order[:seen]
         decided = self.decide(review, threshold)[chosen]
         truth = self.is_defect[chosen]
@@ -82,8 +82,8 @@ class Simulation:
             table,
             Rate(int(table[1, 0]), defects, DEFECTIVE),
             Rate(int(table[0, 2]), normals, NORMAL),
-            Rate(right, normals + defects - in_review, "decided pictures"),
-            Rate(in_review, normals + defects, "pictures"),
+            Rate(right, normals + defects - in_review, "decided images"),
+            Rate(in_review, normals + defects, "images"),
         )
 
     @cached_property
@@ -93,20 +93,20 @@ class Simulation:
         return np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray]:
-        """(bars,) counts of normal pictures and of defects."""
+        """(bars,) counts of normal images and of defects."""
         return tuple(
             np.histogram(self.scores[chosen], self.edges)[0]
             for chosen in (~self.is_defect, self.is_defect)
         )
 
     def in_bar(self, bar: int, defects: bool) -> np.ndarray:
-        """Numbers of one kind's pictures in a bar, highest score first."""
+        """Numbers of one kind's images in a bar, highest score first."""
         place = np.clip(np.searchsorted(self.edges, self.scores, "right") - 1, 0, _BINS - 1)
         found = np.flatnonzero((place == bar) & (self.is_defect == defects))
         return found[np.argsort(-self.scores[found], kind="stable")]
 
     def worst(self, review: float, threshold: float) -> np.ndarray:
-        """Numbers of the wrongly decided pictures: misses first, then false rejects, each by how
+        """Numbers of the wrongly decided images: misses first, then false rejects, each by how
         far off they are."""
         decided = self.decide(review, threshold)
         missed = np.flatnonzero(self.is_defect & (decided == 0))
@@ -116,7 +116,7 @@ class Simulation:
         return np.concatenate([missed, rejected])
 
     def ambiguous(self, review: float, threshold: float, count: int = 30) -> np.ndarray:
-        """Numbers of the pictures whose label is worth a second look, the nearest first.
+        """Numbers of the images whose label is worth a second look, the nearest first.
 
         Those in the review band, and else those nearest to the threshold.
         """
@@ -151,7 +151,7 @@ def chosen_by_hand(
     has_band = review < threshold
     in_band = int(((scores >= review) & (scores < threshold)).sum())
     notes = [
-        "Set by hand in the simulator, looking at the test part: measure it on pictures that "
+        "Set by hand in the simulator, looking at the test part: measure it on images that "
         "nobody has looked at before relying on it.",
         support_note(miss, before.target, "miss rate") if before else "",
     ]
@@ -169,10 +169,10 @@ def chosen_by_hand(
 
 
 def relabel_csv(scored: Scored, numbers: Sequence[int], labels: Sequence[str]) -> str:
-    """The relabel queue as CSV: picture, label so far, score, new label (empty where not given).
+    """The relabel queue as CSV: image, label so far, score, new label (empty where not given).
 
     Raises:
-        ValueError: There is not one label for each picture.
+        ValueError: There is not one label for each image.
     """
     rows = [("image", "kind", "score", "new_kind")]
     for number, label in zip(numbers, labels, strict=True):
@@ -182,7 +182,7 @@ def relabel_csv(scored: Scored, numbers: Sequence[int], labels: Sequence[str]) -
 
 
 class FolderWatch:
-    """New pictures of a folder, each told once it is whole.
+    """New images of a folder, each told once it is whole.
 
     A file is whole when its size and time have not changed between looks and it can be read.
 
@@ -197,7 +197,7 @@ class FolderWatch:
         self.problems: list[str] = []
 
     def look(self) -> list[Path]:
-        """Pictures that have become whole since the last look, the oldest first."""
+        """Images that have become whole since the last look, the oldest first."""
         if not self.folder.is_dir():
             return []
         whole = []

@@ -1,4 +1,4 @@
-"""What the simulator's page shows of a model: a picture, its heat map, new files of a folder."""
+"""What the simulator's page shows of a model: an image, its heat map, new files of a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model_of(run: Path) -> AnomalyModel:
 
 def pictures(run: Path, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """Image and heat map, and the score that the model gives it now."""
-    return _pictures(run, _training(run), path, stamp(path))
+    return _images(run, _training(run), path, stamp(path))
 
 
 def thumb(path: Path, bits: int) -> str:
@@ -50,7 +50,7 @@ def _model(run: Path, training: Stamp) -> AnomalyModel:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _pictures(
+def _images(
     run: Path, training: Stamp, path: Path, written: Stamp
 ) -> tuple[np.ndarray, np.ndarray, float]:
     model = _model(run, training)

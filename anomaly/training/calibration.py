@@ -27,10 +27,10 @@ from inspection.progress import StageProgress, silent
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Scores of some pictures.
+    """Scores of some images.
 
     Args:
-        items: The pictures.
+        items: The images.
         scores: By aggregation, (N,) each.
         seconds: (N,) from file to score.
     """
@@ -45,19 +45,19 @@ class ScoreTable:
         return np.array([item.is_defect for item in self.items], bool)
 
 
-def score_pictures(
+def score_images(
     model: AnomalyModel,
     items: Sequence[LabelledImage],
     settings: AnomalySettings,
     on_progress: StageProgress = silent,
 ) -> ScoreTable:
-    """Scores pictures by every aggregation.
+    """Scores images by every aggregation.
 
     Args:
         model: Fitted, with its level.
         items: The images.
         settings: Of the run.
-        on_progress: Called after each picture.
+        on_progress: Called after each image.
     """
     source = source_of(items, settings)
     found: list[dict[str, float]] = []
@@ -74,11 +74,11 @@ def score_pictures(
 def with_reference(
     model: AnomalyModel, normals: Source, seed: int, most: int = 100
 ) -> AnomalyModel:
-    """The model with what the cells of up to `most` normal pictures are like.
+    """The model with what the cells of up to `most` normal images are like.
 
     Args:
         model: Fitted, without a reference.
-        normals: Pictures that were not learnt: on those that were, its cells lie lower.
+        normals: Images that were not learnt: on those that were, its cells lie lower.
         seed: Decides which are taken.
         most: How many at the most.
     """

@@ -1,4 +1,4 @@
-"""More normal pictures from a DCGAN, checked against normal pictures it has not seen.
+"""More normal images from a DCGAN, checked against normal images it has not seen.
 
 Source: Radford et al. 2016, arXiv:1511.06434; the check is the kernel inception distance of
     Bińkowski et al. 2018, arXiv:1801.01401, on features of whichever backbone is at hand.
@@ -36,11 +36,11 @@ class Generator:
     """A DCGAN's settings.
 
     Args:
-        side: Of the pictures, in pixels; 16 times a power of two.
+        side: Of the images, in pixels; 16 times a power of two.
         width: Channels of the widest map at 64 pixels, divided by 8.
-        latent: Numbers that a picture is made from.
-        epochs: Passes over the normal pictures.
-        batch_size: Pictures per step.
+        latent: Numbers that an image is made from.
+        epochs: Passes over the normal images.
+        batch_size: Images per step.
         lr: Learning rate of both optimizers.
     """
 
@@ -75,24 +75,24 @@ def generate(
     on_progress: StageProgress = silent,
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """Trains a DCGAN and writes pictures, a grid of samples for each epoch, and the check.
+    """Trains a DCGAN and writes images, a grid of samples for each epoch, and the check.
 
     Args:
-        train: Normal pictures to learn from.
-        held_out: Normal pictures to check against.
+        train: Normal images to learn from.
+        held_out: Normal images to check against.
         extractor: Gives what features are compared by, once it is known that all else is well.
         output: New folder: `generated/`, `samples/epoch_<n>.png` and `generated.json`.
-        count: Pictures to write.
+        count: Images to write.
         settings: Of the DCGAN.
-        seed: Decides weights, order and pictures.
+        seed: Decides weights, order and images.
         on_progress: Called after each epoch.
-        say: Told how near the pictures come.
+        say: Receives a line on how near the images come.
 
     Returns:
-        `kid`, and `kid_real`: the same of training pictures, which is what chance alone gives.
+        `kid`, and `kid_real`: the same of training images, which is what chance alone gives.
 
     Raises:
-        InputError: There are too few pictures, or the folder exists.
+        InputError: There are too few images, or the folder exists.
     """
     settings = settings or Generator()
     # Samples alone are what an interrupted training left, which goes on.
@@ -100,13 +100,13 @@ def generate(
         raise InputError(f"{output}: is there already and not empty; give another --output")
     if len(held_out) < _LEAST:
         raise InputError(
-            f"generate: only {len(held_out)} normal pictures are held out to check against; it "
+            f"generate: only {len(held_out)} normal images are held out to check against; it "
             f"takes {_LEAST}"
         )
     maps = MapSet(len(train), lambda index: [_shrunk(train, index, settings.side)], on_progress)
     if len(maps) < settings.batch_size:
         raise InputError(
-            f"generate: only {len(maps)} normal pictures to learn from; give at least "
+            f"generate: only {len(maps)} normal images to learn from; give at least "
             f"{settings.batch_size}, or a smaller --batch-size"
         )
     began = time.perf_counter()
@@ -116,11 +116,11 @@ def generate(
     epoch = _epoch(maker, judge, maps, settings, fixed, output)
     state = checkpoint_path(train, "dcgan", settings, seed)
     run_epochs(epoch.networks, epoch, settings.epochs, seed, "the generator", on_progress, state)
-    pictures = draw(maker, count, settings.latent, seed + 1)
-    check = _check(pictures, train, held_out, extractor(), settings.side, seed)
-    for number, rgb in enumerate(pictures):
+    images = draw(maker, count, settings.latent, seed + 1)
+    check = _check(images, train, held_out, extractor(), settings.side, seed)
+    for number, rgb in enumerate(images):
         write_image(output / "generated" / f"generated_{number:05d}.png", rgb)
-        on_progress("writing pictures", number + 1, count)
+        on_progress("writing images", number + 1, count)
     record = {
         "settings": asdict(settings),
         "seed": seed,
@@ -131,20 +131,20 @@ def generate(
     }
     write_json_atomic(output / RECORD, record)
     say(
-        f"KID of generated pictures against held-out normals {check['kid']:.4f}; of real training "
-        f"pictures {check['kid_real']:.4f}: the nearer, the more alike."
+        f"KID of generated images against held-out normals {check['kid']:.4f}; of real training "
+        f"images {check['kid_real']:.4f}: the nearer, the more alike."
     )
     return check
 
 
 def draw(maker: keras.Model, count: int, latent: int, seed: int) -> np.ndarray:
-    """(count, side, side, 3) uint8 pictures."""
+    """(count, side, side, 3) uint8 images."""
     rng = np.random.default_rng(seed)
     run = compiled_model(maker)
     found = []
     for start in range(0, count, 64):
         chance = rng.standard_normal((min(64, count - start), latent)).astype(np.float32)
-        found.append(_as_pictures(np.asarray(run(chance))))
+        found.append(_as_images(np.asarray(run(chance))))
     return np.concatenate(found)
 
 
@@ -216,7 +216,7 @@ class _epoch:
             self.judge.trainable, self.maker.trainable = False, True
             losses.append(train_step(self.networks["maker"], other, size))
         done = int(self.networks["maker"].optimizer.iterations) // len(self.maps.batches(size, rng))
-        grid = _as_pictures(np.asarray(self.draw(self.fixed)))
+        grid = _as_images(np.asarray(self.draw(self.fixed)))
         write_image(self.output / SAMPLES / f"epoch_{done:03d}.png", _grid(grid))
         return float(np.mean(losses))
 
@@ -250,12 +250,12 @@ def _shrunk(source: Source, index: int, side: int) -> np.ndarray:
     )
 
 
-def _as_pictures(drawn: np.ndarray) -> np.ndarray:
+def _as_images(drawn: np.ndarray) -> np.ndarray:
     return np.clip((drawn + 1) * 127.5, 0, 255).round().astype(np.uint8)
 
 
 def _grid(pictures: np.ndarray) -> np.ndarray:
-    """64 pictures as 8 x 8."""
+    """64 images as 8 x 8."""
     return np.concatenate([np.concatenate(list(row), axis=1) for row in np.split(pictures, 8)])
 
 

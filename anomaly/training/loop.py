@@ -22,7 +22,7 @@ from anomaly.settings import ROOM, AnomalySettings
 from anomaly.training.calibration import (
     ScoreTable,
     decided,
-    score_pictures,
+    score_images,
     score_rows,
     with_reference,
 )
@@ -66,13 +66,13 @@ def train(
     also: Iterable[str] = (),
     resume: bool = False,
 ) -> Path:
-    """Learns normal pictures, chooses aggregation and threshold, and stores the model.
+    """Learns normal images, chooses aggregation and threshold, and stores the model.
 
     Args:
         settings: Complete settings.
-        say: Told what happens.
+        say: Receives lines about what happens.
         on_progress: Called with what is being done, how far it is, and the whole.
-        also: Taps that later trainings on the same pictures will want; see `FeatureExtractor`.
+        also: Taps that later trainings on the same images will want; see `FeatureExtractor`.
         resume: Go on with the run of these settings: what was done of it is found again. A
             finished run stays as it is.
 
@@ -81,7 +81,7 @@ def train(
         `calibration.csv`.
 
     Raises:
-        InputError: Settings, pictures or weights cannot be used, or the run exists.
+        InputError: Settings, images or weights cannot be used, or the run exists.
     """
     kind = method_class(settings.method)
     check_options(kind, settings.options)
@@ -152,7 +152,7 @@ def _train(
     unseen = [item for item in data.part(CALIBRATION) if not item.is_defect]
     held_out = source_of(unseen, settings) if unseen else normals.unchanged
     model = with_reference(model, held_out, settings.seed)
-    table = score_pictures(model, data.part(CALIBRATION), settings, on_progress)
+    table = score_images(model, data.part(CALIBRATION), settings, on_progress)
     model, choice = decided(model, table, settings, data.images.hash)
     minutes = (time.perf_counter() - began) / 60
     _write(folder, settings, data, model, table, choice, minutes, normals, alike)
@@ -163,7 +163,7 @@ def _train(
         say(f"Note: {note}")
     if point.overkill.total and point.overkill.value >= _USELESS:
         say(
-            f"WARNING: THIS THRESHOLD REJECTS {percent(point.overkill.value)} OF NORMAL PICTURES: "
+            f"WARNING: THIS THRESHOLD REJECTS {percent(point.overkill.value)} OF NORMAL IMAGES: "
             "some defects score like normal ones. Try other methods (`compare`), a larger --size "
             "or longer --pretrain-steps, a higher --target-miss, or --rule review-band."
         )

@@ -97,8 +97,8 @@ def backbone_for(
 ) -> tuple[keras.Model, tuple[str, ...]]:
     """The backbone that the settings ask for, and its middle stages, finest first.
 
-    `self` trains a small one on the normal pictures, and keeps it for the next run on the same
-    pictures; its one stage is its embedding.
+    `self` trains a small one on the normal images, and keeps it for the next run on the same
+    images; its one stage is its embedding.
 
     Raises:
         InputError: The weights cannot be reached or do not fit.
@@ -129,7 +129,7 @@ def _settled(settings: AnomalySettings) -> str:
         except InputError as error:
             raise InputError(
                 f"{error} Or give --backbone resnet18 --weights self, which trains a small "
-                "backbone on your normal pictures."
+                "backbone on your normal images."
             ) from error
         return "imagenet"
     return "self"
@@ -148,9 +148,9 @@ def _own_backbone(
         except Exception:  # damaged in whatever way
             say(f"{path}: is damaged; the backbone is trained again.")
         else:
-            say(f"Backbone trained before on these pictures: {path}.")
+            say(f"Backbone trained before on these images: {path}.")
             return backbone
-    say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal pictures first.")
+    say("NO PRETRAINED WEIGHTS: a small backbone is trained on your normal images first.")
     backbone = pretrain(normals, Pretraining(steps), seed, on_progress)
     with atomic_path(path) as temporary:
         backbone.save(temporary)

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def data_of(settings: AnomalySettings, say: Say, own: Path | None = None) -> Data:
-    """The pictures and the split that the settings name; see `anomaly.data.dataset.open_data`."""
+    """The images and the split that the settings name; see `anomaly.data.dataset.open_data`."""
     data = open_data(
         settings.data,
         settings.runs,
@@ -37,14 +37,14 @@ def data_of(settings: AnomalySettings, say: Say, own: Path | None = None) -> Dat
 
 
 def normals_of(data: Data, settings: AnomalySettings, say: Say) -> Source:
-    """What is learnt: normal pictures of the train part, changed copies, generated pictures."""
+    """What is learnt: normal images of the train part, changed copies, generated images."""
     source = source_of(data.normals, settings)
     paths = source.paths + generated_paths(settings, len(source.paths), say)
     return replace(source, paths=paths, augmentation=settings.augmentation, seed=settings.seed)
 
 
 def generated_paths(settings: AnomalySettings, real: int, say: Say) -> tuple[Path, ...]:
-    """Generated pictures to learn beside the real ones, up to their share of all.
+    """Generated images to learn beside the real ones, up to their share of all.
 
     They join the train part only; calibration and test never see one.
     """
@@ -52,18 +52,18 @@ def generated_paths(settings: AnomalySettings, real: int, say: Say) -> tuple[Pat
         return ()
     found = list_images(settings.generated)
     if not found:
-        raise InputError(f"{settings.generated}: holds no picture; give the folder `generated`")
+        raise InputError(f"{settings.generated}: holds no image; give the folder `generated`")
     share = settings.generated_share
     most = int(real * share / (1 - share) + 1e-9)
     if share > _MOST_GENERATED:
         say(
             f"WARNING: UP TO {percent(share)} OF WHAT IS LEARNT IS GENERATED. A model that learns "
-            "a generator's pictures finds the generator's mistakes normal; keep --generated-share "
+            "a generator's images finds the generator's mistakes normal; keep --generated-share "
             f"at {percent(_MOST_GENERATED)} or less."
         )
     if len(found) > most:
         say(
-            f"{len(found)} generated pictures are more than --generated-share {share:g} allows "
+            f"{len(found)} generated images are more than --generated-share {share:g} allows "
             f"beside {real} real ones: the first {most} are taken."
         )
     return tuple(found[:most])
@@ -76,6 +76,6 @@ def channels_of(data: Data) -> int | None:
 
 
 def source_of(items: Sequence[LabelledImage], settings: AnomalySettings) -> Source:
-    """Pictures as the methods read them, with their cache of features."""
+    """Images as the methods read them, with their cache of features."""
     paths = tuple(item.path for item in items)
     return Source(paths, settings.preparation, settings.kept_in / CACHE)

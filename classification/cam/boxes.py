@@ -30,8 +30,8 @@ class BoxRule:
 
     Args:
         threshold: `otsu`, `quantile:0.95`, or a share of the map's maximum such as `0.5`.
-        min_area: Smallest area of an object in pixels of the picture.
-        most: Boxes of a picture at the most, the strongest first; 0 for all.
+        min_area: Smallest area of an object in pixels of the image.
+        most: Boxes of an image at the most, the strongest first; 0 for all.
 
     Raises:
         InputError: The threshold cannot be read.
@@ -70,7 +70,7 @@ def boxes_of(cam: np.ndarray, rule: BoxRule, label: str) -> Detections:
     """The objects of a map: threshold, connected components, boxes.
 
     Args:
-        cam: (H, W) from 0 to 1, in pixels of the picture.
+        cam: (H, W) from 0 to 1, in pixels of the image.
         rule: How.
         label: Of all boxes.
 
@@ -131,11 +131,11 @@ class BoxFigures:
 
 
 def match(found: Sequence[Detections], wanted: Sequence[np.ndarray], iou: float) -> BoxFigures:
-    """Matches each picture's boxes, the strongest first, one for one.
+    """Matches each image's boxes, the strongest first, one for one.
 
     Args:
-        found: Boxes of each picture.
-        wanted: (N, 4) boxes of the masks, of each picture.
+        found: Boxes of each image.
+        wanted: (N, 4) boxes of the masks, of each image.
         iou: What a hit needs.
     """
     hits = 0
@@ -150,10 +150,10 @@ def match(found: Sequence[Detections], wanted: Sequence[np.ndarray], iou: float)
 
 @dataclass(frozen=True)
 class Proposal:
-    """Boxes of one picture.
+    """Boxes of one image.
 
     Args:
-        image: Its path from the pictures' folder.
+        image: Its path from the images' folder.
         path: Its file.
         size: (width, height) in pixels.
         boxes: What was found.
@@ -170,10 +170,10 @@ def check_folder(folder: Path, images: Sequence[str]) -> None:
 
     Args:
         folder: Where they are to go.
-        images: The pictures they are of.
+        images: The images they are of.
 
     Raises:
-        InputError: The folder holds annotations that are no proposals, or two pictures would
+        InputError: The folder holds annotations that are no proposals, or two images would
             share a file.
     """
     stems: dict[str, list[str]] = defaultdict(list)
@@ -184,12 +184,12 @@ def check_folder(folder: Path, images: Sequence[str]) -> None:
     if shared:
         problems.append(
             f"{len(shared)} names stand in several folders, such as {' and '.join(shared[0][:3])}: "
-            "labelImg names its files by the picture's name alone, so one would overwrite the "
+            "labelImg names its files by the image's name alone, so one would overwrite the "
             "other; rename them, or propose folder by folder, each into an --output of its own"
         )
     if folder.is_dir() and list_images(folder):
         problems.append(
-            f"{folder}: holds pictures; proposals need a folder of their own, give another --output"
+            f"{folder}: holds images; proposals need a folder of their own, give another --output"
         )
     for path in list_files(folder, (".xml",), "proposals") if folder.is_dir() else ():
         if not is_sealed(path, PROPOSAL):
@@ -203,14 +203,14 @@ def check_folder(folder: Path, images: Sequence[str]) -> None:
 
 
 def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
-    """Writes labelImg XML for each picture with a box, and one CSV of all.
+    """Writes labelImg XML for each image with a box, and one CSV of all.
 
     Each file says that it is a proposal; the detector's training refuses such files until a
     person has saved them in labelImg. Proposals of an earlier run that found nothing now go.
 
     Args:
         folder: See `check_folder`.
-        proposals: Of all pictures.
+        proposals: Of all images.
 
     Raises:
         InputError: As `check_folder`.
@@ -239,7 +239,7 @@ def write_proposals(folder: Path, proposals: Sequence[Proposal]) -> None:
 
 
 def _other_rows(path: Path, images: set[str]) -> list[list[str]]:
-    """Rows of an earlier table about other pictures whose proposals are still there."""
+    """Rows of an earlier table about other images whose proposals are still there."""
     if not path.is_file():
         return []
     lines = (map(sheet_cell, cells) for _, cells in read_rows(path)[1:])

@@ -1,4 +1,4 @@
-"""Where a classifier looks in the pictures of a folder: overlays, figures, boxes."""
+"""Where a classifier looks in the images of a folder: overlays, figures, boxes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from inspection.report.drawing import boxes_view, draw_view, heat_overlay
 TARGETS = ("predicted", "known")
 _BATCH = 8
 _LONGEST = 900
-_RANDOMISED = 16  # pictures
+_RANDOMISED = 16  # images
 _COLUMNS = (
     *("image", "truth", "decision", "explained", "share", "strength"),
     *("pointing", "energy", "iou", "road"),
@@ -40,13 +40,13 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Explained:
-    """One picture and where the model looked.
+    """One image and where the model looked.
 
     Args:
-        picture: Its file, class and mask.
+        image: Its file, class and mask.
         prediction: What the model says.
         target: The class that is explained.
-        cam: (H, W) float32 from 0 to 1 in the picture's own pixels.
+        cam: (H, W) float32 from 0 to 1 in the image's own pixels.
         strength: What 1 stands for, in the layer's units.
         boxes: Objects of the map.
         figures: `pointing`, `energy`, `iou` where there is a mask, `road` where asked for.
@@ -63,7 +63,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """How pictures are explained.
+    """How images are explained.
 
     Args:
         method: See `classification.cam.maps.Explainer`.
@@ -71,7 +71,7 @@ class ExplainRequest:
         smooth: See there.
         target: `predicted`, `known` (the folder's class, where it names one), or a class.
         rule: How maps become boxes.
-        road: Measure ROAD too, which takes eight passes more a picture.
+        road: Measure ROAD too, which takes eight passes more an image.
         randomise: Compare with the maps of the same network with its weights shuffled.
     """
 
@@ -91,17 +91,17 @@ def explain(
     each: Callable[[Explained], None],
     on_progress: StageProgress = silent,
 ) -> list[str]:
-    """Explains pictures one after the other, in batches.
+    """Explains images one after the other, in batches.
 
     Args:
         model: The classifier.
-        pictures: Which.
+        images: Which.
         request: How.
         each: Called with each one, so that not all maps have to be kept.
-        on_progress: Called with what is done, pictures done and in all.
+        on_progress: Called with what is done, images done and in all.
 
     Returns:
-        A sentence for each picture that could not be read.
+        A sentence for each image that could not be read.
 
     Raises:
         InputError: The request names an unknown layer, method or class.
@@ -160,8 +160,8 @@ def _figures(cam: np.ndarray, mask: np.ndarray | None, rule: BoxRule) -> dict[st
     }
 
 
-def picture_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarray:
-    """The picture beside itself with map, boxes red and the mask's boxes green.
+def image_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarray:
+    """The image beside itself with map, boxes red and the mask's boxes green.
 
     Args:
         one: What was found.
@@ -187,17 +187,17 @@ def explain_folder(
     request: ExplainRequest,
     on_progress: StageProgress = silent,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Writes an overlay for each picture, `figures.csv` and `summary.json`.
+    """Writes an overlay for each image, `figures.csv` and `summary.json`.
 
     Args:
         model: The classifier.
-        pictures: Which.
+        images: Which.
         output: Folder of the results.
         request: How.
         on_progress: As `explain`.
 
     Returns:
-        The summary, and a sentence for each picture that could not be read.
+        The summary, and a sentence for each image that could not be read.
 
     Raises:
         InputError: As `explain`.
@@ -211,7 +211,7 @@ def explain_folder(
         readable.append(one.picture)
         mask = one.picture.read_mask()
         place = output / "overlays" / Path(one.picture.image).with_suffix(".png")
-        write_image(place, picture_with_cam(one, mask))
+        write_image(place, image_with_cam(one, mask))
         rows.append(
             {
                 "image": one.picture.image,
@@ -257,7 +257,7 @@ def explain_folder(
 def _alike_with_shuffled(
     model: Classifier, readable: Sequence[LabelledImage], request: ExplainRequest
 ) -> float:
-    """See `randomisation_check`; NaN where there is no picture to compare on."""
+    """See `randomisation_check`; NaN where there is no image to compare on."""
     chosen = readable[:_RANDOMISED]
     if not chosen:
         return float("nan")
@@ -279,16 +279,16 @@ def propose(
     request: ExplainRequest,
     on_progress: StageProgress = silent,
 ) -> tuple[list[Proposal], list[str]]:
-    """Boxes of every picture that is no good; a normal one gets none.
+    """Boxes of every image that is no good; a normal one gets none.
 
     Args:
         model: The classifier.
-        pictures: Which.
+        images: Which.
         request: How.
         on_progress: As `explain`.
 
     Returns:
-        One proposal a picture, and a sentence for each picture that could not be read.
+        One proposal an image, and a sentence for each image that could not be read.
     """
     found: list[Proposal] = []
 

@@ -33,7 +33,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class CamMaps:
-    """Maps of a batch of pictures.
+    """Maps of a batch of images.
 
     Args:
         maps: (B, h, w) float32 of at least 0, in the layer's own cells.
@@ -178,7 +178,7 @@ class Explainer:
         return self._grid(raw, views.shape), logits
 
     def gradients(self, views: np.ndarray, target: Sequence[int] | int) -> np.ndarray:
-        """(B, h, w, C) gradient of each picture's class logit by the layer's activations."""
+        """(B, h, w, C) gradient of each image's class logit by the layer's activations."""
         views = np.asarray(views, np.float32)
         raw, logits = self._look(views)
         return self._grid(self._slope(raw, views, self._targets(target, logits)), views.shape)
@@ -215,9 +215,9 @@ class Explainer:
     def _score_weights(
         self, a: np.ndarray, views: np.ndarray, target: np.ndarray, on_progress: Progress
     ) -> np.ndarray:
-        """What the class gains where only a channel's own places are left of the picture.
+        """What the class gains where only a channel's own places are left of the image.
 
-        What is masked becomes the picture's mean colour, which for a network that normalises
+        What is masked becomes the image's mean colour, which for a network that normalises
         inside is what zero is for one that does not.
 
         Source: Wang et al. 2020, Score-CAM, arXiv:1910.01279, algorithm 1.
@@ -294,7 +294,7 @@ class Explainer:
         return ops.concatenate([-logits, logits], axis=-1) if logits.shape[-1] == 1 else logits
 
     def _finish(self, activations: Any, views: Any) -> Any:
-        """Logits of pictures whose layer gives something else than it would."""
+        """Logits of images whose layer gives something else than it would."""
         with Tap(self._layer, activations):
             return self._run(views)
 
@@ -326,7 +326,7 @@ class Explainer:
                 tokens = values[:, first:]
                 return tokens.reshape(len(values), height, -1, values.shape[-1])
         raise InputError(
-            f"{count} tokens of a layer fit no grid over pictures of {shape[2]} x {shape[1]} "
+            f"{count} tokens of a layer fit no grid over images of {shape[2]} x {shape[1]} "
             "pixels; choose another --layer"
         )
 

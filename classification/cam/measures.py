@@ -121,7 +121,7 @@ def road(
         pytorch-grad-cam combines them.
     """
     rng = np.random.default_rng(seed)
-    # Of places that are alike chance decides: in raster order the picture's top would go first.
+    # Of places that are alike chance decides: in raster order the image's top would go first.
     drawn = rng.permutation(cam.size)
     order = drawn[np.argsort(cam.ravel()[drawn], kind="stable")]
     views = []
@@ -144,7 +144,7 @@ def randomisation_check(
 ) -> float:
     """How alike maps are before and after every weight is drawn anew.
 
-    A map that hardly changes shows edges of the picture, not what the model has learnt.
+    A map that hardly changes shows edges of the image, not what the model has learnt.
 
     Args:
         model: Left as it was.

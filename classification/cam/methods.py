@@ -77,7 +77,7 @@ def weighted_map(a: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def first_component(values: np.ndarray) -> np.ndarray:
-    """What the cells of each picture differ in most: their first principal component.
+    """What the cells of each image differ in most: their first principal component.
 
     Args:
         values: (B, h, w, C) activations, weighted or not.

@@ -24,14 +24,14 @@ _PLACES = ("data",)
 
 
 def check_settings(settings: ClassificationSettings, resume: bool) -> None:
-    """Names, files and pictures of a training.
+    """Names, files and images of a training.
 
     Args:
         settings: Complete; for a resume those of `resume_settings`.
         resume: Whether a run is gone on with.
 
     Raises:
-        InputError: With every wrong name; or with what is wrong about files or pictures.
+        InputError: With every wrong name; or with what is wrong about files or images.
     """
     _ = settings.preparation  # reads the mask
     if resume:
@@ -67,7 +67,7 @@ def check_evaluation(
 
 
 def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
-    """Model, pictures and output folder of a prediction.
+    """Model, images and output folder of a prediction.
 
     Returns:
         Whose results they will be.
@@ -118,8 +118,8 @@ def check_maps(method: str, smooth: str) -> None:
     )
 
 
-def found_pictures(model: Path, folder: Path) -> list[LabelledImage]:
-    """The pictures of a folder, as the classes of a model name them.
+def found_images(model: Path, folder: Path) -> list[LabelledImage]:
+    """The images of a folder, as the classes of a model name them.
 
     Raises:
         InputError: Model or folder cannot be used.

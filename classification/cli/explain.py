@@ -42,14 +42,14 @@ def cam(
 ) -> None:
     """Where the model looks: overlays, and figures where there are masks."""
     from classification.cam.boxes import BoxRule
-    from classification.cli.arguments import check_maps, found_pictures
+    from classification.cli.arguments import check_maps, found_images
 
     check_maps(method, smooth)
-    pictures = found_pictures(model, folder)
+    images = found_images(model, folder)
     if split is not None:
-        from classification.evaluation.measure import pictures_of_part
+        from classification.evaluation.measure import images_of_part
 
-        pictures = pictures_of_part(model, split, pictures)
+        images = images_of_part(model, split, images)
     from classification.cam.explain import ExplainRequest, explain_folder
     from classification.models.classifier import Classifier
 
@@ -58,10 +58,10 @@ def cam(
     request = ExplainRequest(method, layer, smooth, target, rule, road, randomise)
     with progress("explaining") as bar:
         summary, problems = explain_folder(
-            loaded, pictures, output, request, lambda what, done, total: bar(done, total, what)
+            loaded, images, output, request, lambda what, done, total: bar(done, total, what)
         )
     say(
-        f"{output}: {counted(summary['pictures'], 'picture')}, {summary['method']} at "
+        f"{output}: {counted(summary['pictures'], 'image')}, {summary['method']} at "
         f"{summary['layer']}."
     )
     if summary["empty_maps"]:
@@ -79,7 +79,7 @@ def cam(
         f"{text} {summary[key]:.3f}" for key, text in names.items() if summary[key] is not None
     ]
     if figures:
-        say(f"On {counted(summary['with_masks'], 'picture')} with a mask: {', '.join(figures)}.")
+        say(f"On {counted(summary['with_masks'], 'image')} with a mask: {', '.join(figures)}.")
     if randomise:
         alike = summary["alike_with_shuffled_weights"]
         say(
@@ -116,11 +116,11 @@ def boxes(
 ) -> None:
     """Proposes boxes by what the model looks at, for a person to correct in labelImg."""
     from classification.cam.boxes import CSV_NAME, BoxRule, check_folder, write_proposals
-    from classification.cli.arguments import check_maps, found_pictures
+    from classification.cli.arguments import check_maps, found_images
 
     check_maps(method, smooth)
-    pictures = found_pictures(model, folder)
-    check_folder(output, [one.image for one in pictures])  # better refused before the work
+    images = found_images(model, folder)
+    check_folder(output, [one.image for one in images])  # better refused before the work
     from classification.cam.explain import ExplainRequest, propose
     from classification.models.classifier import Classifier
 
@@ -130,13 +130,13 @@ def boxes(
     )
     with progress("proposing") as bar:
         found, problems = propose(
-            loaded, pictures, request, lambda what, done, total: bar(done, total, what)
+            loaded, images, request, lambda what, done, total: bar(done, total, what)
         )
     write_proposals(output, found)
     count = sum(len(one.boxes) for one in found)
     with_boxes = sum(bool(len(one.boxes)) for one in found)
     say(
-        f"{output}: {count} boxes in {counted(with_boxes, 'picture')}, {CSV_NAME} lists all; "
+        f"{output}: {count} boxes in {counted(with_boxes, 'image')}, {CSV_NAME} lists all; "
         f"{len(found) - with_boxes} got none, as they are normal or their map is empty. Correct "
         f"them with: {command_line('detection', 'label', folder, '--proposals', output)}"
     )

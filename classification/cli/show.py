@@ -28,15 +28,15 @@ def show(
     output: Annotated[Path, typer.Option(help="Image to write.")] = Path("augmentation.png"),
     config: Config = None,
 ) -> None:
-    """Shows as a picture what preparation and augmentation make of each class."""
+    """Shows as an image what preparation and augmentation make of each class."""
     from classification.data.images import open_images
     from inspection.data.images import write_image
 
     settings = read_settings(ClassificationSettings, config, given)
-    pictures = open_images(settings.data)
+    images = open_images(settings.data)
     from classification.training.augment import augmentation_sheet
 
-    firsts = {item.kind: item for item in reversed(pictures.items)}
-    views = [settings.preparation(firsts[name].path).rgb for name in pictures.classes]
+    firsts = {item.kind: item for item in reversed(images.items)}
+    views = [settings.preparation(firsts[name].path).rgb for name in images.classes]
     write_image(output, augmentation_sheet(views, settings.aug, seed=settings.seed))
-    say(f"{output}: {', '.join(pictures.classes)} from above; the picture itself on the left.")
+    say(f"{output}: {', '.join(images.classes)} from above; the image itself on the left.")

@@ -16,7 +16,7 @@ def submit(
     model: AnyModel,
     sample: Annotated[Path, typer.Option(help="The sample answer file.")],
     images: Annotated[
-        Path | None, typer.Option(help="The pictures.", show_default="images/ beside the sample")
+        Path | None, typer.Option(help="The images.", show_default="images/ beside the sample")
     ] = None,
     output: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
     answers: Annotated[
@@ -28,11 +28,11 @@ def submit(
     ] = None,
 ) -> None:
     """Writes answers in exactly the sample's header, names, order and number of rows."""
-    from classification.cli.arguments import found_pictures
+    from classification.cli.arguments import found_images
     from classification.prediction.submission import open_sample
 
     _, folder = open_sample(sample, images)
-    found_pictures(model, folder)
+    found_images(model, folder)
     import classification
     from classification.prediction.submission import submit as write
 

@@ -90,9 +90,9 @@ def _page(runs: Path, names: list[str]) -> None:
         look = _look(run, file, model)
     items = part_of(run, part)
     if not items:
-        st.info(f"The {part} part holds no picture.")
+        st.info(f"The {part} part holds no image.")
         return
-    most = st.sidebar.number_input("Pictures at most", 1, 100_000, 500, key="most")
+    most = st.sidebar.number_input("Images at most", 1, 100_000, 500, key="most")
     found = scored(file, run, part, int(most))
     number = pick_image(run, model, found)
     if number is None:
@@ -142,7 +142,7 @@ def _preparation(run: Run, trained: Preparation) -> Preparation:
         "Region x1,y1,x2,y2",
         ",".join(map(str, trained.roi)) if trained.roi else "",
         key=run.key("roi"),
-        help="In pixels of the picture; empty is all of it.",
+        help="In pixels of the image; empty is all of it.",
     )
     roi = None
     if text.strip():
@@ -195,7 +195,7 @@ def _mask(look: Look, item: LabelledImage) -> np.ndarray | None:
 
 
 def _under(look: Look, item: LabelledImage, shown: Shown) -> Image8:
-    """What the map is laid over: the picture, or the changed view that was looked at."""
+    """What the map is laid over: the image, or the changed view that was looked at."""
     path = item.path
     if look.recipe != "none":
         return shown.view
@@ -290,7 +290,7 @@ def _comparison(
     item: LabelledImage,
     rule: BoxRule,
 ) -> None:
-    """The same picture and class over epochs, layers, methods or augmentations."""
+    """The same image and class over epochs, layers, methods or augmentations."""
     over, which = st.columns([1, 2])
     axis = over.selectbox("Over", ["epochs", "layers", "methods", "augmentations"], key="over")
     name = which.selectbox(

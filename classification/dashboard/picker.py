@@ -15,7 +15,7 @@ from inspection.decisions.operating_point import percent
 
 
 def pick_image(run: Run, model: Classifier, found: Scored) -> int | None:
-    """The pictures by class and by error, the worst first; the one to look at."""
+    """The images by class and by error, the worst first; the one to look at."""
     point = model.card.operating_point
     names = model.classes
     decision = decided(found.probability, names, model.card.normal, point and point.threshold)
@@ -23,7 +23,7 @@ def pick_image(run: Run, model: Classifier, found: Scored) -> int | None:
     with st.container(key="filters"):
         order = _order(run, names, found, decision)
     if not order:
-        st.info("No picture is like that.")
+        st.info("No image is like that.")
         return None
 
     def text(number: int) -> str:
@@ -38,7 +38,7 @@ def pick_image(run: Run, model: Classifier, found: Scored) -> int | None:
 
 
 def _order(run: Run, names: Sequence[str], found: Scored, decision: np.ndarray) -> list[int]:
-    """Numbers of the pictures that are asked for."""
+    """Numbers of the images that are asked for."""
     truth = found.truth
     left, middle, right = st.columns([1, 1, 1])
     wrong = left.selectbox("Show", ["all", "wrong only", "right only"], key="wrong")
@@ -56,14 +56,14 @@ def _order(run: Run, names: Sequence[str], found: Scored, decision: np.ndarray) 
     order = [int(n) for n in np.lexsort((share, decision == truth)) if keep[n]]
     errors = int((decision != truth).sum())
     st.caption(
-        f"{len(order)} of {counted(len(truth), 'picture')} shown, {errors} wrong in all; the worst "
+        f"{len(order)} of {counted(len(truth), 'image')} shown, {errors} wrong in all; the worst "
         "come first."
     )
     return order
 
 
 def _picked(key: str, order: list[int], text: Callable[[int], str]) -> int:
-    """The picture that is chosen by name, or by a step from the one before."""
+    """The image that is chosen by name, or by a step from the one before."""
     state = st.session_state
     if state.get(key) not in order:
         state[key] = order[0]
@@ -71,7 +71,7 @@ def _picked(key: str, order: list[int], text: Callable[[int], str]) -> int:
     # In one row on a phone too; columns would stand below each other or run off the screen.
     with st.container(horizontal=True, wrap=False, vertical_alignment="bottom"):
         _step("◀", "back", key, order[place - 1] if place else None)
-        st.selectbox("Picture", order, format_func=text, key=key, label_visibility="collapsed")
+        st.selectbox("Image", order, format_func=text, key=key, label_visibility="collapsed")
         _step("▶", "forward", key, order[place + 1] if place + 1 < len(order) else None)
     return state[key]
 

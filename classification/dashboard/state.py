@@ -10,7 +10,7 @@ import streamlit as st
 
 from classification.cam.maps import Explainer
 from classification.evaluation.measure import run_data
-from classification.evaluation.scored import Scored, score_pictures
+from classification.evaluation.scored import Scored, score_images
 from classification.models.classifier import Classifier
 from classification.models.layers import map_layers
 from classification.settings import ROOM
@@ -62,14 +62,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that decides what is shown of a picture.
+    """Everything that decides what is shown of an image.
 
     Args:
         model: The snapshot.
         layer: Whose map is shown.
         method: See `classification.cam.maps.Explainer`.
         smooth: See there.
-        preparation: How the picture is brought to the network.
+        preparation: How the image is brought to the network.
         recipe: Augmentation put onto it first.
         seed: Of the augmentation.
     """
@@ -85,11 +85,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Shown:
-    """What was found out about a picture.
+    """What was found out about an image.
 
     Args:
         view: (S, S, 3) uint8, what the network saw.
-        cam: (H, W) float32 in the picture's own pixels, in the layer's units.
+        cam: (H, W) float32 in the image's own pixels, in the layer's units.
         logits: (K,) of all classes.
         shares: (K,) of all classes.
     """
@@ -154,16 +154,16 @@ def scored(model: ModelFile, run: Run, part: str, most: int) -> Scored:
 def _scored(model: ModelFile, run: Run, part: str, written: tuple[Stamp, ...]) -> Scored:
     items = part_of(run, part)
     with st.spinner(f"Looking at {len(written)} images …"):
-        return score_pictures(load_model(model), items[: len(written)])
+        return score_images(load_model(model), items[: len(written)])
 
 
 @st.cache_data(max_entries=_KEPT_MAPS, show_spinner=False)
 def explain(look: Look, path: Path, written: Stamp, target: int) -> Shown:
-    """One picture's map of one class.
+    """One image's map of one class.
 
     Args:
         look: How.
-        path: The picture.
+        path: The image.
         written: Its file's stamp.
         target: Index of the class.
     """
@@ -172,7 +172,7 @@ def explain(look: Look, path: Path, written: Stamp, target: int) -> Shown:
     explaining = explainer(look.model, look.layer)
     found = explaining(rgb[None], target, look.method, look.smooth)
     powers = np.exp(found.logits[0] - found.logits[0].max())
-    # A turned or shifted view has no place in the picture any more.
+    # A turned or shifted view has no place in the image any more.
     moved = look.recipe != "none"
     cam = explaining.place(found.maps, rgb.shape[:2])[0]
     cam = cam if moved else view.to_source(cam)
@@ -181,7 +181,7 @@ def explain(look: Look, path: Path, written: Stamp, target: int) -> Shown:
 
 @st.cache_data(max_entries=128, show_spinner=False)
 def picture(path: Path, written: Stamp, bits: int) -> Image8:
-    """A picture as the camera gave it."""
+    """An image as the camera gave it."""
     return read_image(path, bits)
 
 

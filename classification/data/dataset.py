@@ -35,7 +35,7 @@ def open_data(
         group_by: Regex or CSV that keeps the images of one part together.
         normal: The class of good parts, see `open_images`.
         own: The split of a run to go on with, taken and extended in place of the stored one.
-        say: Told what was made, and what the split cannot serve for.
+        say: Receives lines about what was made, and what the split cannot serve for.
 
     Raises:
         InputError: Images or split cannot be used.

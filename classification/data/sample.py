@@ -20,17 +20,17 @@ def write_sample(folder: Path, seed: int = 0) -> int:
 
     Args:
         folder: A new folder.
-        seed: Decides every picture.
+        seed: Decides every image.
 
     Returns:
-        How many pictures were written.
+        How many images were written.
     """
     count = 0
     for number, kind in enumerate(CLASSES):
         for index in range(_COUNTS.get(kind, _OTHERS)):
-            picture, mask = draw(kind, np.random.default_rng([seed, number, index]))
+            image, mask = draw(kind, np.random.default_rng([seed, number, index]))
             name = f"{kind.replace(' ', '_')}_{index:03d}.png"
-            write_image(folder / kind / name, picture)
+            write_image(folder / kind / name, image)
             if mask.any():
                 shown = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
                 write_image(folder / "masks" / kind / name, shown)
@@ -39,7 +39,7 @@ def write_sample(folder: Path, seed: int = 0) -> int:
 
 
 def draw(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and where its defect is.
+    """One image and where its defect is.
 
     Args:
         kind: One of `CLASSES`.
@@ -57,18 +57,18 @@ def draw(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     dome = top + height * (1 - np.sqrt(np.clip(1 - across**2, 0, 1)))
     seat = 96 + rng.normal(0, 1)
     light = 150 + 40 * np.cos(across * 2.2 + rng.normal(0, 0.15)) - 0.35 * (y - top)
-    picture = np.full((HEIGHT, WIDTH), 42.0, np.float32) + 6 * across
+    image = np.full((HEIGHT, WIDTH), 42.0, np.float32) + 6 * across
     body = (y >= dome) & (np.abs(across) < 1) & (y < seat + (-14 if kind == "not inserted" else 0))
-    picture = np.where(body, light, picture)
-    picture = np.where(y >= seat, 95 + 5 * np.cos(across), picture)
+    image = np.where(body, light, image)
+    image = np.where(y >= seat, 95 + 5 * np.cos(across), image)
     mask = np.zeros((HEIGHT, WIDTH), bool)
     if kind == "not inserted":
         mask = (np.abs(across) < 1) & (y >= seat - 14) & (y < seat)
     line = dome + 30
-    picture = np.where(body & (np.abs(y - line) < 1.3), picture - 55, picture)
+    image = np.where(body & (np.abs(y - line) < 1.3), image - 55, image)
     if kind == "double line":
         second = body & (np.abs(y - line - 7) < 1.2)
-        picture = np.where(second, picture - rng.uniform(25, 55), picture)
+        image = np.where(second, image - rng.uniform(25, 55), image)
         mask |= second
     if kind in ("scratch", "pushed"):
         drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -83,9 +83,9 @@ def draw(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             cv2.ellipse(drawn, centre, axes, rng.uniform(0, 180), 0, 360, 255, -1, cv2.LINE_AA)
         soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), 0.8) * body
         change = rng.uniform(30, 70) if kind == "scratch" else -rng.uniform(30, 60)
-        picture = picture + change * soft
+        image = image + change * soft
         mask |= soft > 0.2
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.7) * rng.uniform(0.85, 1.15)
-    picture = picture + rng.normal(0, 4, picture.shape)
-    grey = np.clip(picture, 0, 255).astype(np.uint8)
+    image = cv2.GaussianBlur(image, (0, 0), 0.7) * rng.uniform(0.85, 1.15)
+    image = image + rng.normal(0, 4, image.shape)
+    grey = np.clip(image, 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2), mask

@@ -56,12 +56,12 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Measures:
-    """What is told of a classifier on a set of pictures.
+    """What is told of a classifier on a set of images.
 
     Args:
         classes: Figures of each class.
         macro_f1: Mean F1 of the classes that occur.
-        macro_f1_interval: 95 %, by bootstrap over pictures.
+        macro_f1_interval: 95 %, by bootstrap over images.
         accuracy: Right ones of all.
         confusion: (K, K) int64, truth by row, decision by column.
         miss: Defects decided OK; None where there is no normal class.
@@ -142,11 +142,11 @@ def measure(
             without a review band.
 
     Raises:
-        InputError: There is no picture.
+        InputError: There is no image.
     """
     truth, decision = np.asarray(truth, np.int64), np.asarray(decision, np.int64)
     if not len(truth):
-        raise InputError("There is no picture to measure on.")
+        raise InputError("There is no image to measure on.")
     count = len(classes)
     confusion = confusion_matrix(truth, decision, count)
     scores = f1_scores(confusion)
@@ -216,7 +216,7 @@ def calibration_curve(
         bins: Of equal width over 0 to 1.
 
     Returns:
-        (mean share, frequency of being right, pictures) of each bin that holds pictures, and
+        (mean share, frequency of being right, images) of each bin that holds images, and
         the expected calibration error.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equations 2 and 3.
@@ -261,7 +261,7 @@ def choose_point(
             the best among 30 %. Where left out, the calibration part's own for `macro-f1`.
 
     Raises:
-        InputError: The rule is unknown, or there is no picture of a kind that it needs.
+        InputError: The rule is unknown, or there is no image of a kind that it needs.
     """
     place = list(classes).index(normal)
     score = 1 - probability[:, place]
@@ -278,9 +278,7 @@ def choose_point(
             **({} if prevalence is None else {"prevalence": prevalence}),
         )
     if not is_defect.any() or is_defect.all():
-        raise InputError(
-            "Rule 'macro-f1' needs defects and normal pictures in the calibration part."
-        )
+        raise InputError("Rule 'macro-f1' needs defects and normal images in the calibration part.")
     weights = prevalence_weights(is_defect, prevalence)
     threshold = _best_threshold(truth, probability, score, place, weights)
     missed = Rate(int((is_defect & (score < threshold)).sum()), int(is_defect.sum()), DEFECTIVE)

@@ -1,4 +1,4 @@
-"""A classifier measured on a part of its split, or on other labelled pictures."""
+"""A classifier measured on a part of its split, or on other labelled images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
-from classification.evaluation.scored import Scored, score_pictures
+from classification.evaluation.scored import Scored, score_images
 from classification.models.classifier import Classifier, Prediction, decided, model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.data.dataset import Data
@@ -57,17 +57,17 @@ def run_settings(model: Path) -> ClassificationSettings:
     path = model_file(model).parent / SETTINGS
     if not path.is_file():
         raise InputError(
-            f"{model}: does not stand in its run's folder, so its pictures and split are not "
-            "known; give pictures by --data"
+            f"{model}: does not stand in its run's folder, so its images and split are not "
+            "known; give images by --data"
         )
     return read_settings(ClassificationSettings, path, {})
 
 
 def run_images(run: Path) -> LabelledImages:
-    """The pictures of a run: where its settings say, or moved together with the run.
+    """The images of a run: where its settings say, or moved together with the run.
 
     Raises:
-        InputError: The run's settings or the pictures cannot be read.
+        InputError: The run's settings or the images cannot be read.
     """
     settings = run_settings(run)
     before = settings.runs / str(settings.name)
@@ -76,33 +76,33 @@ def run_images(run: Path) -> LabelledImages:
 
 
 def run_data(run: Path, say: Callable[[str], None]) -> Data:
-    """The pictures of a run, and the split it was trained with.
+    """The images of a run, and the split it was trained with.
 
     Args:
         run: Its folder; the split is the one kept there, wherever the run has been moved to.
-        say: Told of pictures that have come since, which are left out.
+        say: Receives a line about images that have come since, which are left out.
 
     Raises:
-        InputError: The run's settings, split or pictures cannot be read.
+        InputError: The run's settings, split or images cannot be read.
     """
-    pictures = run_images(run)
-    split = run_split(run, pictures.items, say)
-    known = tuple(item for item in pictures.items if item.image in split.assignments)
-    return Data(replace(pictures, items=known), split, run / RUN_SPLIT)
+    images = run_images(run)
+    split = run_split(run, images.items, say)
+    known = tuple(item for item in images.items if item.image in split.assignments)
+    return Data(replace(images, items=known), split, run / RUN_SPLIT)
 
 
 def run_part(
     model: Path, part: str | None = None, source: Path | None = None
 ) -> tuple[LabelledImages, Chosen[LabelledImage]]:
-    """The pictures that an evaluation is of, with what they are a part of.
+    """The images that an evaluation is of, with what they are a part of.
 
     Args:
         model: A `.keras` file, or a run's folder.
         part: See `inspection.training.run_images.choose_part`.
-        source: Where the pictures are now, or other pictures.
+        source: Where the images are now, or other images.
 
     Raises:
-        InputError: Model or pictures cannot be used, or there is nothing to measure.
+        InputError: Model or images cannot be used, or there is nothing to measure.
     """
     file = model_file(model)
     card, run = read_card(file, ROOM), file.parent
@@ -126,10 +126,10 @@ def score_part(
 ) -> Scored:
     """Looks at a part of a run's split."""
     data = run_data(settings.runs / str(settings.name), say)
-    return score_pictures(model, data.part(part), on_progress)
+    return score_images(model, data.part(part), on_progress)
 
 
-def pictures_of_part(
+def images_of_part(
     model: Path, part: str, pictures: Sequence[LabelledImage]
 ) -> list[LabelledImage]:
     """Those that stand in a part of a run's split.
@@ -144,7 +144,7 @@ def pictures_of_part(
     found = [one for one in pictures if one.path.resolve() in there]
     if not found:
         raise InputError(
-            f"--split {part}: none of these {len(pictures)} pictures stands in that part of the "
+            f"--split {part}: none of these {len(pictures)} images stands in that part of the "
             "run's split; give the folder that the model was trained on"
         )
     return found
@@ -162,10 +162,10 @@ def evaluate(
         model_path: A `.keras` file, or a run's folder.
         images: What is measured; see `run_part`.
         chosen: What they are a part of.
-        on_progress: Called with pictures done and in all.
+        on_progress: Called with images done and in all.
 
     Raises:
-        InputError: The model or a picture cannot be used.
+        InputError: The model or an image cannot be used.
     """
     file = model_file(model_path)
     digest = file_hash(file)  # of what is loaded: a training may replace it
@@ -173,7 +173,7 @@ def evaluate(
     # The first pass builds the graph.
     model.probabilities(model.prepare(images.items[0].path).rgb[None])
     began = time.perf_counter()
-    scored = score_pictures(model, images.items, on_progress)
+    scored = score_images(model, images.items, on_progress)
     ms = (time.perf_counter() - began) / len(images.items) * 1000
     card, point = model.card, model.card.operating_point
     decision = decided(scored.probability, model.classes, card.normal, point and point.threshold)

@@ -29,7 +29,7 @@ _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 def worst_cases(found: Evaluation) -> list[int]:
-    """Wrong pictures: defects passed as normal first, then by the share of the true class."""
+    """Wrong images: defects passed as normal first, then by the share of the true class."""
     normal = found.model.card.normal
     numbers = [
         index
@@ -152,7 +152,7 @@ def _rows(measures: Measures) -> list[list[str]]:
 
 
 def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[str, Any]]:
-    """Each wrong picture with the map of the class it was taken for, and of its own."""
+    """Each wrong image with the map of the class it was taken for, and of its own."""
     model = found.model
     try:
         explainer = Explainer(model)
@@ -162,12 +162,12 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
     for number in numbers:
         item, one = found.scored.items[number], found.predictions[number]
         view = model.prepare(item.path)
-        pictures = [("image", image_uri(thumbnail(view.rgb, _SIDE)))]
+        images = [("image", image_uri(thumbnail(view.rgb, _SIDE)))]
         for name in (one.label, item.kind) if explainer else ():
             maps = explainer(view.rgb[None], model.classes.index(name), method)
             cam = explainer.place(maps.scaled(), view.rgb.shape[:2])[0]
             shown = thumbnail(heat_overlay(view.rgb, cam), _SIDE)
-            pictures.append((f"why {name}?", image_uri(shown)))
+            images.append((f"why {name}?", image_uri(shown)))
         normal = model.card.normal
         escape = normal is not None and item.kind != normal and one.label == normal
         line = (
@@ -177,7 +177,7 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
         cards.append(
             {
                 "file": item.image,
-                "images": pictures,
+                "images": images,
                 "captions": True,
                 "tag": "escape" if escape else "",
                 "lines": [line],

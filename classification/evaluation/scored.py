@@ -1,4 +1,4 @@
-"""Pictures of a part with the shares that a classifier gives them."""
+"""Images of a part with the shares that a classifier gives them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Scored:
-    """What a classifier says of labelled pictures.
+    """What a classifier says of labelled images.
 
     Args:
-        items: The pictures.
+        items: The images.
         truth: (N,) index of each one's class in the model's classes.
         probability: (N, K) float64 shares.
         normal: Index of the normal class, or None.
@@ -40,26 +40,26 @@ class Scored:
 
     @property
     def auroc(self) -> float:
-        """Chance that a defect scores over a normal picture; NaN where one of them is missing."""
+        """Chance that a defect scores over a normal image; NaN where one of them is missing."""
         if self.normal is None:
             return float("nan")
         return auroc(self.score, self.truth != self.normal)
 
 
-def score_pictures(
+def score_images(
     model: Classifier,
     items: Sequence[LabelledImage],
     on_progress: Progress = silent,
 ) -> Scored:
-    """Looks at pictures in batches.
+    """Looks at images in batches.
 
     Args:
         model: The classifier.
         items: The images; their classes are the model's.
-        on_progress: Called with pictures done and in all.
+        on_progress: Called with images done and in all.
 
     Raises:
-        InputError: A picture cannot be read.
+        InputError: An image cannot be read.
     """
     found = [np.zeros((0, len(model.classes)))]
     for start in range(0, len(items), _BATCH):

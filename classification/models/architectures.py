@@ -63,7 +63,7 @@ def _swin(inputs, size: int):
 
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture(_resnet("resnet18")),
-    # Half the channels: a quarter of the work, for few pictures and no GPU.
+    # Half the channels: a quarter of the work, for few images and no GPU.
     "resnet18-small": Architecture(_resnet("resnet18", 32)),
     "resnet50": Architecture(_resnet("resnet50")),
     "mobilenetv2": Architecture(
@@ -81,7 +81,7 @@ def build_model(name: str, size: int, classes: int, weights: str = "none") -> ke
 
     Args:
         name: One of `ARCHITECTURES`.
-        size: Side of the pictures in pixels.
+        size: Side of the images in pixels.
         classes: How many classes K.
         weights: `none`, `imagenet`, or the path of a keras.applications `.h5` without its top;
             settle `auto` by `inspection.models.weights.resolve_weights` first.
@@ -113,7 +113,7 @@ def take_snapshot(
         model: Freshly built.
         path: The snapshot.
         classes: Of the new run.
-        say: Told how much fitted.
+        say: Receives a line on how much fitted.
 
     Raises:
         InputError: It is no classifier of ours, or of another architecture.

@@ -1,4 +1,4 @@
-"""A classifier with all it needs to decide on a raw picture, in one `.keras` file."""
+"""A classifier with all it needs to decide on a raw image, in one `.keras` file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of a picture.
+    """What a classifier says of an image.
 
     Args:
         label: Its class: `normal` where the score is under the threshold, else the likeliest
@@ -64,7 +64,7 @@ class Decider(ABC):
         return self.card.classes
 
     def prepare(self, picture: str | Path | np.ndarray) -> Prepared:
-        """What the network sees of a picture; raises as `Preparation`."""
+        """What the network sees of an image; raises as `Preparation`."""
         return self.card.preparation(picture)
 
     def probabilities(self, views: np.ndarray) -> np.ndarray:
@@ -102,13 +102,13 @@ class Decider(ABC):
         return [self.classes[index] for index in chosen]
 
     def predict(self, picture: str | Path | np.ndarray) -> Prediction:
-        """Decides on one picture.
+        """Decides on one image.
 
         Args:
-            picture: A file, or an array as `inspection.data.images.as_rgb` takes it.
+            image: A file, or an array as `inspection.data.images.as_rgb` takes it.
 
         Raises:
-            InputError: The picture cannot be read.
+            InputError: The image cannot be read.
             NotFinite: The network gives something that is no finite number.
         """
         view = self.prepare(picture)
@@ -181,7 +181,7 @@ def decided(
     normal: str | None,
     threshold: float | None,
 ) -> np.ndarray:
-    """(B,) index of each picture's class, by the threshold on 1 - normal's share if there is one.
+    """(B,) index of each image's class, by the threshold on 1 - normal's share if there is one.
 
     Args:
         probability: (B, K) shares.

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 TINY = {"width": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
 _WINDOW = 7
-_OUTSIDE = -100.0  # added to the attention between places that are no neighbours in the picture
+_OUTSIDE = -100.0  # added to the attention between places that are no neighbours in the image
 
 
 @keras.saving.register_keras_serializable("classification")
@@ -155,7 +155,7 @@ def swin(
 
     Args:
         inputs: (B, size, size, 3) tensor, normalised.
-        size: Side of the pictures in pixels.
+        size: Side of the images in pixels.
         width: Channels of the first stage, doubled by each next one.
         depths: Blocks of each stage.
         heads: Attention heads of each stage.
@@ -203,7 +203,7 @@ def _block(x, heads: int, grid, window: int, shift: int, drop: float, name: str)
     def left_out(branch, suffix: str):
         if not drop:
             return branch
-        # One draw for a picture's whole branch: stochastic depth.
+        # One draw for an image's whole branch: stochastic depth.
         return layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_{suffix}")(branch)
 
     branch = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm1")(x)

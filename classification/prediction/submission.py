@@ -25,7 +25,7 @@ class Sample:
     Args:
         path: Its file.
         header: Its two column names.
-        names: What it calls the pictures, in its order.
+        names: What it calls the images, in its order.
         answers: What it holds as answers.
     """
 
@@ -45,7 +45,7 @@ def read_sample(path: Path) -> Sample:
     if not rows or len(rows[0][1]) != 2:
         raise InputError(f"{path}, line 1: must name two columns, such as ImageId,answer")
     problems = [
-        f"{path}, line {line}: must hold a picture's name and an answer; complete the line"
+        f"{path}, line {line}: must hold an image's name and an answer; complete the line"
         for line, cells in rows[1:]
         if len(cells) != 2 or not cells[0].strip()
     ]
@@ -56,7 +56,7 @@ def read_sample(path: Path) -> Sample:
         if count > 1
     ]
     if not names:
-        problems.append(f"{path}: holds no line; give the sample file that came with the pictures")
+        problems.append(f"{path}: holds no line; give the sample file that came with the images")
     if problems:
         raise InputError(problems)
     return Sample(
@@ -98,24 +98,24 @@ def submit(
 ) -> tuple[Counter[str], dict[str, str]]:
     """Writes the answers: the sample's names, order and number of rows, or nothing.
 
-    Pictures that the sample does not name are left out, and said.
+    Images that the sample does not name are left out, and said.
 
     Args:
         model: The classifier.
         sample_path: The sample file.
-        images: The pictures; `images/` beside the sample where left out.
+        images: The images; `images/` beside the sample where left out.
         output: The file to write.
         answers: What to write for each of the model's classes, in their order. Where left out:
             class names where the sample holds some, else, of two classes, 0 for the first
             (the normal one) and 1 for the other.
-        on_progress: Called with pictures done and in all.
-        say: Told what is left out.
+        on_progress: Called with images done and in all.
+        say: Receives lines about what is left out.
 
     Returns:
         How often each answer was given, and what stands for which class.
 
     Raises:
-        InputError: The sample cannot be read, a name has no picture or more than one, or a picture
+        InputError: The sample cannot be read, a name has no image or more than one, or an image
             cannot be read.
     """
     sample, folder = open_sample(sample_path, images)
@@ -145,7 +145,7 @@ def submit(
 def _paired(
     sample: Sample, found: list[LabelledImage], folder: Path
 ) -> tuple[list[LabelledImage], list[str]]:
-    """The picture of each name, in the sample's order, and the pictures that it does not name."""
+    """The image of each name, in the sample's order, and the images that it does not name."""
     by_name: dict[str, list[LabelledImage]] = {}
     for one in found:
         # A sample may leave out folders, or the suffix.
@@ -155,15 +155,15 @@ def _paired(
     missing = [name for name in sample.names if name not in by_name]
     if missing:
         problems.append(
-            f"{sample.path}: {len(missing)} of its names have no picture in {folder} "
-            f"({few(missing)}); add the pictures, or correct --images"
+            f"{sample.path}: {len(missing)} of its names have no image in {folder} "
+            f"({few(missing)}); add the images, or correct --images"
         )
     for name in sample.names:
         candidates = by_name.get(name, [])
         if len(candidates) > 1:
             problems.append(
                 f"{sample.path}: {name} could be {few([c.image for c in candidates])}; give the "
-                "pictures different names"
+                "images different names"
             )
         if candidates:
             chosen.append(candidates[0])

@@ -1,4 +1,4 @@
-"""Augmentation recipes by albumentations, and a picture that shows what one does."""
+"""Augmentation recipes by albumentations, and an image that shows what one does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECIPES = ("none", "basic", "flip", "noise", "clahe", "heavy", "rotate4")
 
 
 class Augmenter:
-    """Applies a recipe; the same seed gives the same picture.
+    """Applies a recipe; the same seed gives the same image.
 
     - `none`: nothing.
     - `basic`: a little light, contrast, shift, scale and turn.
@@ -39,7 +39,7 @@ class Augmenter:
         self._pipeline = albumentations.Compose(steps) if steps else None
 
     def __call__(self, rgb: Image8, seed: int) -> Image8:
-        """The changed picture, (S, S, 3); the input is left as it is."""
+        """The changed image, (S, S, 3); the input is left as it is."""
         if self._pipeline is None:
             return rgb
         # One stream for all steps: set_random_seed would give each of them equal draws.
@@ -70,7 +70,7 @@ def _steps(recipe: str) -> list[albumentations.BasicTransform]:
     return [
         albumentations.D4(p=1.0),
         _moved(0.08, 12),
-        # By the mean: by the maximum a dark picture would turn black.
+        # By the mean: by the maximum a dark image would turn black.
         albumentations.RandomBrightnessContrast(0.3, 0.3, brightness_by_max=False, p=0.7),
         albumentations.OneOf(
             [
@@ -113,12 +113,12 @@ def _noise_or_blur(strength: float, chance: float) -> albumentations.BasicTransf
 def augmentation_sheet(
     views: Sequence[Image8], recipe: str, columns: int = 8, side: int = 128, seed: int = 0
 ) -> Image8:
-    """A row for each picture: itself, then what a recipe makes of it.
+    """A row for each image: itself, then what a recipe makes of it.
 
     Args:
         views: (S, S, 3) each.
         recipe: One of `RECIPES`.
-        columns: Pictures in a row.
+        columns: Images in a row.
         side: Of each in pixels.
         seed: Decides what is shown.
 

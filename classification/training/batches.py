@@ -1,4 +1,4 @@
-"""Batches of a training: pictures in the sampler's order, changed, pasted and mixed."""
+"""Batches of a training: images in the sampler's order, changed, pasted and mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT_BYTES = 2e9
 
 
 class Views:
-    """What the network sees of pictures; what fits stays in memory.
+    """What the network sees of images; what fits stays in memory.
 
     Args:
         items: The images.
@@ -46,7 +46,7 @@ class Views:
         """(S, S, 3) uint8.
 
         Raises:
-            InputError: The picture cannot be read.
+            InputError: The image cannot be read.
         """
         if index in self._kept:
             return self._kept[index]
@@ -56,10 +56,10 @@ class Views:
         return view
 
     def mask(self, index: int) -> np.ndarray:
-        """(S, S) bool where the defect is; the picture must have a mask.
+        """(S, S) bool where the defect is; the image must have a mask.
 
         Raises:
-            InputError: Picture or mask cannot be read.
+            InputError: Image or mask cannot be read.
         """
         if index not in self._masks:
             item = self.items[index]
@@ -69,7 +69,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's pictures.
+    """One step's images.
 
     Args:
         images: (B, S, S, 3) float32, RGB 0 to 255.
@@ -86,14 +86,14 @@ class Batches:
     """The batch of any step of a training; the same for the same seed, whatever came before.
 
     Args:
-        views: The training's pictures, and no others: pastes come from here too.
+        views: The training's images, and no others: pastes come from here too.
         labels: Class index of each.
         classes: How many classes there are.
         sampler: Decides the order.
-        batch_size: Pictures a step.
+        batch_size: Images a step.
         recipe: Augmentation, see `classification.training.augment`.
         normal: Index of the normal class, which defects are pasted into; None for none.
-        paste: Chance that a normal picture gets a defect pasted in, and its class.
+        paste: Chance that a normal image gets a defect pasted in, and its class.
         mix: `none`, `mixup` or `cutmix`.
         mix_alpha: See `classification.training.mixing`.
         seed: Decides everything random.
@@ -124,7 +124,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Steps in which as many pictures are shown as there are."""
+        """Steps in which as many images are shown as there are."""
         return max(1, -(-len(self.views) // self.batch_size))
 
     def __getitem__(self, step: int) -> Batch:
@@ -143,7 +143,7 @@ class Batches:
         return Batch(batch, targets.astype(np.float32), tuple(names))
 
     def sample(self, index: int, position: int) -> tuple[Image8, int]:
-        """A picture as it is shown at a position of the run, and its class."""
+        """An image as it is shown at a position of the run, and its class."""
         rng = np.random.default_rng([self.seed, position])
         image, label = self.views[index], int(self.labels[index])
         if self._sources and label == self._normal and rng.random() < self._paste:

@@ -1,4 +1,4 @@
-"""Training: from pictures with a class each to a run of snapshots, interruptible at any point."""
+"""Training: from images with a class each to a run of snapshots, interruptible at any point."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def train(
     Args:
         settings: Complete settings; for a resume those of `resume_settings`.
         resume: Go on from the run's last save.
-        say: Told what is ahead; the log's console where left out.
+        say: Receives lines about what is ahead; the log's console where left out.
         log: Where progress is shown; the console where left out.
 
     Returns:
         The run's folder, with `best.keras`.
 
     Raises:
-        InputError: Pictures, settings or weights cannot be used, or training cannot go on.
+        InputError: Images, settings or weights cannot be used, or training cannot go on.
         KeyboardInterrupt: At a first Ctrl-C or SIGTERM after everything was saved, at a second
             Ctrl-C at once.
     """
@@ -158,7 +158,7 @@ def _announce(run: Run, say: Callable[[str], None]) -> None:
     if max(counts.values()) >= 10 * min(counts.values()) and settings.sampling == "plain":
         rare = min(counts, key=counts.__getitem__)
         say(
-            f"Note: {rare} has {counts[rare]} of {sum(counts.values())} training pictures; "
+            f"Note: {rare} has {counts[rare]} of {sum(counts.values())} training images; "
             "--sampling class-aware, --loss logit-adjusted and --paste .5 are there for that."
         )
     batch = run.batches[run.state.step]

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: pictures of a batch mixed with one another, and their targets with them."""
+"""MixUp and CutMix: images of a batch mixed with one another, and their targets with them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 def mixup(
     images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every picture blended with another of the batch.
+    """Every image blended with another of the batch.
 
     Args:
         images: (B, S, S, 3) float32.
         targets: (B, K) float32, shares of the classes.
-        alpha: Of the Beta distribution that the share is drawn from, for each picture.
+        alpha: Of the Beta distribution that the share is drawn from, for each image.
         rng: Source of chance.
 
     Returns:
@@ -33,12 +33,12 @@ def mixup(
 def cutmix(
     images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A window of every picture replaced by that of another; targets as the areas.
+    """A window of every image replaced by that of another; targets as the areas.
 
     Args:
         images: (B, S, S, 3) float32.
         targets: (B, K) float32, shares of the classes.
-        alpha: Of the Beta distribution that the kept area is drawn from, for each picture.
+        alpha: Of the Beta distribution that the kept area is drawn from, for each image.
         rng: Source of chance.
 
     Returns:

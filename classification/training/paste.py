@@ -1,4 +1,4 @@
-"""Mask-guided paste: a defect cut out by its mask and blended into a normal picture.
+"""Mask-guided paste: a defect cut out by its mask and blended into a normal image.
 
 Source: Dwibedi et al. 2017, Cut, Paste and Learn, arXiv:1708.01642; Ghiasi et al. 2021,
     Simple Copy-Paste, arXiv:2012.07177.
@@ -11,14 +11,14 @@ import numpy as np
 
 from inspection.data.letterbox import Image8
 
-_GROWN = 0.012  # of the picture's side: what a mask leaves out around a defect
+_GROWN = 0.012  # of the image's side: what a mask leaves out around a defect
 _GRAIN = 2.0  # pixels: what changes within this is grain, what changes slower is light and shape
 
 
 def paste_by_mask(
     target: Image8, source: Image8, mask: np.ndarray, rng: np.random.Generator
 ) -> Image8:
-    """Puts the defect of one picture into another.
+    """Puts the defect of one image into another.
 
     The defect keeps its contrast to its own surroundings: what is added to the target is the
     difference between the defect and the mean colour around it, faded out along the mask's edge.
@@ -26,8 +26,8 @@ def paste_by_mask(
     network cannot tell a paste by its noise. For the same reason nothing is resampled.
 
     Args:
-        target: (S, S, 3) uint8, a normal picture.
-        source: (S, S, 3) uint8, a defect picture.
+        target: (S, S, 3) uint8, a normal image.
+        source: (S, S, 3) uint8, a defect image.
         mask: (S, S) bool, where the defect is.
         rng: Source of chance: turn, mirror, place and strength.
 

@@ -1,4 +1,4 @@
-"""In which order pictures are learnt: as they come, balanced, or class by class."""
+"""In which order images are learnt: as they come, balanced, or class by class."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Sampler(Protocol):
 
 
 class PlainSampling:
-    """Every picture once an epoch.
+    """Every image once an epoch.
 
     Args:
-        labels: (N,) class of each picture.
+        labels: (N,) class of each image.
         classes: How many classes there are.
         seed: Decides the order.
     """
@@ -55,7 +55,7 @@ class BalancedSampling(PlainSampling):
 
 
 class ClassAwareSampling(BalancedSampling):
-    """Class by class, each going through its own pictures before one comes again.
+    """Class by class, each going through its own images before one comes again.
 
     Source: Shen, Lin and Huang 2016, Relay Backpropagation, arXiv:1512.05830, section 3.2.
     """
@@ -68,7 +68,7 @@ class ClassAwareSampling(BalancedSampling):
         order = np.empty(count, np.int64)
         for kind in range(self.classes):
             members = np.flatnonzero(self.labels == kind)
-            # A class comes once in each turn, so its own count of pictures is the turn's.
+            # A class comes once in each turn, so its own count of images is the turn's.
             mine = np.array(
                 [kinds[turn][place] == kind for turn, place in zip(turns, places, strict=True)]
             )

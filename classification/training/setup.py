@@ -1,4 +1,4 @@
-"""Before the first step: pictures, model, batches and record from the settings, or from a run."""
+"""Before the first step: images, model, batches and record from the settings, or from a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from inspection.training.snapshots import Plan, RunFolder, RunState
 
 SHEET = "augmentation.png"
 _PACKAGES = ("tensorflow", "keras", "numpy", "albumentations")
-_SHOWN = 6  # pictures of the augmentation's sheet
+_SHOWN = 6  # images of the augmentation's sheet
 
 
 class TrainingLog(training_log.TrainingLog):
@@ -70,13 +70,13 @@ class Run:
 def prepare(
     settings: ClassificationSettings, resume: bool, say: Callable[[str], None], log: TrainingLog
 ) -> Run:
-    """Opens pictures and model for a training, and writes its record.
+    """Opens images and model for a training, and writes its record.
 
     Args:
         settings: Complete settings with the run's name; for a resume those of `resume_settings`.
             The caller holds its folder.
         resume: Go on from the run's last save.
-        say: Told what is found.
+        say: Receives lines about what is found.
         log: Where progress is shown.
 
     Raises:
@@ -142,7 +142,7 @@ def _check_paste(settings: ClassificationSettings, data: Data) -> None:
         return
     if data.images.normal is None:
         raise InputError(
-            "--paste: defects are pasted into normal pictures, and no class is called normal; "
+            "--paste: defects are pasted into normal images, and no class is called normal; "
             "name it by --normal"
         )
     if not any(item.mask for item in data.part("train")):
@@ -172,7 +172,7 @@ def _model(
                 f"{', '.join(classes)}; start a new run"
             )
         if record.data_hash != data.images.hash:
-            say("Note: the pictures have changed since this run began; it goes on with them.")
+            say("Note: the images have changed since this run began; it goes on with them.")
         stored.card.provenance.data = str(settings.data.resolve())  # it may have been moved since
         folder.card = stored.card
         return folder, state, settings, stored.model, stored.card
@@ -230,7 +230,7 @@ def _write_record(run: Run) -> None:
 
 
 def _show_augmentation(run: Run) -> None:
-    """One picture of each class in turn, and what the recipe makes of it."""
+    """One image of each class in turn, and what the recipe makes of it."""
     views = run.batches.views
     by_class: dict[int, list[int]] = {}
     for index, label in enumerate(run.batches.labels.tolist()):

@@ -29,7 +29,7 @@ def label(
         Path | None, typer.Option(help="Folder of guessed boxes to correct and save.")
     ] = None,
 ) -> None:
-    """Opens labelImg in Pascal-VOC mode, mended for today's Python."""
+    """Opens labelImg in Pascal-VOC mode, fixed for today's Python."""
     from detection.labelling.launch import label as start
 
     settings = read_settings(TrainSettings, None, given)
@@ -63,7 +63,7 @@ def resize(
         bool, typer.Option("--force", help="Replace files this verb did not write.")
     ] = False,
 ) -> None:
-    """Brings pictures of any size and depth to 900 x 900, and their boxes with them."""
+    """Brings images of any size and depth to 900 x 900, and their boxes with them."""
     from detection.data.resize import resize as bring
 
     settings = read_settings(TrainSettings, None, given)
@@ -176,7 +176,7 @@ def check(
     settings = read_settings(TrainSettings, None, given)
     problems = look(settings.annotations, settings.images, names, settings.one_based)
     table = Table(title=counted(len(problems), "finding"))
-    for name in ("kind", "file", "where", "what, and the mend"):
+    for name in ("kind", "file", "where", "what, and the fix"):
         table.add_column(name, overflow="fold")
     for item, places in group_findings(problems):
         kind = f"{item.kind} (repaired)" if item.repaired else item.kind
@@ -189,6 +189,6 @@ def check(
         console.print(table)
     repaired = len(problems) - errors
     told = "; those marked repaired are put right whenever the files are read" if repaired else ""
-    say(f"{counted(errors, 'problem')} to mend, {repaired} repaired{told}.")
+    say(f"{counted(errors, 'problem')} to fix, {repaired} repaired{told}.")
     if errors:
         raise typer.Exit(2)

@@ -47,7 +47,7 @@ class Problem:
         file: The file to open.
         where: Line or field in it, or "".
         kind: One of `KINDS`.
-        message: What is wrong, and the mend.
+        message: What is wrong, and the fix.
         repaired: True where reading puts it right by itself; such a one is no error.
     """
 
@@ -93,7 +93,7 @@ def check(
     files = list_annotations(annotations_dir, names)
     if not index.images and not files and not names:
         raise InputError(
-            f"{annotations_dir} and {images_dir}: hold neither XML nor an image; bring pictures "
+            f"{annotations_dir} and {images_dir}: hold neither XML nor an image; bring images "
             f"there with `{command_line(ROOM, 'resize')}`, then label them"
         )
     survey = _Survey(Path(annotations_dir), files, index, classes, one_based)

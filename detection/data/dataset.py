@@ -88,12 +88,12 @@ def open_dataset(
         snapshots: Where a split goes whose labels' folder is read-only.
         fractions: Shares of train, val and test for a new split.
         seed: Decides a new split.
-        group_by: Regex or CSV that keeps the pictures of one part together.
+        group_by: Regex or CSV that keeps the images of one part together.
         one_based: See `detection.data.table.labels_for`.
         unlabelled: See `detection.data.table.labels_for`.
         to_train: Refuse a split that nothing can be trained with, before it is stored.
         own: The split of a run to go on with, taken and extended in place of the stored one.
-        say: Told when the split is made or extended, and what was mended in the labels.
+        say: Receives a line when the split is made or extended, and what was fixed in the labels.
 
     Raises:
         InputError: Labels or split cannot be read.

@@ -92,7 +92,7 @@ def resize(
         size: Side of the results in pixels.
         mode: `letterbox` keeps the aspect ratio and pads, `stretch` fills.
         bits: How many bits of a 16-bit file the camera fills.
-        force: Whether to replace pictures and XML files that this function did not write.
+        force: Whether to replace images and XML files that this function did not write.
         source_annotations: Folder of the sources' XML files; beside the images where left out.
         one_based: True for VOC-devkit files, see `inspection.data.voc.read_voc`.
         on_progress: Called with the number of images done and of all.
@@ -248,7 +248,7 @@ def _fit_one(job: _Job) -> _Done:
     try:
         carried = _carried(job, fit)
     except InputError as error:
-        # A picture that is there and its boxes change together or not at all.
+        # An image that is there and its boxes change together or not at all.
         if job.image.exists() and not fresh:
             raise
         problems, carried = error.problems, _Carried()
@@ -262,7 +262,7 @@ def _fit_one(job: _Job) -> _Done:
 
 
 def _may_replace(job: _Job, before: dict[str, object] | None, record: dict[str, object]) -> None:
-    """Refuses to touch pictures and labels that are not this function's own."""
+    """Refuses to touch images and labels that are not this function's own."""
     if job.force:
         return
     if job.image.exists() and before is None:

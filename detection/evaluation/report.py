@@ -299,7 +299,7 @@ def _card(
     left = min(max(0, (x1 + x2 - side) / 2), max(0, width - side))
     top = min(max(0, (y1 + y2 - side) / 2), max(0, height - side))
     region = (left, top, left + side, top + side)
-    # Where the detail is the whole picture already, the other one shows it bare.
+    # Where the detail is the whole image already, the other one shows it bare.
     covered = side >= 0.9 * max(height, width)
     plain = [DrawnBox(box.xyxy, box.colour, width=3) for box in boxes if not covered]
     # A card shows them at about half this size.

@@ -74,7 +74,7 @@ def evaluate_snapshot(
 
     Args:
         request: What to evaluate.
-        say: Told what was chosen where the request is silent.
+        say: Receives lines about what was chosen where the request is silent.
         on_progress: Called with images done and images in all.
 
     Returns:
@@ -179,7 +179,7 @@ def find_folders(
         card: The snapshot's.
         annotations: As the user named it.
         images: Likewise.
-        say: Told of folders that were moved.
+        say: Receives a line about folders that were moved.
     """
 
     def now(stored: str | None, usual: str) -> Path:

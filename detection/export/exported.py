@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from detection.models.decision import Picture, decided
+from detection.models.decision import Image, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE
 from detection.settings import ROOM
 from inspection.data.images import as_rgb
@@ -50,14 +50,14 @@ class ExportedDetector:
         return cls(*open_exported(path, ROOM, limits=True))
 
     @overload
-    def predict(self, picture: Picture, **options: float) -> Detections: ...
+    def predict(self, picture: Image, **options: float) -> Detections: ...
     @overload
-    def predict(self, picture: Sequence[Picture], **options: float) -> list[Detections]: ...
+    def predict(self, picture: Sequence[Image], **options: float) -> list[Detections]: ...
     def predict(self, picture, min_score=MIN_SCORE, max_detections=MAX_DETECTIONS):
         """Finds defects in one image of any size, or in each of a list; as `Detector.predict`.
 
         Args:
-            picture: As `Detector.predict` takes it.
+            image: As `Detector.predict` takes it.
             min_score: Lower scores are dropped; not below the bound inside the file.
             max_detections: The best so many are kept; not above the bound inside the file.
 
@@ -84,12 +84,12 @@ class ExportedDetector:
         with names_file(picture):
             check_finite(scores=score, edges=boxes)
         boxes = seen.fit.to_source(boxes)
-        # In a letterbox's border there is no picture: what lies there alone has no area left.
+        # In a letterbox's border there is no image: what lies there alone has no area left.
         real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         names = tuple(self.classes[index] for index in label[real])
         every = Detections(boxes[real], score[real], names)
         return decided(self, picture, every, min_score, max_detections)
 
-    def predict_batch(self, pictures: Sequence[Picture], **options: float) -> list[Detections]:
-        """Finds defects in several pictures, one after the other; as `predict` for each."""
-        return [self.predict(picture, **options) for picture in pictures]
+    def predict_batch(self, pictures: Sequence[Image], **options: float) -> list[Detections]:
+        """Finds defects in several images, one after the other; as `predict` for each."""
+        return [self.predict(image, **options) for image in pictures]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detection.export.exported import ExportedDetector
-from detection.models.decision import Picture
+from detection.models.decision import Image
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU
 from inspection.data.boxes import box_iou
 from inspection.data.letterbox import Fit
@@ -45,7 +45,7 @@ class BoxParity(Parity):
 def check_parity(
     detector: Detector,
     exported: ExportedDetector,
-    pictures: Sequence[Picture],
+    pictures: Sequence[Image],
     force: bool = False,
 ) -> BoxParity:
     """Compares an exported model with its detector, from file to decision.
@@ -53,18 +53,18 @@ def check_parity(
     Args:
         detector: The reference.
         exported: The file, loaded again.
-        pictures: What both look at.
+        images: What both look at.
         force: Go on where nothing was found that could be compared.
 
     Raises:
-        InputError: They differ on a picture, or nothing was found that could be compared.
+        InputError: They differ on an image, or nothing was found that could be compared.
     """
     problems: list[str] = []
     boxes, score_difference, box_difference = 0, 0.0, 0.0
-    for index, picture in enumerate(pictures):
-        name = f"check image {index + 1}" if isinstance(picture, np.ndarray) else str(picture)
-        fit = exported.card.preparation(picture).fit
-        reference, found = detector.predict(picture), exported.predict(picture)
+    for index, image in enumerate(pictures):
+        name = f"check image {index + 1}" if isinstance(image, np.ndarray) else str(image)
+        fit = exported.card.preparation(image).fit
+        reference, found = detector.predict(image), exported.predict(image)
         problems += _decision_differences(name, reference, found)
         # Compared in pixels that the network sees, whatever the camera's are.
         reference, found = (_fitted(one, fit) for one in (reference, found))

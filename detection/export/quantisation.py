@@ -12,7 +12,7 @@ import numpy as np
 
 from detection.evaluation.average_precision import measure_average_precision
 from detection.export.exported import ExportedDetector
-from detection.models.decision import Picture, image_score
+from detection.models.decision import Image, image_score
 from inspection.data.boxes import ImageLabels
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
@@ -57,19 +57,19 @@ class Int8Change:
         return [found, f"int8: {changed}"]
 
 
-def quantise(model: Any, preparation: Preparation, calibration: Sequence[Picture]) -> Any:
+def quantise(model: Any, preparation: Preparation, calibration: Sequence[Image]) -> Any:
     """Quantises an OpenVINO model to int8 after training; decoding and NMS stay in float32.
 
     Args:
         model: The float32 `openvino.Model`.
         preparation: How images are fitted.
-        calibration: Pictures; evenly spread ones are taken where there are many.
+        calibration: Images; evenly spread ones are taken where there are many.
 
     Returns:
         The int8 `openvino.Model`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its dependencies, none that a user could mend
+        warnings.simplefilter("ignore")  # of its dependencies, none that a user could fix
         import nncf
 
         from detection.export.onnx_decoding import DECODING
@@ -78,10 +78,10 @@ def quantise(model: Any, preparation: Preparation, calibration: Sequence[Picture
         nncf.set_log_level(logging.ERROR)
         count = min(len(calibration), _CALIBRATION_IMAGES)
         chosen = np.linspace(0, len(calibration) - 1, count).round().astype(int)
-        pictures = [calibration[index] for index in chosen]
+        images = [calibration[index] for index in chosen]
         return nncf.quantize(
             model,
-            nncf.Dataset(pictures, lambda picture: preparation(picture).rgb[None]),
+            nncf.Dataset(images, lambda picture: preparation(picture).rgb[None]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(
@@ -113,7 +113,7 @@ def check_loss(change: Int8Change, most: float) -> None:
 def compare_int8(
     exported: ExportedDetector,
     quantised: ExportedDetector,
-    pictures: Sequence[Picture],
+    pictures: Sequence[Image],
     labels: Sequence[ImageLabels] = (),
 ) -> Int8Change:
     """Measures what quantisation changed; as `Int8Change` says.
@@ -121,7 +121,7 @@ def compare_int8(
     Args:
         exported: The float32 export.
         quantised: Its int8 version.
-        pictures: What both look at; none of them may have been calibrated on.
+        images: What both look at; none of them may have been calibrated on.
         labels: Their labels in the same order, or none.
     """
     before, after = exported.predict_batch(pictures), quantised.predict_batch(pictures)

@@ -16,7 +16,7 @@ from detection.evaluation.snapshot import find_folders, run_folder_of
 from detection.export.exported import ExportedDetector
 from detection.export.parity import check_parity
 from detection.export.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
-from detection.models.decision import Picture
+from detection.models.decision import Image
 from detection.models.snapshots import snapshot_card
 from detection.settings import ROOM
 from inspection.cli.arguments import refuse
@@ -56,11 +56,11 @@ def export(
     output: Path,
     *,
     int8: bool = False,
-    calibration: Sequence[Picture] = (),
-    held_out: Sequence[Picture] = (),
+    calibration: Sequence[Image] = (),
+    held_out: Sequence[Image] = (),
     held_out_labels: Sequence[ImageLabels] = (),
     max_int8_loss: float = MAX_LOSS,
-    check_images: Sequence[Picture] = (),
+    check_images: Sequence[Image] = (),
     force: bool = False,
 ) -> ExportReport:
     """Writes a detector as one file that needs neither Keras nor TensorFlow.
@@ -73,11 +73,11 @@ def export(
         detector: A loaded snapshot.
         output: The file to write, `.xml` or `.onnx`.
         int8: Quantise to 8-bit integers; OpenVINO only.
-        calibration: Pictures that int8 is calibrated on, of the training part.
-        held_out: Other pictures, on which is measured what int8 changes.
+        calibration: Images that int8 is calibrated on, of the training part.
+        held_out: Other images, on which is measured what int8 changes.
         held_out_labels: Their labels in the same order, for the change of mAP.
         max_int8_loss: An int8 model that loses more mAP is refused.
-        check_images: Pictures to compare on; some must show defects.
+        check_images: Images to compare on; some must show defects.
         force: Write the file although nothing can be compared, or int8 loses more or unknowably
             much. A model that finds something else than the detector is never written.
 
@@ -111,8 +111,8 @@ def export(
 
 def _int8_problems(
     output: Path,
-    calibration: Sequence[Picture],
-    held_out: Sequence[Picture],
+    calibration: Sequence[Image],
+    held_out: Sequence[Image],
     labels: Sequence[ImageLabels],
     force: bool,
 ) -> list[str]:
@@ -120,7 +120,7 @@ def _int8_problems(
     if output.suffix.lower() != ".xml":
         problems.append("int8 is made for --format openvino only.")
     if not len(calibration):
-        problems.append("int8 needs calibration images; give pictures of the training part.")
+        problems.append("int8 needs calibration images; give images of the training part.")
     if not (len(held_out) and len(labels)) and not force:
         problems.append(
             "int8 needs held-out images and their labels, to measure what it costs; give those of "
@@ -140,7 +140,7 @@ def _int8_problems(
     return problems
 
 
-def _identity(picture: Picture) -> object:
+def _identity(picture: Image) -> object:
     return id(picture) if isinstance(picture, np.ndarray) else Path(picture).absolute()
 
 
@@ -165,7 +165,7 @@ def write_graph(detector: Detector, path: Path) -> None:
     writing.write_graph(graph, path, exported_card(detector))
 
 
-def _make_int8(detector: Detector, path: Path, calibration: Sequence[Picture]) -> None:
+def _make_int8(detector: Detector, path: Path, calibration: Sequence[Image]) -> None:
     """Puts the int8 version of an OpenVINO file in its place."""
     model = openvino_core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     model = quantise(model, detector.card.preparation, calibration)
@@ -190,7 +190,7 @@ def export_snapshot(
         output: The file to write; beside the snapshot where left out.
         format: `openvino` or `onnx`.
         int8: Quantise to 8-bit integers.
-        say: Told what is done and how the result compares.
+        say: Receives lines about what is done and how the result compares.
         annotations: Folder of labels; the training's where left out.
         images: Folder of images; the training's where left out. Alone and without int8, they
             need no labels and are all compared on.
@@ -258,7 +258,7 @@ def export_parts(
         snapshot: The file, beside which the run's split is looked for.
         annotations: Folder of labels; the training's where left out.
         images: Folder of images; the training's where left out.
-        say: Told what was mended in the labels.
+        say: Receives lines about what was fixed in the labels.
 
     Raises:
         InputError: The folders or the split are gone.

@@ -1,8 +1,8 @@
-"""labelImg mended for today's Python, in Pascal VOC, in a process of its own.
+"""labelImg fixed for today's Python, in Pascal VOC, in a process of its own.
 
 labelImg 1.8.6 is the last release. It passes floats where Python 3.10 and later insist on
 integers and dies on the first mouse move, and on Python 3.12 it does not start at all. Its calls
-are mended here before its window opens. `detection.labelling.launch.label` starts this module as a
+are fixed here before its window opens. `detection.labelling.launch.label` starts this module as a
 program.
 """
 

@@ -124,7 +124,7 @@ def _classes_found(annotations: Path, stems: set[str]) -> tuple[list[str], list[
     """Class names in the XML files, and the files that labelImg could not read.
 
     labelImg shows an image without boxes when its annotation cannot be read, and overwrites
-    the file with the next box: such a file has to be mended first.
+    the file with the next box: such a file has to be fixed first.
     """
     from inspection.data.voc import read_voc
 
@@ -137,7 +137,7 @@ def _classes_found(annotations: Path, stems: set[str]) -> tuple[list[str], list[
             if os.path.normcase(path.stem) in stems:
                 problems += error.problems
                 problems.append(
-                    f"{path}: labelImg cannot read this file and would overwrite it; mend it, or "
+                    f"{path}: labelImg cannot read this file and would overwrite it; fix it, or "
                     "move it away to label its image anew"
                 )
             continue

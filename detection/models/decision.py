@@ -11,7 +11,7 @@ from detection.models.decoding import MIN_SCORE
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.prediction.detections import Detections, Origin
 
-Picture = str | Path | np.ndarray
+Image = str | Path | np.ndarray
 
 
 class Decides(Protocol):
@@ -28,7 +28,7 @@ def image_score(detections: Detections) -> float:
 
 
 def decided(
-    model: Decides, image: Picture, found: Detections, min_score: float, max_detections: int
+    model: Decides, image: Image, found: Detections, min_score: float, max_detections: int
 ) -> Detections:
     """Detections as they were asked for, with the decision that rests on all of them.
 

@@ -1,4 +1,4 @@
-"""Pictures in, boxes out: a trained model with everything it needs around it."""
+"""Images in, boxes out: a trained model with everything it needs around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from detection.models.anchors import anchor_boxes, level_lengths
-from detection.models.decision import Picture, decided
+from detection.models.decision import Image, decided
 from detection.models.decoding import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, decode
 from detection.models.retinanet import RetinaNet
 from detection.models.snapshots import snapshot_card
@@ -26,7 +26,7 @@ from inspection.prediction.detections import Detections
 
 
 class Detector:
-    """A RetinaNet that reads pictures as its training did and returns boxes in their pixels.
+    """A RetinaNet that reads images as its training did and returns boxes in their pixels.
 
     Args:
         model: The network, with class names and anchors inside.
@@ -84,14 +84,14 @@ class Detector:
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     @overload
-    def predict(self, picture: Picture, **options: float) -> Detections: ...
+    def predict(self, picture: Image, **options: float) -> Detections: ...
     @overload
-    def predict(self, picture: Sequence[Picture], **options: float) -> list[Detections]: ...
+    def predict(self, picture: Sequence[Image], **options: float) -> list[Detections]: ...
     def predict(self, picture, **options):
         """Finds defects in one image of any size, or in each of a list.
 
         Args:
-            picture: A file; an array (H, W, 3) RGB, (H, W) or (H, W, 1) grey, of uint8 or, with
+            image: A file; an array (H, W, 3) RGB, (H, W) or (H, W, 1) grey, of uint8 or, with
                 the bits that the model was trained for, uint16; or a list of these.
             **options: `min_score`, `nms_iou`, `max_detections`; see `decoding.decode`.
 
@@ -109,7 +109,7 @@ class Detector:
 
     def predict_batch(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[Image],
         min_score: float = MIN_SCORE,
         nms_iou: float = NMS_IOU,
         max_detections: int = MAX_DETECTIONS,
@@ -121,14 +121,14 @@ class Detector:
             as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
         ]
         fitted, fits = [], []
-        for picture in pictures:
-            seen = self.card.preparation(picture)
+        for image in pictures:
+            seen = self.card.preparation(image)
             fitted.append(seen.rgb)
             fits.append(seen.fit)
         outputs = self.forward(np.stack(fitted))
         found = []
-        for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
-            with names_file(picture):
+        for index, (image, fit) in enumerate(zip(pictures, fits, strict=True)):
+            with names_file(image):
                 every = self.detections(
                     outputs["box"][index],
                     outputs["classification"][index],
@@ -138,7 +138,7 @@ class Detector:
                     nms_iou,
                     max(max_detections, 1),
                 )
-            found.append(decided(self, picture, every, min_score, max_detections))
+            found.append(decided(self, image, every, min_score, max_detections))
         return found
 
     def detections(
@@ -150,12 +150,12 @@ class Detector:
         nms_iou: float = NMS_IOU,
         max_detections: int = MAX_DETECTIONS,
     ) -> Detections:
-        """Decodes the network's raw outputs of one fitted picture.
+        """Decodes the network's raw outputs of one fitted image.
 
         Args:
             offsets: (A, 4) from the box head.
             logits: (A, C) from the classification head.
-            fit: How the picture was fitted.
+            fit: How the image was fitted.
             min_score: Lower scores are dropped.
             nms_iou: Overlap above which the worse box of a class is dropped.
             max_detections: The best so many are kept.
@@ -171,7 +171,7 @@ class Detector:
             max_detections,
         )
         boxes = fit.to_source(boxes)
-        # In a letterbox's border there is no picture: what lies there alone has no area left.
+        # In a letterbox's border there is no image: what lies there alone has no area left.
         real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         names = tuple(self.classes[index] for index in label[real])
         return Detections(boxes[real], score[real], names)
@@ -179,29 +179,29 @@ class Detector:
 
 def predict_all(
     detector: Detector,
-    pictures: Iterable[tuple[str, Picture]],
+    pictures: Iterable[tuple[str, Image]],
     batch_size: int = 1,
     on_progress: Callable[[int], None] | None = None,
     **options: float,
 ) -> dict[str, Detections]:
-    """Predicts many pictures by name.
+    """Predicts many images by name.
 
     Args:
         detector: The model.
-        pictures: Pairs of name and picture.
-        batch_size: Pictures per forward pass.
-        on_progress: Called with the number of pictures done.
+        images: Pairs of name and image.
+        batch_size: Images per forward pass.
+        on_progress: Called with the number of images done.
         **options: As for `Detector.predict`.
 
     Raises:
         InputError: A file cannot be read.
     """
     found: dict[str, Detections] = {}
-    waiting: list[tuple[str, Picture]] = []
+    waiting: list[tuple[str, Image]] = []
 
     def flush() -> None:
         if waiting:
-            results = detector.predict_batch([picture for _, picture in waiting], **options)
+            results = detector.predict_batch([image for _, image in waiting], **options)
             found.update(zip((name for name, _ in waiting), results, strict=True))
             waiting.clear()
             if on_progress:

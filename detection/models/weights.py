@@ -17,7 +17,7 @@ def apply_weights(model: RetinaNet, choice: str, say: Callable[[str], None]) -> 
     Args:
         model: Freshly built.
         choice: From `inspection.models.weights.resolve_weights`.
-        say: Told how much of a snapshot fitted.
+        say: Receives a line on how much of a snapshot fitted.
 
     Raises:
         InputError: The weights cannot be reached or do not fit.

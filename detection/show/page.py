@@ -1,4 +1,4 @@
-"""Labels, anchors and augmented samples as pictures in one self-contained HTML page."""
+"""Labels, anchors and augmented samples as images in one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _check(labels: Sequence[ImageLabels], classes: Sequence[str]) -> None:
 
 
 class _Artist:
-    """Draws the pictures of one image's card."""
+    """Draws the images of one image's card."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Artist:
         side = min(max(2.5 * max(x2 - x1, y2 - y1), 48), size)
         left, top = (min(max(0, (a + b - side) / 2), size - side) for a, b in ((x1, x2), (y1, y2)))
         region = (left, top, left + side, top + side)
-        # Thinner in the whole picture, where a small box's anchors lie close together.
+        # Thinner in the whole image, where a small box's anchors lie close together.
         plain = [DrawnBox(box.xyxy, box.colour, width=max(1, box.width - 1)) for box in drawn]
         return {
             "anchors": image_uri(fitted_view(fitted, plain)),

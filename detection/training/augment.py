@@ -27,7 +27,7 @@ _PASTE_SHIFT = 50.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One training picture with its boxes, before it becomes a batch.
+    """One training image with its boxes, before it becomes a batch.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -41,7 +41,7 @@ class Sample:
 
 
 class Augmenter:
-    """Applies a recipe; the same seed gives the same picture.
+    """Applies a recipe; the same seed gives the same image.
 
     Args:
         recipe: `none`; `flip` (mirrored both ways, brightness and contrast, a little noise or
@@ -122,14 +122,14 @@ def _steps(recipe: Recipe) -> list[albumentations.BasicTransform]:
 
 
 def paste_defect(target: Sample, source: Sample, rng: np.random.Generator) -> Sample:
-    """Pastes one defect of another picture, blended, where it covers no labelled box.
+    """Pastes one defect of another image, blended, where it covers no labelled box.
 
     The patch is cut by its box and a small margin, turned at random, brought to the mean
     brightness of where it lands, and faded out over the margin.
 
     Args:
         target: Where to paste.
-        source: Picture whose defect is taken; it must hold a box of a class >= 0.
+        source: Image whose defect is taken; it must hold a box of a class >= 0.
         rng: Source of chance.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Training batches: pictures read once, windows cut, augmented, and turned into targets.
+"""Training batches: images read once, windows cut, augmented, and turned into targets.
 
-Which picture stands where in the run depends on the seed and the position only, so that a
+Which image stands where in the run depends on the seed and the position only, so that a
 resumed run goes on exactly where it stopped.
 """
 
@@ -96,7 +96,7 @@ class Window:
 
 
 def plan_windows(images: FittedImages, crop: int | None, background: float = 1.0) -> list[Window]:
-    """One entry per picture of an epoch, not yet in random order.
+    """One entry per image of an epoch, not yet in random order.
 
     Whole images: one each. With crops: one window around every box, and `background` times as
     many anywhere, spread over all images and at least one in each.
@@ -173,7 +173,7 @@ class Batches:
     Args:
         images: The training images.
         anchors: The model's anchors.
-        batch_size: Pictures per step.
+        batch_size: Images per step.
         crop: Side of the training windows; None trains on whole images.
         augment: Recipe; `heavy` also pastes defects.
         seed: Decides order, windows and augmentation.
@@ -229,7 +229,7 @@ class Batches:
         return self.sample(self._at(position), position)
 
     def sample(self, window: Window, position: int) -> Sample:
-        """The augmented picture of a window at a position of the run."""
+        """The augmented image of a window at a position of the run."""
         rng = np.random.default_rng([self.seed, position])
         sample = self.images[window.image]
         if self.crop is not None:

@@ -104,14 +104,14 @@ def _validate(run: Run, guard: InterruptGuard) -> Validated:
     """Val mAP; puts the operating point chosen there into the card."""
     labels = run.validation
     detector = Detector(as_saved(run.model), run.card)
-    pictures = ((item.image, run.settings.images / item.image) for item in labels)
+    images = ((item.image, run.settings.images / item.image) for item in labels)
     show = run.log.validating(len(labels))
 
     def on_progress(done: int) -> None:
         guard.check()
         show(done)
 
-    found = predict_all(detector, pictures, on_progress=on_progress)
+    found = predict_all(detector, images, on_progress=on_progress)
     result = measure_average_precision(
         labels, [found[item.image] for item in labels], run.model.classes
     )

@@ -44,7 +44,7 @@ from inspection.training.run import RunRecord, own_split, read_record, write_rec
 from inspection.training.schedule import describe_change
 from inspection.training.snapshots import Plan, RunFolder, RunState
 
-# Below this many pictures a step, BatchNorm's statistics are too noisy; see docs/design.md.
+# Below this many images a step, BatchNorm's statistics are too noisy; see docs/design.md.
 _BATCH_NORM_FROM = 8
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "albumentations")
 SAMPLES = "samples.jpg"

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from detection.settings import TrainSettings
 from inspection.files.writing import write_json_atomic
 
-PICTURES = 260
+IMAGES = 260
 SEED = 7
-_TUNING_PICTURES = 16
+_TUNING_IMAGES = 16
 
 
 def demo(folder: Path, console: Console) -> Path:
     """Makes the sample set, trains, evaluates, and compares with a classical baseline.
 
     Args:
-        folder: Where everything goes; pictures that are there already are kept.
+        folder: Where everything goes; images that are there already are kept.
         console: Where to tell.
 
     Returns:
@@ -45,9 +45,9 @@ def demo(folder: Path, console: Console) -> Path:
     images, annotations, snapshots = (
         folder / name for name in ("images_900", "annotations", "snapshots")
     )
-    if len(list(annotations.glob("wafer_*.xml"))) < PICTURES:
-        console.print(f"Making {PICTURES} pictures of wafers, about a minute ...")
-        make_sample(images, annotations, PICTURES, SEED)
+    if len(list(annotations.glob("wafer_*.xml"))) < IMAGES:
+        console.print(f"Making {IMAGES} images of wafers, about a minute ...")
+        make_sample(images, annotations, IMAGES, SEED)
     settings = demo_settings(folder)
     dataset = open_dataset(annotations, images, snapshots, fractions=settings.fractions)
     best = train(settings, log=TrainingLog(console))
@@ -93,12 +93,12 @@ def demo_settings(folder: Path) -> TrainSettings:
 
 
 def blob_average_precision(dataset: Dataset, images: Path) -> dict[str, float]:
-    """AP@.5 of the classical baseline, tuned on training pictures, on the test part."""
+    """AP@.5 of the classical baseline, tuned on training images, on the test part."""
     from detection.evaluation.average_precision import measure_average_precision
     from examples.wafers.blob_baseline import blob_detections, tune
     from inspection.data.images import read_image
 
-    training = dataset.part("train")[:_TUNING_PICTURES]
+    training = dataset.part("train")[:_TUNING_IMAGES]
     pictures = [read_image(images / item.image) for item in training]
     settings = tune(pictures, training, dataset.classes)
     test = dataset.part("test")

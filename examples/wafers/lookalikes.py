@@ -1,4 +1,4 @@
-"""What looks like a defect on a wafer's picture and is none, and what holds the wafer.
+"""What looks like a defect on a wafer's image and is none, and what holds the wafer.
 
 Reflections of lamps, alignment marks, the maker's serial number, clamps and their shadows.
 """

@@ -1,6 +1,6 @@
-"""A sample set to try everything with: wafer pictures with particles, scratches and stains.
+"""A sample set to try everything with: wafer images with particles, scratches and stains.
 
-Pictures and labelImg XML come from one seed. Picture k depends on the seed and k alone, so a
+Images and labelImg XML come from one seed. Image k depends on the seed and k alone, so a
 larger set contains the smaller one. The set is made to be hard for a threshold and fair to an
 eye: most defects stand out by only a few times the noise around them; dust on the chuck beside
 the wafer, a little out of focus, reflections, film edges and alignment marks look alike and are
@@ -44,8 +44,8 @@ _GAP = 14  # pixels between boxes, so that no two defects merge into one
 
 
 @dataclass(frozen=True)
-class SamplePicture:
-    """One picture with its ground truth.
+class SampleImage:
+    """One image with its ground truth.
 
     Attributes:
         rgb: (H, W, 3) uint8.
@@ -74,13 +74,13 @@ def make_sample(
     Normal wafers get an XML without objects. Files of the same names are replaced.
 
     Args:
-        folder_images: Where the pictures go; made where missing.
+        folder_images: Where the images go; made where missing.
         folder_annotations: Where the XML goes; made where missing.
-        count: Number of pictures.
-        seed: Non-negative; picture k is the same for one seed, whatever the count.
+        count: Number of images.
+        seed: Non-negative; image k is the same for one seed, whatever the count.
         normals: Share of wafers without a defect, 0 to 1.
-        size: Side of the square pictures in pixels. Defects keep 15-40 pixels.
-        on_progress: Called with (pictures done, count) after each picture.
+        size: Side of the square images in pixels. Defects keep 15-40 pixels.
+        on_progress: Called with (images done, count) after each image.
 
     Returns:
         The labels as written.
@@ -93,17 +93,17 @@ def make_sample(
     images, annotations = Path(folder_images), Path(folder_annotations)
     labels = []
     for index in range(count):
-        picture = draw_picture(seed, index, normal=is_normal(seed, index, normals), size=size)
+        image = draw_image(seed, index, normal=is_normal(seed, index, normals), size=size)
         name = f"wafer_{index + 1:03d}.jpg"
-        write_jpeg(images / name, picture.rgb)
+        write_jpeg(images / name, image.rgb)
         xml = (annotations / name).with_suffix(".xml")
-        write_voc(xml, name, (size, size, 3), picture.xyxy, picture.label, folder=images.name)
+        write_voc(xml, name, (size, size, 3), image.xyxy, image.label, folder=images.name)
         labels.append(
             ImageLabels(
                 image=name,
-                xyxy=picture.xyxy,
-                label=picture.label,
-                difficult=np.zeros(len(picture.label), bool),
+                xyxy=image.xyxy,
+                label=image.label,
+                difficult=np.zeros(len(image.label), bool),
                 source=str(xml),
             )
         )
@@ -113,7 +113,7 @@ def make_sample(
 
 
 def is_normal(seed: int, index: int, normals: float) -> bool:
-    """Whether picture `index` shows a wafer without defects.
+    """Whether image `index` shows a wafer without defects.
 
     Spread evenly instead of drawn, so that small sets have their share of normals too.
     """
@@ -121,18 +121,18 @@ def is_normal(seed: int, index: int, normals: float) -> bool:
     return int(np.floor((index + 1) * normals + start)) > int(np.floor(index * normals + start))
 
 
-def draw_picture(
+def draw_image(
     seed: int, index: int, normal: bool = False, size: int = 900, defects: bool = True
-) -> SamplePicture:
-    """Draws one picture.
+) -> SampleImage:
+    """Draws one image.
 
     Args:
         seed: Seed of the set.
-        index: Number of the picture in the set, from 0.
+        index: Number of the image in the set, from 0.
         normal: Draw a wafer without defects.
         size: Side in pixels.
         defects: False leaves the defects out and changes nothing else: the boxes stay, which
-            lets a test compare both pictures.
+            lets a test compare both images.
     """
     # One generator per part, so that leaving out defects moves nothing else.
     surface, light, flaws, dust, sensor = (
@@ -155,7 +155,7 @@ def draw_picture(
                 names.append(str(name))
     draw_reflections(light, scene)
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
-    return SamplePicture(photograph(sensor, scene), xyxy, tuple(names), scene.free)
+    return SampleImage(photograph(sensor, scene), xyxy, tuple(names), scene.free)
 
 
 def write_jpeg(path: str | Path, rgb: np.ndarray) -> None:
@@ -350,7 +350,7 @@ def _draw_dust(rng: np.random.Generator, scene: Scene) -> None:
 def _check_arguments(count: int, seed: int, normals: float, size: int) -> None:
     problems = []
     if count < 1:
-        problems.append(f"count is {count}; give at least 1 picture.")
+        problems.append(f"count is {count}; give at least 1 image.")
     if seed < 0:
         problems.append(f"seed is {seed}; give 0 or more.")
     if not 0 <= normals <= 1:

@@ -22,7 +22,7 @@ class Geometry:
     """Where the wafer lies.
 
     Attributes:
-        size: Side of the square picture in pixels.
+        size: Side of the square image in pixels.
         centre: Wafer centre (x, y) in pixels.
         radius: Wafer radius in pixels.
         flat_angle: Direction of the flat seen from the centre, in radians.
@@ -66,7 +66,7 @@ class Scene:
 
 
 def draw_geometry(rng: np.random.Generator, size: int) -> Geometry:
-    """Places wafer, flat and clamps in a picture of `size` pixels."""
+    """Places wafer, flat and clamps in an image of `size` pixels."""
     scale = size / 900
     radius = float(rng.uniform(372, 412)) * scale
     centre = tuple(float(size / 2 + rng.uniform(-18, 18) * scale) for _ in range(2))
@@ -283,7 +283,7 @@ def spot(
     """A Gaussian spot as far as it can be seen.
 
     Args:
-        size: Side of the square picture in pixels.
+        size: Side of the square image in pixels.
         centre: (2,) x and y in pixels.
         sigma: (2,) standard deviations along and across, in pixels.
         angle: Direction of the first axis in radians.

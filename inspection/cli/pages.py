@@ -47,7 +47,7 @@ def style(rules: str = "") -> None:
 def keep_networks() -> None:
     """Keeps Streamlit from clearing Keras' session after every run of the page.
 
-    It would drop all that is prepared for a network, which takes longer to prepare than a picture
+    It would drop all that is prepared for a network, which takes longer to prepare than an image
     takes to look at: .8 s instead of .2 s for a ResNet50. Models are kept here on purpose.
     """
     import keras

@@ -67,7 +67,7 @@ def open_split(
         own: The split of a run to go on with, taken and extended in place of the stored one.
         before: A split that serves where the stored one is gone.
         called: As for `inspection.data.stored_split.stored_split`.
-        say: Told what was left out of the images, and what was made.
+        say: Receives lines about what was left out of the images, and what was made.
 
     Returns:
         The split and where it is stored.

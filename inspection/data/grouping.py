@@ -1,4 +1,4 @@
-"""What keeps the pictures of one part together: a regular expression or a table."""
+"""What keeps the images of one part together: a regular expression or a table."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def colour_channels(path: str | Path) -> int:
-    """1 for a grey picture, 3 for one in colour, from the file's header; alpha does not count.
+    """1 for a grey image, 3 for one in colour, from the file's header; alpha does not count.
 
     Raises:
         InputError: The file is no image.

@@ -1,4 +1,4 @@
-"""Pictures that say where a defect is: finding and reading them."""
+"""Images that say where a defect is: finding and reading them."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
     Args:
         path: The mask: two values, of which the darker means normal, but for a few pixels along
             edges; all black is allowed.
-        image: The picture it belongs to.
+        image: The image it belongs to.
 
     Raises:
-        InputError: The mask has another size than the picture, or is not binary.
+        InputError: The mask has another size than the image, or is not binary.
     """
     grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
     wanted = image_size(image)
     if (grey.shape[1], grey.shape[0]) != wanted:
         raise InputError(
-            f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its picture "
-            f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the picture's size"
+            f"{path}: the mask has {grey.shape[1]} x {grey.shape[0]} pixels, its image "
+            f"{image.name} {wanted[0]} x {wanted[1]}; draw it at the image's size"
         )
     low, high = float(grey.min()), float(grey.max())
     if low == high:

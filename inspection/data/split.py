@@ -284,7 +284,7 @@ def leakage(split: Split, images_dir: str | Path) -> list[str]:
         parts = {split.assignments[image] for image in same}
         if len(parts) > 1:
             places = ", ".join(f"{image} ({split.assignments[image]})" for image in same)
-            found.append(f"the same picture stands in {' and '.join(sorted(parts))}: {places}")
+            found.append(f"the same image stands in {' and '.join(sorted(parts))}: {places}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The split of a set of pictures, made once, stored, and only ever extended."""
+"""The split of a set of images, made once, stored, and only ever extended."""
 
 from __future__ import annotations
 
@@ -105,17 +105,17 @@ def stored_split(
     Nothing is stored that the judge refuses.
 
     Args:
-        items: All pictures.
+        items: All images.
         path: The split's file.
         fractions: Shares of train, val and test for a new split.
         seed: Decides a new split.
-        group_by: Regex or CSV that keeps the pictures of one part together.
-        allowed: The parts that a picture may stand in, see `inspection.data.split.make_split`.
+        group_by: Regex or CSV that keeps the images of one part together.
+        allowed: The parts that an image may stand in, see `inspection.data.split.make_split`.
         elsewhere: Where an extended split goes whose folder is read-only.
         before: A split that serves in place of a new one if the judge has nothing against it.
         judge: Of what the split is for; nothing is refused where left out.
         called: Part to what it is called in a line; `train`, `val` and `test` where left out.
-        say: Told what was made.
+        say: Receives lines about what was made.
 
     Returns:
         The split and where it is stored.

@@ -55,8 +55,8 @@ class LocalContrast(layers.Layer):
     """Appends each channel's local contrast: the deviation from its surroundings.
 
     A defect of a few grey levels is lost beside the differences of light and colour between
-    pictures, which set the scale of the first normalisation. A network that starts from scratch
-    with a few hundred pictures learns it several times faster from its local contrast.
+    images, which set the scale of the first normalisation. A network that starts from scratch
+    with a few hundred images learns it several times faster from its local contrast.
 
     Args:
         window: Side in pixels of the surroundings, odd; less at the image's border.

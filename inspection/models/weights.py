@@ -70,7 +70,7 @@ def resolve_weights(
         name: Of the architecture.
         choice: `auto`, `imagenet`, `none` or a path.
         offered: Names of the architectures that there are to choose from.
-        say: Told when training will start from scratch.
+        say: Receives a line when training will start from scratch.
 
     Returns:
         `imagenet`, `none` or the path.
@@ -280,7 +280,7 @@ def copy_weights(
         model: Filled.
         source: The snapshot's.
         path: Of the snapshot, for the sentence.
-        say: Told how much fitted.
+        say: Receives a line on how much fitted.
         outputs: Part of the paths of weights that stay as they are, empty for none: another set of
             classes has another meaning, whatever their number.
     """

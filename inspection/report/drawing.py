@@ -23,7 +23,7 @@ class DrawnBox:
     """A box to draw.
 
     Args:
-        xyxy: Four edges in pixels of the picture.
+        xyxy: Four edges in pixels of the image.
         colour: RGB, 0 to 255.
         text: Stands beside the box, with a line to it where there is no room.
         width: Line width in pixels of the view; the line lies around the box, not in it.
@@ -42,14 +42,14 @@ def draw_view(
     longest: int = 480,
     font_size: int = 14,
 ) -> np.ndarray:
-    """A picture or a region of it at a given size, with boxes drawn at that size.
+    """An image or a region of it at a given size, with boxes drawn at that size.
 
-    Lines and letters keep their size whatever the picture's, so small defects stay readable.
+    Lines and letters keep their size whatever the image's, so small defects stay readable.
 
     Args:
         rgb: (H, W, 3) uint8.
         boxes: In pixels of `rgb`; what lies outside the region is cut.
-        region: xyxy in pixels, clipped to the picture; the whole picture where left out.
+        region: xyxy in pixels, clipped to the image; the whole image where left out.
         longest: Longer side of the view in pixels.
         font_size: In pixels of the view.
 
@@ -67,8 +67,8 @@ def draw_view(
     scale = longest / max(part.shape[:2])
     size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     view = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    picture = Image.fromarray(view)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(view)
+    draw = ImageDraw.Draw(image)
     placed, tagged = [], []
     for box in boxes:
         x1, y1, x2, y2 = box.xyxy
@@ -86,7 +86,7 @@ def draw_view(
             draw.line(line, fill=tag.box.colour, width=2)
     for (_, tag), place in zip(tagged, places, strict=True):
         tag.draw(draw, place)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def lies_wide(rgb: np.ndarray) -> bool:
@@ -96,7 +96,7 @@ def lies_wide(rgb: np.ndarray) -> bool:
 
 
 def heat_overlay(rgb: Image8, heat: np.ndarray) -> Image8:
-    """The picture with a map over it; where the map is 0 the picture keeps its own colours.
+    """The image with a map over it; where the map is 0 the image keeps its own colours.
 
     Args:
         rgb: (H, W, 3).
@@ -113,12 +113,12 @@ def heat_overlay(rgb: Image8, heat: np.ndarray) -> Image8:
 
 
 def enlarged(heat: np.ndarray, rgb: Image8) -> np.ndarray:
-    """(h, w) cells as (H, W) values over a picture of that size."""
+    """(h, w) cells as (H, W) values over an image of that size."""
     return cv2.resize(np.asarray(heat, np.float32), rgb.shape[1::-1])
 
 
 def thumbnail(rgb: Image8, longest: int) -> Image8:
-    """The picture with its longer side at most so many pixels."""
+    """The image with its longer side at most so many pixels."""
     scale = longest / max(rgb.shape[:2])
     if scale >= 1:
         return rgb

@@ -35,7 +35,7 @@ _PALETTE = DECISIONS | {
 
 
 def image_uri(rgb: np.ndarray, quality: int = 82) -> str:
-    """A picture as a JPEG data URI.
+    """An image as a JPEG data URI.
 
     Args:
         rgb: (H, W, 3) or (H, W) uint8.

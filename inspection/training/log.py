@@ -1,4 +1,4 @@
-"""What a training tells while it runs: console, CSV, TensorBoard and a curve picture."""
+"""What a training tells while it runs: console, CSV, TensorBoard and a curve image."""
 
 from __future__ import annotations
 

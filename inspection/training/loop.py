@@ -24,7 +24,7 @@ class TrainingStopped(InputError):
 
 
 class NamedBatch(Protocol):
-    """What a step learns from; `names` are its pictures, for messages."""
+    """What a step learns from; `names` are its images, for messages."""
 
     names: tuple[str, ...]
 
@@ -74,7 +74,7 @@ class TrainingLoop:
         log: Where progress is shown.
         steps: Steps of one epoch.
         epochs: Epochs in all.
-        batch_size: Pictures of one step.
+        batch_size: Images of one step.
         resume_command: What a user types to go on.
         learn: Takes one step on a batch; returns the parts of its loss.
         validate: Called after an epoch; checks the guard now and then.
@@ -102,7 +102,7 @@ class TrainingLoop:
         """Trains until all epochs are done.
 
         Raises:
-            InputError: A picture cannot be read; what was learnt so far is saved.
+            InputError: An image cannot be read; what was learnt so far is saved.
             TrainingStopped: The loss became NaN, or the disk is full.
             KeyboardInterrupt: At a first Ctrl-C or SIGTERM after everything was saved, at a second
                 Ctrl-C at once.

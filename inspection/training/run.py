@@ -155,7 +155,7 @@ def run_split(run: Path, items: Sequence[_Item], say: Callable[[str], None]) -> 
     Args:
         run: The run's folder.
         items: The images that are there now.
-        say: Told how many of them came after the training; they stand in no part.
+        say: Receives a line on how many of them came after the training; they stand in no part.
 
     Raises:
         InputError: The copy is missing or damaged, or knows none of the images.

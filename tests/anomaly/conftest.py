@@ -88,5 +88,5 @@ def runs(shared_product, tmp_path_factory) -> Path:
         status, text_measured = typed("evaluate", folder / method)
         assert status == 0, text_measured
         assert all(word in text_measured for word in ("miss", "overkill", "AUROC", "AUPRO", "p95"))
-    assert "Backbone trained before on these pictures" in text
+    assert "Backbone trained before on these images" in text
     return folder

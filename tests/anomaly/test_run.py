@@ -176,7 +176,7 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, words, tmp_path, monk
     assert not list(tmp_path.rglob("*")), "a refused command leaves nothing behind"
 
 
-def test_one_picture_is_too_few(tmp_path):
+def test_one_image_is_too_few(tmp_path):
     root = make_product(tmp_path / "a", normals=1, defects=0)
     with pytest.raises(InputError, match="holds 1 normal image; it takes at least 3"):
         open_data(root, tmp_path / "r")

@@ -15,18 +15,18 @@ KINDS = ("normal", "dot", "긁힘")
 
 
 def draw(kind: str, seed: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy grey picture with a bright square, a dark bar or nothing, and the defect's mask."""
+    """A noisy grey image with a bright square, a dark bar or nothing, and the defect's mask."""
     rng = np.random.default_rng([seed, len(kind)])
-    picture = rng.normal(120, 6, (size, size)).astype(np.float32)
+    image = rng.normal(120, 6, (size, size)).astype(np.float32)
     mask = np.zeros((size, size), bool)
     y, x = (int(v) for v in rng.integers(4, size - 20, 2))
     if kind == "dot":
         mask[y : y + 12, x : x + 12] = True
-        picture[mask] = 230
+        image[mask] = 230
     elif kind == "긁힘":
         mask[y : y + 6, x : x + 18] = True
-        picture[mask] = 20
-    grey = np.clip(picture, 0, 255).astype(np.uint8)
+        image[mask] = 20
+    grey = np.clip(image, 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2), mask
 
 
@@ -34,8 +34,8 @@ def write_set(root: Path, counts=(12, 8, 8)) -> Path:
     """Folder per class with masks; returns the root."""
     for kind, count in zip(KINDS, counts, strict=True):
         for number in range(count):
-            picture, mask = draw(kind, number)
-            write_image(root / kind / f"{kind}_{number:02d}.png", picture)
+            image, mask = draw(kind, number)
+            write_image(root / kind / f"{kind}_{number:02d}.png", image)
             if mask.any():
                 shown = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
                 write_image(root / "masks" / kind / f"{kind}_{number:02d}.png", shown)

@@ -12,7 +12,7 @@ from examples.wafers.blob_baseline import (
     tune,
     wafer_mask,
 )
-from examples.wafers.sample import CLASSES, draw_picture, is_normal
+from examples.wafers.sample import CLASSES, draw_image, is_normal
 from inspection.data.boxes import ImageLabels
 from inspection.errors import InputError
 
@@ -48,7 +48,7 @@ def test_the_mask_is_the_wafer(plain):
     assert not wafer_mask(plain[0], margin=20)[200, 200 + 155]
 
 
-def test_a_picture_of_nothing_has_no_blobs():
+def test_a_image_of_nothing_has_no_blobs():
     assert len(blob_detections(np.zeros((300, 300, 3), np.uint8))) == 0
 
 
@@ -60,9 +60,9 @@ def test_tuning_needs_boxes(plain):
 def test_it_stays_low_on_the_sample_set():
     images, labels = [], []
     for index in range(20):
-        picture = draw_picture(11, index, normal=is_normal(11, index, 0.3))
-        images.append(picture.rgb)
-        labels.append(ImageLabels(f"{index}.jpg", picture.xyxy, picture.label))
+        image = draw_image(11, index, normal=is_normal(11, index, 0.3))
+        images.append(image.rgb)
+        labels.append(ImageLabels(f"{index}.jpg", image.xyxy, image.label))
     settings = tune(
         images[:8], labels[:8], CLASSES, BlobSettings(background=6.0, smooth=1.2), SMALL_GRID
     )

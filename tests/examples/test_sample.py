@@ -8,7 +8,7 @@ from examples.wafers.sample import (
     CLASSES,
     LARGEST_SIDE,
     SMALLEST_SIDE,
-    draw_picture,
+    draw_image,
     is_normal,
     make_sample,
 )
@@ -22,7 +22,7 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [draw_picture(SEED, index) for index in range(5)]
+    return [draw_image(SEED, index) for index in range(5)]
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +51,14 @@ def test_files_agree_with_the_labels_returned(sample):
         np.testing.assert_array_equal(voc.xyxy, entry.xyxy)
 
 
-def test_pictures_are_small_enough_to_ship(sample):
+def test_images_are_small_enough_to_ship(sample):
     folder, _, _ = sample
     assert all(path.stat().st_size < 120_000 for path in (folder / "images_900").iterdir())
 
 
-def test_a_file_is_the_drawn_picture(sample):
+def test_a_file_is_the_drawn_image(sample):
     folder, labels, _ = sample
-    drawn = draw_picture(SEED, 3, normal=is_normal(SEED, 3, 0.3))
+    drawn = draw_image(SEED, 3, normal=is_normal(SEED, 3, 0.3))
     assert labels[3].label == drawn.label
     np.testing.assert_array_equal(labels[3].xyxy, drawn.xyxy)
     difference = read_image(folder / "images_900" / labels[3].image).astype(int) - drawn.rgb
@@ -75,45 +75,45 @@ def test_a_shorter_set_is_the_beginning_of_a_longer_one(sample, tmp_path):
         assert ours.label == theirs.label
 
 
-def test_one_seed_one_picture(pictures):
-    again = draw_picture(SEED, 1)
+def test_one_seed_one_image(pictures):
+    again = draw_image(SEED, 1)
     np.testing.assert_array_equal(again.rgb, pictures[1].rgb)
-    assert not np.array_equal(draw_picture(SEED + 1, 1).rgb, pictures[1].rgb)
+    assert not np.array_equal(draw_image(SEED + 1, 1).rgb, pictures[1].rgb)
 
 
 def test_normals_are_spread_over_the_set():
     for normals in (0.0, 0.3, 1.0):
         chosen = [is_normal(3, index, normals) for index in range(100)]
         assert abs(sum(chosen) - 100 * normals) <= 1
-    assert draw_picture(SEED, 0, normal=True, size=500).xyxy.shape == (0, 4)
+    assert draw_image(SEED, 0, normal=True, size=500).xyxy.shape == (0, 4)
 
 
 def test_boxes_lie_on_the_wafer_with_legal_sides_apart_from_each_other(pictures):
-    for picture in pictures:
-        sides = picture.xyxy[:, 2:] - picture.xyxy[:, :2]
-        assert len(picture.label) == len(sides) >= 1
+    for image in pictures:
+        sides = image.xyxy[:, 2:] - image.xyxy[:, :2]
+        assert len(image.label) == len(sides) >= 1
         assert sides.min() >= SMALLEST_SIDE
         assert sides.max() <= LARGEST_SIDE
-        for x1, y1, x2, y2 in picture.xyxy.astype(int):
-            assert picture.free[y1:y2, x1:x2].all()
-        overlap = box_iou(picture.xyxy, picture.xyxy)
+        for x1, y1, x2, y2 in image.xyxy.astype(int):
+            assert image.free[y1:y2, x1:x2].all()
+        overlap = box_iou(image.xyxy, image.xyxy)
         assert np.array_equal(overlap > 0, np.eye(len(sides), dtype=bool))
 
 
 def test_all_classes_occur(pictures):
-    assert {name for picture in pictures for name in picture.label} == set(CLASSES)
+    assert {name for image in pictures for name in image.label} == set(CLASSES)
 
 
 def test_boxes_fit_what_the_defects_change(pictures):
     ious = []
-    for index, picture in enumerate(pictures):
-        bare = draw_picture(SEED, index, defects=False)
-        np.testing.assert_array_equal(bare.xyxy, picture.xyxy)
-        change = np.abs(picture.rgb.astype(np.float32) - bare.rgb)
+    for index, image in enumerate(pictures):
+        bare = draw_image(SEED, index, defects=False)
+        np.testing.assert_array_equal(bare.xyxy, image.xyxy)
+        change = np.abs(image.rgb.astype(np.float32) - bare.rgb)
         # Noise follows brightness and values are rounded: a level of change means nothing.
         change = cv2.GaussianBlur(change, (0, 0), 0.5).max(axis=2)
         elsewhere = change.copy()
-        for x1, y1, x2, y2 in picture.xyxy.astype(int):
+        for x1, y1, x2, y2 in image.xyxy.astype(int):
             elsewhere[y1 - 6 : y2 + 6, x1 - 6 : x2 + 6] = 0
             window = change[y1 - 6 : y2 + 6, x1 - 6 : x2 + 6]
             rows, columns = np.nonzero(window >= 0.35 * window.max())

@@ -1,4 +1,4 @@
-"""Splits of pictures without labels: judged before they are stored, one for each purpose."""
+"""Splits of images without labels: judged before they are stored, one for each purpose."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_good_surfaces_of_parts_with_a_defect_are_learnt(tmp_path):
 
 def test_a_useless_split_is_not_stored_and_blocks_nothing(tmp_path):
     root = tmp_path / "a"
-    for number in range(3):  # a single normal picture remains to learn from
+    for number in range(3):  # a single normal image remains to learn from
         write_image(root / f"normal/p{number}_0.png", np.full((32, 32, 3), number, np.uint8))
     with pytest.raises(InputError, match=r"only 1 normal image.*--fractions.*--group-by"):
         opened(root, tmp_path / "r", group_by=r"(p\d)_")
@@ -77,7 +77,7 @@ def test_a_useless_split_that_is_stored_is_named_with_the_ways_out(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["anomaly", "classification"])
-def test_two_rooms_on_the_same_pictures_have_a_split_each(tmp_path, first):
+def test_two_rooms_on_the_same_images_have_a_split_each(tmp_path, first):
     from classification.data.dataset import open_data as open_classes
 
     root, runs = make_product(tmp_path / "a", normals=12, defects=6), tmp_path / "r"

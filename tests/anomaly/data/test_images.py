@@ -1,4 +1,4 @@
-"""Folders, MVTec's layout and CSV as one list of pictures; everything wrong is named."""
+"""Folders, MVTec's layout and CSV as one list of images; everything wrong is named."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def test_bad_lines_of_a_table_are_all_named(product):
 
 
 def test_what_is_wrong_is_named_at_once(product):
-    (product / "normal/03.png").write_bytes(b"no picture")
+    (product / "normal/03.png").write_bytes(b"no image")
     grey(product / "masks/얼룩/01.png", 0, (32, 32))
     with pytest.raises(InputError) as caught:
         open_images(product)
     assert len(caught.value.problems) == 2
     assert any("03.png" in problem for problem in caught.value.problems)
-    assert any("draw it at the picture's size" in problem for problem in caught.value.problems)
+    assert any("draw it at the image's size" in problem for problem in caught.value.problems)
 
 
 def test_a_mask_of_many_greys_is_refused(product):
@@ -98,7 +98,7 @@ def test_a_mask_of_many_greys_is_refused(product):
 
 
 @pytest.mark.parametrize("there", [(), ("scratch",), ("normal",)])
-def test_no_normal_picture_is_one_sentence(tmp_path, there):
+def test_no_normal_image_is_one_sentence(tmp_path, there):
     for name in there:
         (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="normal") as caught:

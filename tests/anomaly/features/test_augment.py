@@ -1,4 +1,4 @@
-"""Changed copies, generated pictures, masks of the region, near-duplicates."""
+"""Changed copies, generated images, masks of the region, near-duplicates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_changed_copies_are_really_learnt(tmp_path):
     assert scores["turned"] < 0.7 * scores["plain"]
 
 
-def test_generated_pictures_are_bounded_and_loud(tmp_path):
+def test_generated_images_are_bounded_and_loud(tmp_path):
     for index in range(10):
         write_image(tmp_path / f"g/{index}.png", tile(np.random.default_rng(index)))
     told: list[str] = []
@@ -70,7 +70,7 @@ def test_generated_pictures_are_bounded_and_loud(tmp_path):
     more = settings.model_copy(update={"generated_share": 0.8})
     assert len(generated_paths(more, 2, told.append)) == 8
     assert "WARNING: UP TO 80" in told[1]
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         (tmp_path / "empty").mkdir()
         generated_paths(settings.model_copy(update={"generated": tmp_path / "empty"}), 6, print)
 
@@ -125,13 +125,13 @@ def test_a_generator_comes_nearer_and_says_how_near(tmp_path):
     with pytest.raises(InputError, match="there already"):
         generate(train, held, lambda: extractor, tmp_path / "long", 3, settings)
     few = replace(settings, batch_size=200)
-    with pytest.raises(InputError, match="only 24 normal pictures"):
+    with pytest.raises(InputError, match="only 24 normal images"):
         generate(train, held, lambda: extractor, tmp_path / "x", 3, few)
     with pytest.raises(InputError, match="--side 50"):
         Generator(side=50)
 
 
-def test_the_same_seed_draws_the_same_pictures():
+def test_the_same_seed_draws_the_same_images():
     import keras
 
     keras.utils.set_random_seed(0)
@@ -163,7 +163,7 @@ def test_off_the_mask_nothing_is_scored(tmp_path):
     assert (again(rgb).inside == prepared.inside).all()
 
 
-def test_a_run_with_mask_copies_and_generated_pictures(tmp_path):
+def test_a_run_with_mask_copies_and_generated_images(tmp_path):
     root = make_product(tmp_path / "p", normals=14, defects=6)
     mask = np.full((64, 64, 3), 255, np.uint8)
     mask[:4] = 0
@@ -193,7 +193,7 @@ def test_the_same_part_on_two_sides_is_found_and_alike_parts_are_not(tmp_path):
             light = np.clip(rgb * (1 + 0.2 * copy), 0, 255).astype(np.uint8)
             write_image(tmp_path / name, light)
             paths[name], parts[name] = tmp_path / name, ("train", "test")[(index + copy) % 2]
-    for _ in range(2):  # the second time from the small pictures kept
+    for _ in range(2):  # the second time from the small images kept
         found = near_duplicates(paths, parts, tmp_path / "small.npz")
         assert found == [("3_0.png", "3_1.png")]
     assert "3_0.png (test) and 3_1.png (train)" in warning(found, parts)

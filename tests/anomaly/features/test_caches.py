@@ -91,7 +91,7 @@ def test_an_unfinished_training(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_small_pictures(source, tmp_path, damage):
+def test_small_images(source, tmp_path, damage):
     names = {path.name: path for path in source.paths}
     parts = {name: ("train", "test")[number % 2] for number, name in enumerate(names)}
     cache = tmp_path / "a.small.npz"

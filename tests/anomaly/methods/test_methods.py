@@ -250,11 +250,11 @@ def test_baselines_score_as_scikit_learn(method, sources):
 
 
 def test_frequencies_add_up_without_wrapping():
-    pictures = RNG.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
-    low, high = frequencies(pictures)
-    np.testing.assert_allclose(low + high, pictures, atol=1e-6)
+    images = RNG.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    low, high = frequencies(images)
+    np.testing.assert_allclose(low + high, images, atol=1e-6)
     assert high.min() < 0 < high.max()
-    assert low.std() < pictures.std()
+    assert low.std() < images.std()
 
 
 class Killed(Exception):
@@ -408,7 +408,7 @@ def test_maps_beyond_the_memory_are_read_again():
     assert len(maps) == 10
     batch = maps[[0, 3, 9]][0]
     assert batch[:, 0, 0, 0].tolist() == [0, 1, 4]
-    assert reads == [0, 1, 2, 3, 4, 4], "two pictures fit, the others are read each time"
+    assert reads == [0, 1, 2, 3, 4, 4], "two images fit, the others are read each time"
     mean, deviation = maps.moments()[0]
     np.testing.assert_allclose(mean, 2)
     np.testing.assert_allclose(deviation, np.sqrt(2), rtol=1e-5)
@@ -425,7 +425,7 @@ def test_a_loss_that_is_no_number_is_told():
 
 
 def test_ops_take_no_part_in_numpy_scores():
-    """A picture's score must not depend on the pictures beside it."""
+    """An image's score must not depend on the images beside it."""
     extractor = FeatureExtractor(small_backbone(), ["out2"])
     views = RNG.integers(0, 255, (3, 64, 64, 3)).astype(np.uint8)
     together = extractor(views)[0]

@@ -1,4 +1,4 @@
-"""PatchCore: exact distances, bounded memory, defects near the noise over normal pictures."""
+"""PatchCore: exact distances, bounded memory, defects near the noise over normal images."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_bank_is_bounded_and_reduced_by_blocks(extractor, tmp_path):
     assert cdist(method.bank, np.concatenate(every)).min(axis=1).max() < 1e-6, "made-up patches"
 
 
-def test_more_pictures_join_what_is_known(extractor, tmp_path):
+def test_more_images_join_what_is_known(extractor, tmp_path):
     method = PatchCore(extractor, ratio=0.2, most=400, block=5000)
     method.fit(products(tmp_path / "a", 1, 8))
     odd = products(tmp_path / "b", 2, 6, rough=24)
@@ -134,7 +134,7 @@ def test_the_cache_gives_what_was_computed(extractor, tmp_path):
         for one, other in zip(fresh, cached.features(1, extractor), strict=True):
             np.testing.assert_array_equal(one, other)
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
-    write_image(source.paths[1], tile(np.random.default_rng(9)))  # another picture, the same name
+    write_image(source.paths[1], tile(np.random.default_rng(9)))  # another image, the same name
     assert any((a != b).any() for a, b in zip(fresh, cached.features(1, extractor), strict=True))
     with pytest.MonkeyPatch.context() as patch:  # another program, other features
         patch.setattr("anomaly.features.extractor._VERSION", 0)

@@ -220,7 +220,7 @@ def test_a_run_that_was_not_measured_says_so(run):
     assert "python -m anomaly evaluate" in test.error[0].value
 
 
-def test_half_written_pictures_are_left_until_they_are_whole(tmp_path):
+def test_half_written_images_are_left_until_they_are_whole(tmp_path):
     watch = FolderWatch(tmp_path / "새 폴더")
     assert watch.look() == []
     watch.folder.mkdir()
@@ -232,7 +232,7 @@ def test_half_written_pictures_are_left_until_they_are_whole(tmp_path):
     (watch.folder / "b.png").write_bytes(content)
     seen = [path.name for _ in range(4) for path in watch.look()]
     assert sorted(seen) == ["b.png", "부품.png"]
-    (watch.folder / "never.png").write_bytes(b"no picture")
+    (watch.folder / "never.png").write_bytes(b"no image")
     assert all(watch.look() == [] for _ in range(40))
     assert len(watch.problems) == 1
     assert "never.png" in watch.problems[0]
@@ -252,8 +252,8 @@ def test_the_page_watches_a_folder(run, shared_product, tmp_path):
     assert sum(int(metric.value) for metric in test.metric) == 1
 
 
-def test_no_picture_cannot_be_simulated():
-    with pytest.raises(InputError, match="no picture"):
+def test_no_image_cannot_be_simulated():
+    with pytest.raises(InputError, match="no image"):
         Simulation(scored([], []))
 
 

@@ -183,7 +183,7 @@ def test_smoothing_by_views_is_the_mean_over_them(views, method):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_a_batch_is_its_pictures_one_by_one(views):
+def test_a_batch_is_its_images_one_by_one(views):
     explain = Explainer(deep_model())
     for method in METHODS:
         whole = explain(views, [0, 1, 2], method, "pca").maps

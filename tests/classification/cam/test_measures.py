@@ -206,7 +206,7 @@ def test_a_corrected_proposal_is_not_written_over(tmp_path):
     assert "<xmax>12<" in (folder / "a.xml").read_text(encoding="utf-8")
 
 
-def test_the_table_keeps_what_other_pictures_have(tmp_path):
+def test_the_table_keeps_what_other_images_have(tmp_path):
     images, folder = tmp_path / "images", tmp_path / "proposals"
     write_proposals(folder, [proposal("a.png", images), proposal("b.png", images)])
     write_proposals(folder, [proposal("b.png", images, ((2, 2, 6, 6), (8, 8, 12, 12)))])

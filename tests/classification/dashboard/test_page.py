@@ -82,7 +82,7 @@ def test_every_selector_changes_what_is_shown(page):
     assert len(seen) == 8
 
 
-def test_the_browser_goes_through_pictures_worst_first(page):
+def test_the_browser_goes_through_images_worst_first(page):
     moved(page, "part", "train", "radio")
     first = widget(page, "number").value
     page.button(key="forward").click().run()

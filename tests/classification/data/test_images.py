@@ -1,4 +1,4 @@
-"""Layouts of pictures, and what is wrong with them."""
+"""Layouts of images, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.classification.conftest import draw, write_set
 
 
 def put(path, kind="normal", seed=0):
-    picture, mask = draw(kind, seed)
-    write_image(path, picture)
-    return picture, mask
+    image, mask = draw(kind, seed)
+    write_image(path, image)
+    return image, mask
 
 
 def test_a_folder_for_each_class_with_masks(shared_set):
@@ -47,8 +47,8 @@ def test_defect_images_with_masks_beside_normal_images(tmp_path):
     train = tmp_path / "train"
     for number in range(4):
         put(train / "normal_images" / f"n{number}.png", seed=number)
-        picture, mask = draw("dot", number)
-        write_image(train / "defect_images" / f"d{number}.png", picture)
+        image, mask = draw("dot", number)
+        write_image(train / "defect_images" / f"d{number}.png", image)
         write_image(
             train / "defect_masks" / f"d{number}.png",
             np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2),
@@ -94,14 +94,14 @@ def test_all_that_is_wrong_with_a_table_is_told_with_its_line(labelled):
         (lambda root: (root / "leer").mkdir(), r"leer: the class is empty"),
         (lambda root: put(root / "lone" / "one.png"), r"'lone' holds 1 image; it takes at least"),
         (
-            lambda root: (root / "dot" / "dot_00.png").write_bytes(b"no picture"),
+            lambda root: (root / "dot" / "dot_00.png").write_bytes(b"no image"),
             r"dot_00\.png: is no PNG",
         ),
         (
             lambda root: write_image(
                 root / "masks" / "dot" / "dot_01.png", np.zeros((9, 9, 3), np.uint8)
             ),
-            r"dot_01\.png: the mask has 9 x 9 pixels, its picture",
+            r"dot_01\.png: the mask has 9 x 9 pixels, its image",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_one_class_is_none(tmp_path):
         open_images(tmp_path / "nowhere")
 
 
-def test_pictures_of_any_folder_know_their_class_where_it_is_told(shared_set):
+def test_images_of_any_folder_know_their_class_where_it_is_told(shared_set):
     found = find_images(shared_set, ("normal", "dot"))
     kinds = {one.kind for one in found}
     assert kinds == {"normal", "dot", None}

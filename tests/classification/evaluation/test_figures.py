@@ -122,7 +122,7 @@ def test_rules_of_the_other_rooms_hold_here_too():
     assert point.overkill.value <= 0.1
     with pytest.raises(InputError, match="needs defects and normal"):
         choose_point(np.zeros(5, int), probability[:5], NAMES, "normal")
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         measure(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), NAMES, None)
 
 

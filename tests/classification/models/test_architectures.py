@@ -169,7 +169,7 @@ def test_the_relative_bias_depends_on_the_way_between_two_cells_alone():
 
 @pytest.mark.parametrize(("grid", "shift"), [((8, 8), 2), ((6, 7), 2), ((6, 7), 0)])
 def test_shifted_windows_let_only_neighbours_see_each_other(grid, shift):
-    """A changed cell changes what lies in its window and nothing across the picture's border."""
+    """A changed cell changes what lies in its window and nothing across the image's border."""
     layer = WindowAttention(8, 2, grid, 4, shift)
     maps = np.random.default_rng(0).normal(size=(1, *grid, 8)).astype(np.float32)
     before = np.asarray(layer(maps))

@@ -83,7 +83,7 @@ def test_losses_equal_those_of_keras_and_their_limits():
 @pytest.mark.parametrize("mix", [mixup, cutmix])
 def test_mixed_targets_are_the_shares_that_are_seen(mix):
     rng = np.random.default_rng(1)
-    # Pictures of one colour each: what is seen of whom can be counted.
+    # Images of one colour each: what is seen of whom can be counted.
     colours = np.arange(8, dtype=np.float32) * 10
     images = np.broadcast_to(colours[:, None, None, None], (8, 32, 32, 3)).copy()
     targets = np.eye(8, dtype=np.float32)
@@ -133,10 +133,10 @@ def test_a_paste_cannot_be_told_by_its_grain():
 
 def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeypatch):
     """A crack of a large image may be gone at the network's size."""
-    pictures = open_images(shared_set)
-    labels = [pictures.classes.index(item.kind) for item in pictures.items]
-    views = Views(pictures.items, Preparation(SIZE))
-    normal = pictures.classes.index("normal")
+    images = open_images(shared_set)
+    labels = [images.classes.index(item.kind) for item in images.items]
+    views = Views(images.items, Preparation(SIZE))
+    normal = images.classes.index("normal")
     sampler = SAMPLERS["plain"](labels, 3, 0)
     batches = Batches(views, labels, 3, sampler, 4, normal=normal, paste=1.0, seed=3)
     monkeypatch.setattr(Views, "mask", lambda self, index: np.zeros((SIZE, SIZE), bool))
@@ -148,9 +148,9 @@ def test_a_normal_image_stays_normal_where_nothing_is_pasted(shared_set, monkeyp
 
 
 def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared_set):
-    pictures = open_images(shared_set)
-    items = [i for i in pictures.items if int(i.image[-6:-4]) < 4]
-    labels = [pictures.classes.index(i.kind) for i in items]
+    images = open_images(shared_set)
+    items = [i for i in images.items if int(i.image[-6:-4]) < 4]
+    labels = [images.classes.index(i.kind) for i in items]
     views = Views(items, Preparation(SIZE))
     sampler = SAMPLERS["plain"](labels, 3, 0)
     batches = Batches(views, labels, 3, sampler, 4, normal=0, paste=0.5, seed=3)
@@ -164,9 +164,9 @@ def test_only_the_training_side_is_pasted_from_and_normals_become_defects(shared
 
 
 def test_views_beyond_memory_are_read_again(shared_set):
-    pictures = open_images(shared_set)
-    small = Views(pictures.items, Preparation(SIZE), most_bytes=3 * 3 * SIZE**2)
-    whole = Views(pictures.items, Preparation(SIZE))
+    images = open_images(shared_set)
+    small = Views(images.items, Preparation(SIZE), most_bytes=3 * 3 * SIZE**2)
+    whole = Views(images.items, Preparation(SIZE))
     for index in (0, 5, 9, 0, 9):
         np.testing.assert_array_equal(small[index], whole[index])
     assert len(small._kept) == 3

@@ -229,11 +229,11 @@ def test_missing_folders_are_input_errors(folder, tmp_path):
 
 def test_a_large_set_takes_seconds(folder):
     content = folder.add("a", *[(i, i, i + 5, i + 5) for i in range(5)]).read_text()
-    picture = (folder.images / "a.png").read_bytes()
+    image = (folder.images / "a.png").read_bytes()
     for i in range(1000):
         (folder.annotations / f"{i}.xml").write_text(content.replace("a.png", f"{i}.png"))
-        # What follows the last chunk is no part of the picture, but of the content.
-        (folder.images / f"{i}.png").write_bytes(picture + b"%04d" % i)
+        # What follows the last chunk is no part of the image, but of the content.
+        (folder.images / f"{i}.png").write_bytes(image + b"%04d" % i)
     start = time.process_time()
     assert folder.check() == []
     # About 0.8 s at rest; the bound is for a busy machine.

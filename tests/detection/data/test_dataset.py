@@ -46,7 +46,7 @@ def test_parts_classes_and_hash(small_set):
     assert counts == {"train": 8, "val": 2, "test": 1}
     assert boxes_per_class(dataset.part("train")) == {CLASSES[0]: 6, CLASSES[1]: 6}
     assert sum(item.is_normal for item in dataset.part("train")) == 2
-    assert not said  # there was a split, and nothing to mend
+    assert not said  # there was a split, and nothing to fix
     assert dataset.hash == opened(small_set).hash
 
 
@@ -195,7 +195,7 @@ def test_image_that_is_gone_stops_with_its_name(small_set):
 
 
 def test_notes_are_few(small_set):
-    """A folder that was copied from another machine mends its file names; not 5,000 lines."""
+    """A folder that was copied from another machine fixes its file names; not 5,000 lines."""
     for path in small_set.annotations.glob("*.xml"):
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(".png</filename>", ".jpg</filename>"), encoding="utf-8")

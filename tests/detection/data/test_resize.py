@@ -68,10 +68,10 @@ def test_stretch_fills_the_square(folder):
     assert folder.boxes("a") == [[20, 20, 40, 60]]
 
 
-def test_the_picture_under_a_box_stays(folder):
-    picture = np.zeros((40, 80, 3), np.uint8)
-    picture[5:15, 10:20] = 255
-    write_image(folder.src / "a.png", picture)
+def test_the_image_under_a_box_stays(folder):
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[5:15, 10:20] = 255
+    write_image(folder.src / "a.png", image)
     folder.xml("a", (10, 5, 20, 15))
     folder.resize()
     x1, y1, x2, y2 = (int(edge) for edge in folder.boxes("a")[0])
@@ -165,7 +165,7 @@ def test_an_edit_by_hand_makes_labels_a_humans(folder):
     assert folder.boxes("a") == [[21, 50, 40, 70]]
 
 
-def test_a_picture_does_not_change_under_a_humans_boxes(folder):
+def test_a_image_does_not_change_under_a_humans_boxes(folder):
     folder.image("a.png")
     folder.resize()
     human_edit(folder)
@@ -175,7 +175,7 @@ def test_a_picture_does_not_change_under_a_humans_boxes(folder):
     assert (folder.images / "a.png").read_bytes() == before
 
 
-def test_another_picture_of_the_same_name_does_not_come_under_a_humans_boxes(folder):
+def test_another_image_of_the_same_name_does_not_come_under_a_humans_boxes(folder):
     folder.image("a.png")
     folder.resize()
     human_edit(folder)
@@ -209,7 +209,7 @@ def test_a_moved_and_touched_source_is_up_to_date(folder, tmp_path):
     assert (result.unchanged, result.written, result.problems) == (1, 0, ())
 
 
-def test_a_picture_and_its_boxes_change_together_or_not_at_all(folder):
+def test_a_image_and_its_boxes_change_together_or_not_at_all(folder):
     folder.image("a.png")
     folder.xml("a", (10, 5, 20, 15))
     folder.resize()
@@ -220,7 +220,7 @@ def test_a_picture_and_its_boxes_change_together_or_not_at_all(folder):
     assert ((folder.images / "a.png").read_bytes(), folder.boxes("a")) == before
 
 
-def test_a_picture_of_other_origin_stays(folder):
+def test_a_image_of_other_origin_stays(folder):
     folder.image("a.png")
     write_image(folder.images / "a.png", np.zeros((160, 160, 3), np.uint8))
     result = folder.resize()

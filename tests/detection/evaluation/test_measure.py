@@ -224,7 +224,7 @@ def test_report_stands_alone_and_escapes(tmp_path):
     assert np.__version__ in page
 
 
-def test_unreadable_picture_does_not_cost_the_report(tmp_path):
+def test_unreadable_image_does_not_cost_the_report(tmp_path):
     def fails(name):
         raise InputError(f"{name}: the file is gone.")
 

@@ -371,7 +371,7 @@ def test_matching_takes_class_score_and_place_together():
 
 
 class _Fixed:
-    """Stands for a detector that finds the same in every picture."""
+    """Stands for a detector that finds the same in every image."""
 
     classes, bits = CLASSES, 8
     card = detector_card(120)
@@ -417,13 +417,13 @@ def test_written_paths_may_be_used_by_name(exported, tmp_path: Path, pictures):
 @pytest.mark.parametrize("suffix", [".xml", ".onnx"])
 def test_a_pc_on_the_line_decides_without_tensorflow(detector, pictures, tmp_path, suffix):
     report = exporting.export(detector, tmp_path / f"모델{suffix}", check_images=pictures)
-    for number, picture in enumerate(pictures):
-        write_image(tmp_path / "영상" / f"{number}.png", picture)
+    for number, image in enumerate(pictures):
+        write_image(tmp_path / "영상" / f"{number}.png", image)
     out = tmp_path / "결과"
     text = on_the_line(
         "detection", "predict", tmp_path / "영상", "--model", report.path, "--output", out
     )
     assert "2 images done" in text
     found = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    for record, picture in zip(found, pictures, strict=True):
-        assert record["score"] == pytest.approx(float(detector.predict(picture).score[0]), rel=1e-3)
+    for record, image in zip(found, pictures, strict=True):
+        assert record["score"] == pytest.approx(float(detector.predict(image).score[0]), rel=1e-3)

@@ -162,7 +162,7 @@ def test_best_ious_equal_brute_force(boxes, fitted):
 
 @given(boxes=boxes_in(150))
 @settings(max_examples=30)
-def test_best_ious_equal_brute_force_where_the_picture_is_wide(boxes):
+def test_best_ious_equal_brute_force_where_the_image_is_wide(boxes):
     expected = box_iou(anchor_boxes(AnchorSettings(), 150, 321), boxes).max(axis=0)
     found = best_ious(AnchorSettings(), boxes, 150, 321)
     np.testing.assert_allclose(found, expected, atol=2e-4)

@@ -1,4 +1,4 @@
-"""From a picture of any size to boxes in its own pixels."""
+"""From an image of any size to boxes in its own pixels."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def picture(width, height, box, value=255):
     fit=st.sampled_from(["letterbox", "stretch"]),
 )
 @settings(max_examples=60)
-def test_boxes_come_back_in_the_pixels_of_the_picture(width, height, place, fit):
+def test_boxes_come_back_in_the_pixels_of_the_image(width, height, place, fit):
     x, y, share = place
     box = np.array([x * width, y * height, (x + share) * width, (y + share) * height]).astype(int)
     box[2:] = np.maximum(box[2:], box[:2] + 8)
     found = detector_of(BrightSpotFinder(fit)).predict(picture(width, height, box))
     assert found.label == (CLASSES[0],)
-    # The network sees whole pixels of its own, of which one is this many of the picture's.
+    # The network sees whole pixels of its own, of which one is this many of the image's.
     pixel = max(1, max(width, height) / SIZE)
     assert np.abs(found.xyxy[0] - box).max() <= 1.5 * pixel
     assert (found.xyxy[0] >= 0).all()
@@ -116,7 +116,7 @@ def test_what_lies_in_the_border_of_the_letterbox_is_dropped():
     def with_a_ghost(inputs):
         outputs = plain(inputs)
         anchors = anchor_boxes(model.anchors, SIZE, SIZE)
-        ghost = np.array([[40, 2, 70, 28]])  # above the picture, which begins at row 32
+        ghost = np.array([[40, 2, 70, 28]])  # above the image, which begins at row 32
         best = int(box_iou(anchors, ghost)[:, 0].argmax())
         outputs["box"][0, best] = encode_boxes(anchors[best : best + 1], ghost)[0]
         outputs["classification"][0, best, 0] = 5
@@ -152,14 +152,14 @@ def test_deep_grey_files_are_scaled_as_the_training_did(tmp_path):
     assert detector_of(model).predict(path).label == (CLASSES[0],)
 
 
-def test_batches_equal_single_pictures():
+def test_batches_equal_single_images():
     detector = detector_of(BrightSpotFinder())
-    pictures = [
+    images = [
         picture(200, 90, (20, 20, 60, 50)),
         picture(64, 64, (0, 0, 1, 1), value=110),
         picture(90, 200, (10, 120, 60, 150), value=0),
     ]
-    assert detector.predict_batch(pictures) == [detector.predict(image) for image in pictures]
+    assert detector.predict_batch(images) == [detector.predict(image) for image in images]
     assert detector.predict_batch([]) == []
 
 
@@ -272,7 +272,7 @@ def test_detections_are_saved_by_suffix(tmp_path):
     assert deciding(0.8).predict(BOTH).save(tmp_path / "c.xml").is_file()
 
 
-def test_files_that_are_no_picture_are_refused(tmp_path):
+def test_files_that_are_no_image_are_refused(tmp_path):
     (tmp_path / "a.png").write_text("nothing")
     detector = detector_of(BrightSpotFinder())
     for name in ("a.png", "absent.png"):
@@ -299,7 +299,7 @@ def test_a_network_that_gives_nan_is_refused_by_the_name_of_the_image(tmp_path):
             detector_of(model).predict(BOTH)
 
 
-def test_predict_all_takes_every_picture_once_in_batches():
+def test_predict_all_takes_every_image_once_in_batches():
     model = BrightSpotFinder()
     told: list[int] = []
     named = [

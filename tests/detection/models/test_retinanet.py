@@ -95,7 +95,7 @@ def test_levels_without_anchors_do_not_exist(levels):
 
 
 def test_outputs_stand_in_the_order_of_the_anchors(model):
-    """What an output looks at most lies around its anchor, on a picture that is not square."""
+    """What an output looks at most lies around its anchor, on an image that is not square."""
     tf = pytest.importorskip("tensorflow")
     height, width = 160, 288
     anchors = anchor_boxes(model.anchors, height, width)
@@ -170,10 +170,10 @@ def test_pyramid_resizes_each_level_to_its_lateral(p3, p4, p5):
 
 
 def test_a_cell_of_p6_and_p7_means_the_same_place_at_odd_and_even_sizes():
-    """Windows of 320 px have 10 cells at P5, pictures of 900 px have 29.
+    """Windows of 320 px have 10 cells at P5, images of 900 px have 29.
 
     "same" padding with stride 2 starts one cell later on even sizes, so that what is learnt
-    on windows would be one cell off on whole pictures.
+    on windows would be one cell off on whole images.
     """
     rng = np.random.default_rng(1)
     large = rng.normal(size=(1, 15, 15, 16)).astype(np.float32)
@@ -330,7 +330,7 @@ def test_a_batch_of_normal_images_weighs_no_more_than_others():
 
 
 def test_loss_is_divided_by_the_positive_anchors():
-    """So that a step weighs the same however many pictures and boxes the batch holds."""
+    """So that a step weighs the same however many images and boxes the batch holds."""
     box = [[10, 10, 40, 44]]
     # Its statistics are of one image: the other image of a batch changes no logit.
     changed, one = trained_on(targets_of(box), head_norm="group")
@@ -338,7 +338,7 @@ def test_loss_is_divided_by_the_positive_anchors():
     targets = targets_of(box, [])
     positives = (targets["classification"] >= 0).sum()
     assert positives > 1
-    # Untrained, each negative anchor costs the same; a normal picture adds that over positives.
+    # Untrained, each negative anchor costs the same; a normal image adds that over positives.
     _, two = trained_on(targets, head_norm="group")
     negatives = (targets["classification"][1] == -1).sum() * len(CLASSES)
     each = 0.75 * 0.01**2 * -np.log(0.99)

@@ -49,7 +49,7 @@ def test_writes_boxes_in_every_form_in_the_files_own_pixels(place):
     assert Path(voc.image_path) == place.raw / "웨이퍼 1.png"
     assert read_voc(place.out / "xml" / "line2" / "clean.xml").objects == ()
     overlay = read_image(place.out / "overlays" / "웨이퍼 1.jpg")
-    assert overlay.shape == (320, 640, 3)  # small pictures are enlarged
+    assert overlay.shape == (320, 640, 3)  # small images are enlarged
     assert len(np.unique(overlay.reshape(-1, 3), axis=0)) > 10
 
 
@@ -152,13 +152,13 @@ def test_a_prediction_that_a_human_corrected_is_never_touched(place, restart):
     assert corrected.read_bytes() == before
 
 
-def test_a_large_picture_keeps_its_overlay_within_bounds(place):
+def test_a_large_image_keeps_its_overlay_within_bounds(place):
     place.image("a.png", size=(5000, 20))
     place.predict()
     assert image_size(place.out / "overlays" / "a.jpg")[0] == 4096
 
 
-def test_deep_pictures_are_read_with_the_models_bits(place):
+def test_deep_images_are_read_with_the_models_bits(place):
     import cv2
 
     place.raw.mkdir()

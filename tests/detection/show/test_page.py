@@ -59,7 +59,7 @@ def page(tmp_path, monkeypatch):
     return Page(tmp_path, monkeypatch)
 
 
-def test_one_self_contained_page_with_all_pictures(page):
+def test_one_self_contained_page_with_all_images(page):
     page.image("웨이퍼.png", [[20, 20, 60, 60]], ("긁힘",))
     page.image("clean.png")
     html = page.show()
@@ -106,11 +106,11 @@ def test_samples_are_what_training_makes(page):
     assert not all(np.array_equal(sample, fitted) for sample in samples)
 
 
-def test_the_same_seed_gives_the_same_pictures(page):
+def test_the_same_seed_gives_the_same_images(page):
     for index in range(3):
         page.image(f"{index}.png", [[20, 20, 60, 60]], ("dust",))
-    pictures = [re.findall('data:image/jpeg[^"]+', page.show(augment="heavy")) for _ in range(2)]
-    assert pictures[0] == pictures[1]
+    images = [re.findall('data:image/jpeg[^"]+', page.show(augment="heavy")) for _ in range(2)]
+    assert images[0] == images[1]
 
 
 def test_every_class_and_normal_images_come_up():

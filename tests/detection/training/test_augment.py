@@ -1,4 +1,4 @@
-"""Augmentation: boxes follow the pixels, and one seed gives one picture."""
+"""Augmentation: boxes follow the pixels, and one seed gives one image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AUGMENTERS = {recipe: Augmenter(recipe) for recipe in RECIPES}
 
 
 def with_rectangle(x, y, width, height, size=SIZE, label=1, ground=70, bright=190):
-    """A flat picture with one bright rectangle and its box."""
+    """A flat image with one bright rectangle and its box."""
     image = np.full((size, size, 3), ground, np.uint8)
     image[y : y + height, x : x + width] = bright
     return Sample(image, np.array([[x, y, x + width, y + height]], np.float32), np.array([label]))
@@ -40,7 +40,7 @@ rectangles = st.tuples(
 @given(place=rectangles, seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=30)
 def test_boxes_follow_the_pixels(recipe, place, seed):
-    # Local histograms of a flat picture as small as the others here would blow up.
+    # Local histograms of a flat image as small as the others here would blow up.
     sample = with_rectangle(*place, size=256)
     result = AUGMENTERS[recipe](sample, seed)
     assert result.image.shape == (256, 256, 3)
@@ -52,7 +52,7 @@ def test_boxes_follow_the_pixels(recipe, place, seed):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_one_seed_gives_one_picture_whatever_came_before(recipe):
+def test_one_seed_gives_one_image_whatever_came_before(recipe):
     sample = with_rectangle(10, 20, 30, 15)
     noise = np.random.default_rng(0).integers(0, 40, sample.image.shape).astype(np.uint8)
     sample = Sample(sample.image + noise, sample.boxes, sample.classes)
@@ -104,7 +104,7 @@ def test_the_input_stays_as_it_was(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_normal_picture_stays_normal(recipe):
+def test_a_normal_image_stays_normal(recipe):
     sample = Sample(np.full((64, 64, 3), 90, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0))
     for seed in range(6):
         result = AUGMENTERS[recipe](sample, seed)
@@ -114,7 +114,7 @@ def test_a_normal_picture_stays_normal(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_boxes_up_to_the_edges_and_ignored_ones_stay(recipe):
-    """Edges at 0 and at the picture's size are legal; -1 marks a box to ignore."""
+    """Edges at 0 and at the image's size are legal; -1 marks a box to ignore."""
     boxes = np.array([[0, 0, 96, 96], [0, 40, 20, 96], [90, 0, 96, 5]], np.float32)
     sample = Sample(np.full((96, 96, 3), 90, np.uint8), boxes, np.array([2, -1, 0]))
     for seed in range(16):

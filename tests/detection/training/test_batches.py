@@ -86,7 +86,7 @@ def test_a_difficult_box_is_neither_learnt_nor_held_against_the_model(tmp_path):
 
 @st.composite
 def pictures(draw):
-    """A picture of side 60 to 120 with up to three boxes in it, and a window's side."""
+    """An image of side 60 to 120 with up to three boxes in it, and a window's side."""
     size = draw(st.integers(60, 120))
     boxes = []
     for _ in range(draw(st.integers(0, 3))):
@@ -107,7 +107,7 @@ def test_windows_lie_inside_and_their_boxes_stand_right(picture):
     sample, chosen, crop, seed = picture
     window = cut_window(sample, chosen, crop, np.random.default_rng(seed))
     assert window.image.shape == (crop, crop, 3)
-    # Each pixel of the picture holds its own place.
+    # Each pixel of the image holds its own place.
     left, top = (int(value) for value in window.image[0, 0, :2])
     np.testing.assert_array_equal(window.image, sample.image[top : top + crop, left : left + crop])
     assert (window.boxes >= 0).all()

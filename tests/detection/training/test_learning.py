@@ -49,7 +49,7 @@ def learnt(tmp_path_factory):
         return data, log, best, Detector.load(best)
 
 
-def test_four_pictures_are_learnt_by_heart(learnt):
+def test_four_images_are_learnt_by_heart(learnt):
     """The loss falls, the boxes are found."""
     data, log, best, detector = learnt
     assert np.mean(log.losses[-5:]) < 0.2 * np.mean(log.losses[:5])

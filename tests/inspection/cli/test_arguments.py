@@ -129,8 +129,8 @@ def answers(tmp_path_factory) -> dict[tuple[str, str], tuple[int, str, list[str]
     place = tmp_path_factory.mktemp("자료")
     for number in range(4):
         for kind in ("normal", "dot"):
-            picture = np.full((40, 40, 3), 10 * number + len(kind), np.uint8)
-            write_image(place / f"good/{kind}/{kind}_{number}.png", picture)
+            image = np.full((40, 40, 3), 10 * number + len(kind), np.uint8)
+            write_image(place / f"good/{kind}/{kind}_{number}.png", image)
     write(place / "detector.keras", {"config.json": {"config": DETECTOR}})
     write(place / "card.keras", {"classification.json": CARD})
     (place / "run").mkdir()

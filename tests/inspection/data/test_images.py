@@ -19,7 +19,7 @@ from tests.places import DATA
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 
-# Orientation -> how the stored picture has to be turned to stand upright (EXIF, tag 0x0112).
+# Orientation -> how the stored image has to be turned to stand upright (EXIF, tag 0x0112).
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,
@@ -106,11 +106,11 @@ def test_jpeg_is_near(tmp_path):
 def test_exif_rotation_is_applied(store, form, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = np.zeros((16, 32, 3), np.uint8)
-    picture[:8, :8] = 255
-    picture[8:, :8] = 128
-    path = store(file_of(Image.fromarray(picture), form, exif=exif))
-    upright = UPRIGHT[orientation](picture)
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:8, :8] = 255
+    image[8:, :8] = 128
+    path = store(file_of(Image.fromarray(image), form, exif=exif))
+    upright = UPRIGHT[orientation](image)
     result = read_image(path)
     assert image_size(path) == result.shape[1::-1] == upright.shape[1::-1]
     assert np.abs(result.astype(int) - upright).max() <= 8
@@ -280,7 +280,7 @@ def test_boxes_come_back_from_the_fit(width, height, size, mode, data):
 
 @pytest.mark.parametrize("mode", ["letterbox", "stretch"])
 @pytest.mark.parametrize("shape", [(40, 80), (80, 40), (7, 500), (300, 301), (64, 64)])
-def test_a_box_stays_around_its_picture(shape, mode):
+def test_a_box_stays_around_its_image(shape, mode):
     image = np.zeros((*shape, 3), np.uint8)
     height, width = shape
     x1, y1, x2, y2 = width // 4, height // 4, width - width // 4, height - height // 4

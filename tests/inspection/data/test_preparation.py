@@ -160,15 +160,15 @@ def test_cells_that_count_lie_on_the_region_and_in_the_mask(left_half):
     st.booleans(),
     st.data(),
 )
-def test_a_place_in_the_picture_comes_back_to_itself(width, height, fit, cut, data):
-    """A bright spot of the picture, looked at and mapped back, lies where it was."""
+def test_a_place_in_the_image_comes_back_to_itself(width, height, fit, cut, data):
+    """A bright spot of the image, looked at and mapped back, lies where it was."""
     roi = (width // 5, height // 5, width - 2, height - 3) if cut else None
     x1, y1, x2, y2 = roi or (0, 0, width, height)
     x = data.draw(st.integers(x1 + 3, x2 - 4))
     y = data.draw(st.integers(y1 + 3, y2 - 4))
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y - 2 : y + 3, x - 2 : x + 3] = 255
-    view = Preparation(64, fit, roi=roi)(picture)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y - 2 : y + 3, x - 2 : x + 3] = 255
+    view = Preparation(64, fit, roi=roi)(image)
     seen = view.rgb.astype(float).mean(axis=2) * (view.rgb.mean(axis=2) != 114)
     back = view.to_source(seen)
     assert back.shape == (height, width)
@@ -180,13 +180,13 @@ def test_a_place_in_the_picture_comes_back_to_itself(width, height, fit, cut, da
     assert not back[outside].any()
 
 
-def test_a_mask_is_seen_where_the_picture_is():
-    picture = np.zeros((40, 80, 3), np.uint8)
+def test_a_mask_is_seen_where_the_image_is():
+    image = np.zeros((40, 80, 3), np.uint8)
     mask = np.zeros((40, 80), bool)
     mask[10:20, 50:60] = True
-    picture[mask] = 200
+    image[mask] = 200
     for fit in ("stretch", "letterbox"):
-        view = Preparation(64, fit)(picture)
+        view = Preparation(64, fit)(image)
         seen = view.mask_seen(mask)
         bright = view.rgb[..., 0] > 150
         assert (seen & bright).sum() > 0.8 * (seen | bright).sum()

@@ -256,7 +256,7 @@ def test_random_bytes_are_input_errors(tmp_path, content):
     assert set(split.assignments.values()) <= set(PARTS)
 
 
-def test_equal_pictures_on_two_sides_are_found(tmp_path):
+def test_equal_images_on_two_sides_are_found(tmp_path):
     for name, content in {"a": b"1", "b": b"1", "c": b"1", "d": b"2", "e": b"22"}.items():
         (tmp_path / name).write_bytes(content)
     split = Split(

@@ -271,7 +271,7 @@ def test_taps_have_strides_4_to_32_at_odd_sizes(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_a_cell_sees_the_same_pixels_at_odd_and_even_sizes(name):
-    """Windows of one size train what pictures of another size are evaluated with.
+    """Windows of one size train what images of another size are evaluated with.
 
     The first cells are too far from the right and the bottom edge to see what was added there.
     """
@@ -331,7 +331,7 @@ def test_freezing_leaves_nothing_to_train(norm):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
-def test_a_fresh_backbone_tells_pictures_apart(name, norm):
+def test_a_fresh_backbone_tells_images_apart(name, norm):
     """Scales that start at zero must not switch the network off for good."""
     images = pictures(count=2)
     images[1] = 40

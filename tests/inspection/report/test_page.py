@@ -1,4 +1,4 @@
-"""Pictures, figures and pages that stand alone."""
+"""Images, figures and pages that stand alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def grey(height=80, width=120):
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def test_view_has_the_asked_size_and_leaves_the_picture_alone():
+def test_view_has_the_asked_size_and_leaves_the_image_alone():
     rgb = grey()
     view = draw_view(rgb, [DrawnBox((10, 10, 40, 40), TRUTH, "긁힘 0.93")], longest=240)
     assert view.shape == (160, 240, 3)
@@ -48,7 +48,7 @@ def test_region_over_the_edge_is_clipped(region):
     assert draw_view(grey(), (), region, longest=64).size > 0
 
 
-def test_image_uri_is_a_jpeg_of_the_picture():
+def test_image_uri_is_a_jpeg_of_the_image():
     uri = image_uri(grey())
     head, content = uri.split(",", 1)
     assert head == "data:image/jpeg;base64"
@@ -129,7 +129,7 @@ def test_images_keep_their_shape_and_fit_the_screen(tmp_path):
     template.write_text(
         '{% extends "layout.html.jinja" %}{% block content %}'
         '<div class="panel figures"><img src="{{ tall }}"></div><div class="cards">'
-        '{% for image in (tall, usual) %}<article class="card"><div class="pictures">'
+        '{% for image in (tall, usual) %}<article class="card"><div class="images">'
         '<img src="{{ image }}"><img src="{{ image }}"></div></article>{% endfor %}'
         "</div>{% endblock %}",
         encoding="utf-8",

@@ -20,11 +20,11 @@ def listening():
 
 def test_first_waits_for_a_check_and_second_does_not():
     said = []
-    with InterruptGuard("this picture", said.append) as guard:
+    with InterruptGuard("this image", said.append) as guard:
         guard.check()
         signal.raise_signal(signal.SIGINT)
         assert guard.wanted
-        assert ["this picture" in text for text in said] == [True]
+        assert ["this image" in text for text in said] == [True]
         with pytest.raises(Interrupted):
             guard.check()
         with pytest.raises(KeyboardInterrupt) as caught:

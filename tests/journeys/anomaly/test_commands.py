@@ -38,7 +38,7 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
     folder = tmp_path / "새 그림"
     shutil.copytree(shared_product / "normal", folder / "a")
     shutil.copytree(shared_product / "얼룩", folder / "b")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     from PIL import Image
 
     Image.new("L", (64, 64), 120).save(folder / "grey.png")
@@ -59,19 +59,19 @@ def test_predict_writes_what_the_model_says_and_goes_on_past_bad_files(
         assert Path(row["file"]) == folder / row["image"]
         found = model.predict(row["file"])
         assert (found.decision, f"{found.score:.9g}") == (row["decision"], row["score"])
-    pictures = [output / row["heat_map"] for row in rows]
-    assert set(pictures) == set((output / "heat_maps").rglob("*.jpg"))
-    assert len(pictures) == 30, "two pictures of one name share no heat map"
-    assert read_image(pictures[0]).shape == (64, 64, 3)
+    images = [output / row["heat_map"] for row in rows]
+    assert set(images) == set((output / "heat_maps").rglob("*.jpg"))
+    assert len(images) == 30, "two images of one name share no heat map"
+    assert read_image(images[0]).shape == (64, 64, 3)
     # The same model goes on: only what was not decided is asked again.
-    times = {path: path.stat().st_mtime_ns for path in pictures}
+    times = {path: path.stat().st_mtime_ns for path in images}
     table = (output / "predictions.csv").read_bytes()
     status, text = typed("predict", runs / "patchcore", folder, "--output", output)
     assert status == 2
     assert "0 images done, 30 were done before" in text
     assert text.count("Error:") == 2
     assert (output / "predictions.csv").read_bytes() == table
-    assert {path: path.stat().st_mtime_ns for path in pictures} == times
+    assert {path: path.stat().st_mtime_ns for path in images} == times
     status, text = typed("predict", runs / "cs-flow", folder, "--output", output)
     assert status == 2
     assert "holds results of anomaly (run patchcore" in text
@@ -270,7 +270,7 @@ def test_compare_takes_the_backbone_that_stands_there_and_new_images_as_such(
     command = ("compare", data, "--methods", "isolation-forest", "--runs", again, *SMALL)
     status, text = typed(*command)
     assert status == 0, text
-    assert "Backbone trained before on these pictures" in text
+    assert "Backbone trained before on these images" in text
     assert not list((again / "compare").rglob("*.keras"))
     run = again / f"compare/{data.name}-isolation-forest"
     first = [
@@ -294,7 +294,7 @@ def row(miss: tuple[int, int], overkill: tuple[int, int], mb: float = 10) -> Row
     figures = {"model_mb": mb, "ms_p95": 50.0}
     for name, (count, total), of in (
         ("miss", miss, "defects"),
-        ("overkill", overkill, "normal pictures"),
+        ("overkill", overkill, "normal images"),
     ):
         figures[name] = Rate(count, total, of).to_dict()
     return Row("p", "m", Path(), figures)
@@ -337,9 +337,9 @@ def test_plan_tells_what_a_test_needs(runs):
     assert "Measured miss" in text
     assert typed("plan", "--target-miss", "2")[0] == 2
     assert typed("plan", "absent")[0] == 2
-    shown = plan_lines(0.05, 0.05, Rate(0, 100, "defects"), Rate(0, 10, "normal pictures"))
+    shown = plan_lines(0.05, 0.05, Rate(0, 100, "defects"), Rate(0, 10, "normal images"))
     assert any("That shows 5.00 %" in line for line in shown)
-    assert any("49 more normal pictures" in line for line in shown)
+    assert any("49 more normal images" in line for line in shown)
 
 
 def test_unknown_names_are_told_together(shared_product, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def browser():
         yield driver
 
 
-def test_figures_follow_a_dragged_threshold_and_a_bar_shows_its_pictures(
+def test_figures_follow_a_dragged_threshold_and_a_bar_shows_its_images(
     address, browser, tmp_path: Path
 ):
     from selenium.webdriver.common.action_chains import ActionChains

@@ -40,7 +40,7 @@ def call(*arguments: object) -> tuple[int, str]:
 
 
 def test_the_script_works_as_typed_from_any_directory(tmp_path):
-    """Without PYTHONPATH, without pictures: a sample is drawn, and trained on."""
+    """Without PYTHONPATH, without images: a sample is drawn, and trained on."""
     command = [
         sys.executable,
         str(ROOT / "classification" / "train.py"),
@@ -100,7 +100,7 @@ def test_evaluate_counts_what_goes_to_review(run):
 
 
 def test_a_run_that_was_moved_keeps_its_split(run, tmp_path):
-    """Else pictures that were learnt from would be tested on."""
+    """Else images that were learnt from would be tested on."""
     code, _ = call("evaluate", run, "--output", tmp_path / "before")
     assert code == 0
     moved = run.rename(tmp_path / "옮긴 런")
@@ -140,7 +140,7 @@ def test_maps_meet_masks(run, shared_set, tmp_path):
     assert code == 0, text
     found = json.loads((tmp_path / "cams" / "summary.json").read_text(encoding="utf-8"))
     assert found["with_masks"] == 16
-    # A sixteenth of the pictures is defect: that is what chance would point at.
+    # A sixteenth of the images is defect: that is what chance would point at.
     assert found["pointing"] > 0.3
     assert found["energy"] > 0.1
 
@@ -221,7 +221,7 @@ def test_a_submission_has_the_samples_names_order_and_rows(run, unlabelled, tmp_
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        (["시험 0", "시험 1", "시험 2", "시험 3", "gone"], "1 of its names have no picture"),
+        (["시험 0", "시험 1", "시험 2", "시험 3", "gone"], "1 of its names have no image"),
         (["시험 0", "시험 0", "시험 2", "시험 3"], "시험 0 occurs 2 times"),
         ([], "holds no line"),
     ],
@@ -236,8 +236,8 @@ def test_a_sample_that_does_not_fit_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
-def test_one_broken_picture_does_not_stop_the_rest(run, unlabelled, tmp_path):
-    (unlabelled / "images" / "broken.png").write_bytes(b"no picture")
+def test_one_broken_image_does_not_stop_the_rest(run, unlabelled, tmp_path):
+    (unlabelled / "images" / "broken.png").write_bytes(b"no image")
     out = tmp_path / "predictions"
     code, text = call("predict", run, unlabelled / "images", "--output", out)
     assert code == 2
@@ -289,7 +289,7 @@ def test_what_is_typed_wrongly_is_one_sentence(run, shared_set, tmp_path):
         assert "Traceback" not in text
 
 
-def test_augmentation_is_shown_as_a_picture(shared_set, tmp_path):
+def test_augmentation_is_shown_as_a_image(shared_set, tmp_path):
     path = tmp_path / "보기.png"
     code, text = call("show", shared_set, "--aug", "rotate4", "--output", path)
     assert code == 0, text
@@ -299,7 +299,7 @@ def test_augmentation_is_shown_as_a_picture(shared_set, tmp_path):
 
 
 class NanForBright:
-    """A network that gives no finite numbers for a picture whose first pixel is white."""
+    """A network that gives no finite numbers for an image whose first pixel is white."""
 
     def predict_on_batch(self, views: np.ndarray) -> np.ndarray:
         logits = np.tile(np.float32([3, 0, 0]), (len(views), 1))

@@ -201,7 +201,7 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     assert status == 0, text
     best = small_set.snapshots / "best.keras"
     assert str(best) in text.replace("\n", "")
-    # Labels are read as in training, and its own folders do not make other pictures of them.
+    # Labels are read as in training, and its own folders do not make other images of them.
     for given in ([], folders(small_set)):
         status, text = typed("evaluate", best, *given)
         assert status == 0, text
@@ -235,7 +235,7 @@ def test_from_labels_to_report_and_predictions(small_set, tmp_path):
     with (moved / "evaluation_test/images.csv").open(encoding="utf-8") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["test_10.png"]
     broken = small_set.images / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     out = tmp_path / "결과"
     order = ["predict", small_set.images, "--model", best, "--output", out, "--threshold", 0.0]
     status, text = typed(*order)

@@ -137,7 +137,7 @@ def test_ctrl_c_inside_an_epoch_loses_no_step(light, data, unbroken, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_while_validating_loses_no_epoch(light, data, unbroken, tmp_path):
-    interrupted(data, tmp_path, Detector, "forward", 3)  # two pictures an epoch: in the second
+    interrupted(data, tmp_path, Detector, "forward", 3)  # two images an epoch: in the second
     rest = resumed(tmp_path)
     assert_goes_on_equally(rest, unbroken)
     assert_complete(tmp_path / "run")

@@ -90,10 +90,10 @@ def labelling(desktop: Desktop, folder: Path, *proposals: str) -> Iterator[subpr
 
 
 def write_marked(path: Path, size: tuple[int, int], box: Box) -> None:
-    """A grey picture with one green "defect", which can be found again on a screenshot."""
-    picture = np.full((size[1], size[0], 3), GREY, np.uint8)
-    picture[box[1] : box[3], box[0] : box[2]] = GREEN
-    write_image(path, picture)
+    """A grey image with one green "defect", which can be found again on a screenshot."""
+    image = np.full((size[1], size[0], 3), GREY, np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = GREEN
+    write_image(path, image)
 
 
 def see_defect(desktop: Desktop, size: tuple[int, int]) -> Box:
