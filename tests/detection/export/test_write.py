@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -48,6 +49,7 @@ def lively_detector(
     **origin,
 ) -> Detector:
     """A detector whose weights are not those of a start, so that every constant shows."""
+    keras.utils.set_random_seed(0)
     model = RetinaNet(
         backbone,
         CLASSES,
@@ -106,9 +108,12 @@ def test_an_export_finds_what_the_snapshot_finds(detector, pictures, tmp_path, s
     loaded = ExportedDetector.load(report.path)
     camera = np.random.default_rng(7).integers(0, 256, (97, 211, 3)).astype(np.uint8)
     reference, found = detector.predict(camera), loaded.predict(camera)
-    assert found.label == reference.label
-    np.testing.assert_allclose(found.score, reference.score, rtol=1e-3)
-    np.testing.assert_allclose(found.xyxy, reference.xyxy, atol=0.5)
+    assert len(found) == len(reference) > 20
+    # By box, not by rank: equal scores may come in any order.
+    for box, score, label in zip(reference.xyxy, reference.score, reference.label, strict=True):
+        same = np.abs(found.xyxy - box).max(axis=1) <= 0.5
+        same &= np.abs(found.score - score) <= 1e-3 * score
+        assert label in np.array(found.label)[same]
 
 
 def test_what_a_deployment_needs_travels_inside(detector, exported):
