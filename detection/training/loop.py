@@ -30,7 +30,7 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
 
     Args:
         settings: Complete settings; for a resume those of the run, see
-            `cli.arguments.resume_settings`.
+            `detection.cli.arguments.resume_settings`.
         resume: Go on from the run's last save.
         log: Where progress is shown; the console where left out.
 

@@ -77,7 +77,7 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
 
     Args:
         settings: Complete settings with the run's name; for a resume those of the run, see
-            `cli.arguments.resume_settings`. The caller holds its folder.
+            `detection.cli.arguments.resume_settings`. The caller holds its folder.
         resume: Go on from the run's last save.
         log: Where it is said.
 
