@@ -11,22 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomaly.evaluation.measure import evaluate
-from anomaly.evaluation.report import write_report as write_evaluation
 from anomaly.evaluation.scored import figures_file
 from anomaly.methods.base import FeatureMethod
 from anomaly.methods.profiles import PROFILES
-from anomaly.models.model import METHODS, method_class
+from anomaly.models.model import method_class
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import contents, train
-from anomaly.training.run import run_part
 from anomaly.training.setup import Say, data_of, normals_of
 from inspection.decisions.rates import Rate, more_needed, percent
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_text_atomic
 from inspection.progress import StageProgress, silent
-from inspection.report.evaluation import evaluation_folder
 from inspection.training.run import MODEL, read_record
 
 TABLE = "compare.csv"
@@ -114,39 +110,32 @@ def compare(
     settings: AnomalySettings,
     profile: str = "cpu",
     name: str = "compare",
-    own_process: bool = True,
     say: Say = print,
     on_progress: StageProgress = silent,
 ) -> list[Row]:
     """Trains and measures every method on every product.
 
-    Runs that were finished before with the same settings on the same images are measured
-    figures already, so an interrupted comparison goes on where it was.
+    Each model is measured in a process of its own, so that time and memory are those of a
+    machine that only inspects. Runs that were finished before with the same settings on the same
+    images are kept, so an interrupted comparison goes on where it was.
 
     Args:
         sources: Data roots.
-        methods: Names.
+        methods: Names; see `anomaly.cli.arguments.check_comparison`.
         settings: What all share; `data`, `method`, `options` and `run` are set here.
         profile: `cpu` or `paper`, the options of each method; `settings.options` win over it,
             by method name.
         name: Folder of the comparison below the runs' folder.
-        own_process: Measure each model in a process of its own, so that time and memory are
-            those of a machine that only inspects.
         say: Receives lines about what happens.
         on_progress: Called with what is being done, how far it is, and the whole.
 
     Returns:
-        A row for each product and method; `<name>/compare.csv` holds them too.
+        A row for each product and method.
 
     Raises:
-        InputError: A method, a profile or every product is unknown or cannot be used.
+        InputError: A data root is named twice; what one method on one product cannot use is in
+            its row.
     """
-    unknown = [method for method in methods if method not in METHODS]
-    if unknown or not methods or profile not in PROFILES:
-        raise InputError(
-            [f"method '{one}' is unknown; take some of {', '.join(METHODS)}" for one in unknown]
-            or f"--profile {profile}: must be {' or '.join(PROFILES)}, with at least one method"
-        )
     roots = _names(sources)
     rows = []
     say = _once(say)
@@ -163,12 +152,12 @@ def compare(
             }
             one = AnomalySettings.model_validate(values)
             say(f"{product}, {method} ({number + 1} of {len(methods)})")
-            rows.append(_row(one, product, methods, own_process, say, on_progress))
+            rows.append(_row(one, product, methods, say, on_progress))
     return rows
 
 
 def _once(say: Say) -> Say:
-    """What all methods say of the same images is heard once."""
+    """What all methods say about the same images is shown once."""
     said: set[str] = set()
 
     def say_new(line: str) -> None:
@@ -196,7 +185,6 @@ def _row(
     settings: AnomalySettings,
     product: str,
     methods: Sequence[str],
-    own_process: bool,
     say: Say,
     on_progress: StageProgress,
 ) -> Row:
@@ -208,11 +196,7 @@ def _row(
             (run / MODEL).unlink(missing_ok=True)
             train(settings, say, on_progress, _taps_of_all(settings, methods))
         if not figures_file(run).is_file():
-            if own_process:
-                _evaluate_apart(run)
-            else:
-                found = evaluate(run, *run_part(run), on_progress)
-                write_evaluation(found, evaluation_folder(run / MODEL, "test"))
+            _evaluate_apart(run)
     except InputError as error:
         for problem in error.problems:
             say(f"{product}, {settings.method}: {problem}")

@@ -24,6 +24,8 @@ from inspection.decisions.operating_point import choose_threshold
 from inspection.errors import InputError
 from inspection.progress import StageProgress, silent
 
+_MOST_NORMALS = 100  # that the reference is made of
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
@@ -71,18 +73,15 @@ def score_images(
     return ScoreTable(tuple(items), scores, np.array(seconds))
 
 
-def with_reference(
-    model: AnomalyModel, normals: Source, seed: int, most: int = 100
-) -> AnomalyModel:
-    """The model with what the cells of up to `most` normal images are like.
+def with_reference(model: AnomalyModel, normals: Source, seed: int) -> AnomalyModel:
+    """The model with what the cells of some normal images are like.
 
     Args:
         model: Fitted, without a reference.
         normals: Images that were not learnt: on those that were, its cells lie lower.
         seed: Decides which are taken.
-        most: How many at the most.
     """
-    order = np.random.default_rng(seed).permutation(len(normals))[:most]
+    order = np.random.default_rng(seed).permutation(len(normals))[:_MOST_NORMALS]
     shown, counted = [], []
     for index in order:
         scored = model.scored_of(normals, int(index), model.method.raw)

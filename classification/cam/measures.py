@@ -9,7 +9,7 @@ import numpy as np
 
 from classification.cam.maps import Explainer
 
-ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
+_ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
 _NOISE = 0.01  # of full scale: without it what was filled in can be told by being smooth
 _WEIGHTS = {(0, 1): 1 / 6, (0, -1): 1 / 6, (1, 0): 1 / 6, (-1, 0): 1 / 6}
 _WEIGHTS |= {(1, 1): 1 / 12, (1, -1): 1 / 12, (-1, 1): 1 / 12, (-1, -1): 1 / 12}
@@ -100,7 +100,6 @@ def road(
     view: np.ndarray,
     cam: np.ndarray,
     target: int,
-    shares: Sequence[float] = ROAD_SHARES,
     seed: int = 0,
 ) -> float:
     """Remove and debias: how much more the class loses by its highest places than by its lowest.
@@ -110,7 +109,6 @@ def road(
         view: (H, W, 3), 0 to 255.
         cam: (H, W) at least 0.
         target: The class that the map explains.
-        shares: Of the pixels to remove.
         seed: Of the noise, and of the order among equal places.
 
     Returns:
@@ -125,7 +123,7 @@ def road(
     drawn = rng.permutation(cam.size)
     order = drawn[np.argsort(cam.ravel()[drawn], kind="stable")]
     views = []
-    for share in shares:
+    for share in _ROAD_SHARES:
         count = round(share * order.size)
         for places in (order[:count], order[order.size - count :]):
             gone = np.zeros(order.size, bool)

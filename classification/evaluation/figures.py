@@ -22,6 +22,7 @@ from inspection.errors import InputError
 
 MACRO_F1 = "macro-f1"
 _DRAWS = 1000
+_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,6 @@ def measure(
     probability: np.ndarray,
     classes: Sequence[str],
     normal: str | None,
-    seed: int = 0,
     in_review: np.ndarray | None = None,
 ) -> Measures:
     """All figures.
@@ -137,7 +137,6 @@ def measure(
         probability: (N, K) shares, for the calibration.
         classes: K names.
         normal: The class of good parts, or None.
-        seed: Of the bootstrap.
         in_review: (N,) bool, what goes to review and is neither missed nor rejected; None
             without a review band.
 
@@ -150,7 +149,7 @@ def measure(
     count = len(classes)
     confusion = confusion_matrix(truth, decision, count)
     scores = f1_scores(confusion)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = rng.multinomial(len(truth), (confusion / len(truth)).ravel(), _DRAWS)
     drawn = drawn.reshape(_DRAWS, count, count)
     rows = []
@@ -206,24 +205,23 @@ def _f1_interval(
 
 
 def calibration_curve(
-    truth: np.ndarray, probability: np.ndarray, bins: int = 10
+    truth: np.ndarray, probability: np.ndarray
 ) -> tuple[list[tuple[float, float, int]], float]:
     """How often the likeliest class is right, against the share it is given.
 
     Args:
         truth: (N,) class indices.
         probability: (N, K) shares.
-        bins: Of equal width over 0 to 1.
 
     Returns:
-        (mean share, frequency of being right, images) of each bin that holds images, and
-        the expected calibration error.
+        (mean share, frequency of being right, images) of each tenth of 0 to 1 that holds
+        images, and the expected calibration error.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equations 2 and 3.
     """
     best = probability.max(axis=1)
     right = probability.argmax(axis=1) == truth
-    places = np.minimum((best * bins).astype(int), bins - 1)
+    places = np.minimum((best * _BINS).astype(int), _BINS - 1)
     curve, error = [], 0.0
     for place in np.unique(places):
         here = places == place

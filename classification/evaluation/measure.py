@@ -122,11 +122,10 @@ def score_part(
     settings: ClassificationSettings,
     part: str,
     say: Callable[[str], None],
-    on_progress: Progress = silent,
 ) -> Scored:
     """Looks at a part of a run's split."""
     data = run_data(settings.runs / str(settings.name), say)
-    return score_images(model, data.part(part), on_progress)
+    return score_images(model, data.part(part))
 
 
 def images_of_part(

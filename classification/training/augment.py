@@ -16,6 +16,7 @@ import numpy as np
 from inspection.data.letterbox import Image8
 
 RECIPES = ("none", "basic", "flip", "noise", "clahe", "heavy", "rotate4")
+_COLUMNS, _SIDE = 8, 128  # of the sheet
 
 
 class Augmenter:
@@ -110,25 +111,21 @@ def _noise_or_blur(strength: float, chance: float) -> albumentations.BasicTransf
     )
 
 
-def augmentation_sheet(
-    views: Sequence[Image8], recipe: str, columns: int = 8, side: int = 128, seed: int = 0
-) -> Image8:
+def augmentation_sheet(views: Sequence[Image8], recipe: str, seed: int = 0) -> Image8:
     """A row for each image: itself, then what a recipe makes of it.
 
     Args:
         views: (S, S, 3) each.
         recipe: One of `RECIPES`.
-        columns: Images in a row.
-        side: Of each in pixels.
         seed: Decides what is shown.
 
     Returns:
-        (rows * side, columns * side, 3) uint8.
+        (rows * 128, 8 * 128, 3) uint8.
     """
     augmenter = Augmenter(recipe)
     rows = []
     for number, view in enumerate(views):
-        changed = [augmenter(view, seed + 1000 * number + c) for c in range(columns - 1)]
-        shown = [cv2.resize(one, (side, side)) for one in (view, *changed)]
+        changed = [augmenter(view, seed + 1000 * number + c) for c in range(_COLUMNS - 1)]
+        shown = [cv2.resize(one, (_SIDE, _SIDE)) for one in (view, *changed)]
         rows.append(np.concatenate(shown, axis=1))
     return np.concatenate(rows)

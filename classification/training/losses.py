@@ -47,7 +47,7 @@ def focal(gamma: float) -> Loss:
     return loss
 
 
-def logit_adjusted(prior: np.ndarray, tau: float = 1.0) -> Loss:
+def logit_adjusted(prior: np.ndarray) -> Loss:
     """Cross-entropy on logits raised by the log of each class's share, while learning only.
 
     What is learnt is then as good for a rare class as for a common one: the minimiser of the
@@ -55,11 +55,10 @@ def logit_adjusted(prior: np.ndarray, tau: float = 1.0) -> Loss:
 
     Args:
         prior: (K,) share of each class among what is learnt.
-        tau: Strength.
 
-    Source: Menon et al. 2021, arXiv:2007.07314, equation 10.
+    Source: Menon et al. 2021, arXiv:2007.07314, equation 10, with tau = 1.
     """
-    offset = (tau * np.log(np.maximum(prior, 1e-9))).astype(np.float32)
+    offset = np.log(np.maximum(prior, 1e-9)).astype(np.float32)
 
     def loss(targets: Any, logits: Any) -> Any:
         return cross_entropy(targets, logits + offset)

@@ -54,7 +54,7 @@ def evaluate(
     )
     with progress("evaluating") as on_progress:
         evaluation, report = evaluate_snapshot(request, say, on_progress)
-    from detection.evaluation.measure import print_evaluation
+    from detection.evaluation.report import print_evaluation
 
     print_evaluation(evaluation, console)
     say(f"Page: {report}")

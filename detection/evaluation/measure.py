@@ -7,9 +7,8 @@ Precision, recall, F1 and the confusion matrix of boxes stand at the same thresh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,10 +37,10 @@ from inspection.decisions.operating_point import (
 )
 from inspection.decisions.rates import Rate
 from inspection.prediction.detections import Detections
-from inspection.report.evaluation import Summary, group_interval
+from inspection.report.evaluation import group_interval
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 __all__ = [
     "BACKGROUND",
@@ -50,8 +49,6 @@ __all__ = [
     "ImageResult",
     "choose_operating_point",
     "evaluate_detections",
-    "print_evaluation",
-    "write_evaluation",
 ]
 
 
@@ -131,38 +128,6 @@ def evaluate_detections(
         prevalence=prevalence,
         notes=_notes(point, data_hash, curves, operating_point is None),
     )
-
-
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints the table per class, the AP lines, and the image-level rates."""
-    from detection.evaluation.report import print_tables
-
-    print_tables(evaluation, console)
-
-
-def write_evaluation(
-    evaluation: Evaluation,
-    folder: str | Path,
-    read_image: Callable[[str], np.ndarray],
-    summary: Summary | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Path:
-    """Writes the evaluation's files and its three figures.
-
-    Args:
-        evaluation: What was measured.
-        folder: Made where missing.
-        read_image: From `ImageLabels.image` to (H, W, 3) uint8 RGB; may raise InputError.
-        summary: Of which model and images it is; of none where left out.
-        settings: Shown on the page and stored in the JSON.
-
-    Returns:
-        Path of the page.
-    """
-    from detection.evaluation.report import write_report
-
-    summary = summary or evaluation.summary()
-    return write_report(evaluation, Path(folder), read_image, summary, dict(settings or {}))
 
 
 def _image_results(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 ReadImage = Callable[[str], np.ndarray]
 
 
-def print_tables(evaluation: Evaluation, console: Any) -> None:
-    """See `detection.evaluation.measure.print_evaluation`."""
+def print_evaluation(evaluation: Evaluation, console: Any) -> None:
+    """Prints the table per class, the AP lines, and the image-level rates."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -78,12 +78,25 @@ def print_tables(evaluation: Evaluation, console: Any) -> None:
 
 def write_report(
     evaluation: Evaluation,
-    folder: Path,
+    folder: str | Path,
     read_image: ReadImage,
-    summary: Summary,
-    settings: dict[str, Any],
+    summary: Summary | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """See `detection.evaluation.measure.write_evaluation`."""
+    """Writes the evaluation's files and its three figures.
+
+    Args:
+        evaluation: What was measured.
+        folder: Made where missing.
+        read_image: From `ImageLabels.image` to (H, W, 3) uint8 RGB; may raise InputError.
+        summary: Of which model and images it is; of none where left out.
+        settings: Shown on the page and stored in the JSON.
+
+    Returns:
+        Path of the page.
+    """
+    folder, settings = Path(folder), dict(settings or {})
+    summary = summary or evaluation.summary()
     figures = _figures(evaluation)
     misses, alarms = worst_misses(evaluation), worst_false_alarms(evaluation)
     page = write_evaluation(

@@ -93,7 +93,8 @@ def evaluate_snapshot(
     output = request.output or evaluation_folder(snapshot, chosen.part)
     output.mkdir(parents=True, exist_ok=True)  # better refused before the work than after
     # Not before all of the above is found good: it takes seconds.
-    from detection.evaluation.measure import evaluate_detections, write_evaluation
+    from detection.evaluation.measure import evaluate_detections
+    from detection.evaluation.report import write_report
     from detection.models.detector import Detector, predict_all
 
     detector = Detector.load(snapshot)
@@ -127,7 +128,7 @@ def evaluate_snapshot(
         notes=[*chosen.notes, *evaluation.notes],
         command=_command(request, snapshot),
     )
-    report = write_evaluation(
+    report = write_report(
         evaluation,
         output,
         lambda name: read_image(place.images / name, detector.bits),

@@ -42,7 +42,6 @@ def choose_operating_point(
     rule: str = "least-overkill",
     *,
     data_hash: str | None = None,
-    iou: float = 0.5,
     **options: float,
 ) -> OperatingPoint:
     """Chooses the threshold on the calibration part, by image scores.
@@ -57,7 +56,6 @@ def choose_operating_point(
         detections: One per image, in the same order or by image name.
         rule: One of `inspection.decisions.operating_point.RULES`.
         data_hash: Hash of this part; made from the labels where left out.
-        iou: The IoU a hit needs, for the best F1.
         **options: Targets and costs, see `choose_threshold`.
 
     Returns:
@@ -85,7 +83,7 @@ def choose_operating_point(
             scores[seen], truth[seen] == "defective", rule, data_hash=data_hash, **options
         )
         return _with_blind(point, int(np.count_nonzero(blind)))
-    threshold = _best_f1_threshold(labels, found, iou)
+    threshold = _best_f1_threshold(labels, found)
     defective = scores[truth == "defective"]
     miss = Rate(int(np.count_nonzero(defective < threshold)), defective.size, DEFECTIVE)
     note = support_note(miss, options.get("target", 0.005), "miss rate")
@@ -114,11 +112,9 @@ def _with_blind(point: OperatingPoint, blind: int) -> OperatingPoint:
     return replace(point, miss=miss, notes=(note, *point.notes))
 
 
-def _best_f1_threshold(
-    labels: Sequence[ImageLabels], found: Sequence[Detections], iou: float
-) -> float:
+def _best_f1_threshold(labels: Sequence[ImageLabels], found: Sequence[Detections]) -> float:
     names = {name for one in (labels, found) for entry in one for name in entry.label}
-    matches = measure_average_precision(labels, found, sorted(names), iou=iou).matches
+    matches = measure_average_precision(labels, found, sorted(names), iou=0.5).matches
     counted = matches.outcome != IGNORED
     score, is_true = matches.score[counted], matches.outcome[counted] == TRUE_POSITIVE
     if not score.size:

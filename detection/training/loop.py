@@ -18,11 +18,9 @@ from detection.training.setup import Run, prepare, usual_name
 from inspection.data.boxes import labels_hash
 from inspection.errors import InputError
 from inspection.training.interrupt import InterruptGuard
-from inspection.training.loop import TrainingLoop, TrainingStopped, Validated
+from inspection.training.loop import TrainingLoop, Validated
 from inspection.training.run import BEST, held_run, resume_command
 from inspection.training.snapshots import Rival
-
-__all__ = ["TrainingStopped", "train"]
 
 
 def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None = None) -> Path:

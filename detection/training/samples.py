@@ -15,6 +15,8 @@ from inspection.data.letterbox import Image8
 from inspection.report.drawing import DrawnBox, draw_view
 from inspection.report.palette import IGNORED, WRONG, Colour, class_colour
 
+_COLUMNS = 4
+
 
 def draw_sample(sample: Sample, classes: Sequence[str], anchors: AnchorSettings) -> Image8:
     """An augmented sample; the best IoU stands at boxes that anchors do not reach at IoU .5."""
@@ -41,12 +43,11 @@ def write_samples(
     samples: Iterable[Sample],
     classes: Sequence[str],
     anchors: AnchorSettings,
-    columns: int = 4,
 ) -> None:
     """Writes augmented samples side by side into one image, atomically; its parent must exist."""
     views = [draw_sample(sample, classes, anchors) for sample in samples]
-    views += [np.full_like(views[0], 255)] * (-len(views) % min(columns, len(views)))
-    rows = [cv2.hconcat(views[i : i + columns]) for i in range(0, len(views), columns)]
+    views += [np.full_like(views[0], 255)] * (-len(views) % min(_COLUMNS, len(views)))
+    rows = [cv2.hconcat(views[i : i + _COLUMNS]) for i in range(0, len(views), _COLUMNS)]
     write_image(path, cv2.vconcat(rows))
 
 

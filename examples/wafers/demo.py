@@ -35,7 +35,7 @@ def demo(folder: Path, console: Console) -> Path:
     from rich.table import Table
 
     from detection.data.dataset import open_dataset
-    from detection.evaluation.measure import print_evaluation
+    from detection.evaluation.report import print_evaluation
     from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
     from detection.training.log import TrainingLog
     from detection.training.loop import train

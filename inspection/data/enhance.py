@@ -27,13 +27,12 @@ def flatten_light(rgb: Image8) -> Image8:
     return np.clip(even, 0, 255).astype(np.uint8)
 
 
-def equalise(rgb: Image8, clip: float, tiles: int = 8) -> Image8:
-    """CLAHE on lightness; colours stay.
+def equalise(rgb: Image8, clip: float) -> Image8:
+    """CLAHE on lightness, in 8 x 8 tiles; colours stay.
 
     Args:
         rgb: (H, W, 3).
         clip: Clip limit, 1 to about 8.
-        tiles: Tiles a side.
 
     Returns:
         (H, W, 3) uint8.
@@ -41,7 +40,7 @@ def equalise(rgb: Image8, clip: float, tiles: int = 8) -> Image8:
     Source: Zuiderveld 1994, Contrast limited adaptive histogram equalization.
     """
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
-    lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(np.ascontiguousarray(lab[..., 0]))
+    lab[..., 0] = cv2.createCLAHE(clip, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
     return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from inspection.errors import InputError
 
 CONFIDENCE = 0.95
+_DRAWS = 2000
 
 
 def percent(share: float) -> str:
@@ -97,16 +98,15 @@ class Rate:
         }
 
 
-def images_needed(target: float, misses: int = 0, confidence: float = CONFIDENCE) -> int:
+def images_needed(target: float, misses: int = 0) -> int:
     """Smallest sample that shows a rate <= target when `misses` of it are wrong.
 
     Args:
         target: The rate to show, 0 to 1.
         misses: How many wrong ones the sample holds.
-        confidence: One-sided.
 
     Returns:
-        598 for target .005 without a miss at 95 %.
+        598 for target .005 without a miss, 95 % sure (one-sided).
     """
     from scipy.special import betaincinv
 
@@ -114,7 +114,7 @@ def images_needed(target: float, misses: int = 0, confidence: float = CONFIDENCE
         raise ValueError(f"A target lies between 0 and 1, not at {target}.")
 
     def shown(n: int) -> bool:
-        return betaincinv(misses + 1, n - misses, confidence) <= target
+        return betaincinv(misses + 1, n - misses, CONFIDENCE) <= target
 
     low, high = misses, misses + 1
     while not shown(high):
@@ -185,9 +185,7 @@ def prevalence_weights(is_defect: np.ndarray, prevalence: float | None) -> np.nd
     return np.where(is_defect, prevalence / share, (1 - prevalence) / (1 - share))
 
 
-def grouped_interval(
-    wrong: np.ndarray, group: Sequence[str], draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def grouped_interval(wrong: np.ndarray, group: Sequence[str]) -> tuple[float, float]:
     """95 % interval of a rate whose images come in groups, several images of one part.
 
     Resamples whole groups (percentile bootstrap, Efron 1979). Where no image or every image
@@ -198,20 +196,18 @@ def grouped_interval(
     Args:
         wrong: (N,) bool.
         group: (N,) the part each image shows.
-        draws: Bootstrap samples.
-        seed: Same seed, same interval.
 
     Returns:
-        Low and high.
+        Low and high, the same in every call.
     """
     _, index = np.unique(np.asarray(group), return_inverse=True)
     total = np.bincount(index)
     count = np.bincount(index, weights=np.asarray(wrong, np.float64))
     if not count.any() or (count == total).all():
         return Rate(len(total) if count.any() else 0, len(total)).interval
-    rng = np.random.default_rng(seed)
-    rates = np.empty(draws)
-    for draw in range(draws):  # one row at a time: draws x groups would not fit for millions
+    rng = np.random.default_rng(0)
+    rates = np.empty(_DRAWS)
+    for draw in range(_DRAWS):  # one row at a time: draws x groups would not fit for millions
         chosen = rng.integers(0, len(total), len(total))
         rates[draw] = count[chosen].sum() / total[chosen].sum()
     low, high = np.quantile(rates, [0.025, 0.975])

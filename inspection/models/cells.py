@@ -106,7 +106,6 @@ def measure_cells(
     look: Callable[[Any], Any],
     index: np.ndarray,
     size: tuple[int, ...],
-    seed: int = 0,
 ) -> Cells:
     """Measures a layer's grid by the gradient of some cells along its diagonal by the image.
 
@@ -120,12 +119,11 @@ def measure_cells(
             call of `model`.
         index: (h, w) each cell's place in the flattened (h * w or N) raw output.
         size: (H, W) of the network's input.
-        seed: Of the image and weights that are looked at.
 
     Returns:
         The grid; `even` where no gradient reaches the image, or every cell sees all of it.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows, columns = (_chosen(cells) for cells in index.shape)
     # Nearly even, so that activations weigh all places alike; the grain decides what a maximum
     # takes of several that would be equal.
@@ -133,16 +131,16 @@ def measure_cells(
     images = np.repeat(image[None].astype(np.float32), _PROBES, axis=0)
     state = probe_weights(model, rng)
 
-    def told(views: Any) -> Any:
+    def sum_of_cells(views: Any) -> Any:
         with keras.StatelessScope(state_mapping=state):
             raw = look(views)
         wanted = np.zeros((_PROBES, np.prod(raw.shape[1:-1]), raw.shape[-1]), np.float32)
-        signs = np.random.default_rng(seed).choice([-1, 1], raw.shape[-1])
+        signs = np.random.default_rng(0).choice([-1, 1], raw.shape[-1])
         wanted[np.arange(_PROBES), index[rows, columns]] = signs
         flat = keras.ops.reshape(keras.ops.cast(raw, "float32"), wanted.shape)
         return keras.ops.sum(flat * wanted)
 
-    _, (slope,) = value_and_gradients(told, [images])
+    _, (slope,) = value_and_gradients(sum_of_cells, [images])
     energy = np.square(slope.astype(np.float64)).sum(axis=-1)
     grid = even(index.shape, size)
     down, across = (

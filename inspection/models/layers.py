@@ -11,6 +11,7 @@ Norm = Literal["batch", "frozen", "group"]
 
 # keras.applications' ResNet weights were trained in Caffe: BGR, mean removed, no scaling.
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
+_EPSILON = 1.001e-5  # as in keras.applications
 
 
 @keras.saving.register_keras_serializable("inspection")
@@ -107,14 +108,13 @@ class LocalContrast(layers.Layer):
         return super().get_config() | {"window": self.window, "floor": self.floor}
 
 
-def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False, epsilon: float = 1.001e-5):
+def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False):
     """The normalisation layer that a policy means.
 
     Args:
         norm: `batch`, `frozen` (BatchNorm that keeps its statistics and weights) or `group`.
         name: The layer's name.
         zero_gamma: Start the scale at zero, so that a residual block starts as identity.
-        epsilon: Added to the variance.
 
     Returns:
         An unbuilt layer.
@@ -122,8 +122,8 @@ def normalisation(norm: Norm, name: str, *, zero_gamma: bool = False, epsilon: f
     gamma = "zeros" if zero_gamma else "ones"
     if norm == "group":
         return layers.GroupNormalization(
-            groups=32, epsilon=epsilon, gamma_initializer=gamma, name=name
+            groups=32, epsilon=_EPSILON, gamma_initializer=gamma, name=name
         )
-    layer = layers.BatchNormalization(epsilon=epsilon, gamma_initializer=gamma, name=name)
+    layer = layers.BatchNormalization(epsilon=_EPSILON, gamma_initializer=gamma, name=name)
     layer.trainable = norm != "frozen"
     return layer

@@ -34,18 +34,17 @@ _PALETTE = DECISIONS | {
 }
 
 
-def image_uri(rgb: np.ndarray, quality: int = 82) -> str:
+def image_uri(rgb: np.ndarray) -> str:
     """An image as a JPEG data URI.
 
     Args:
         rgb: (H, W, 3) or (H, W) uint8.
-        quality: JPEG quality.
     """
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgb)).convert("RGB").save(
-        buffer, "JPEG", quality=quality, optimize=True
+        buffer, "JPEG", quality=82, optimize=True
     )
     return _data_uri("image/jpeg", buffer.getvalue())
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from inspection.progress import Progress, silent
-
 _AHEAD = 48  # candidates whose distances are computed in one matrix product
 _ROWS = 16384  # vectors treated at once, so that the products stay in the cache's reach
 
@@ -30,12 +28,7 @@ def random_projection(vectors: np.ndarray, dimensions: int, rng: np.random.Gener
     return np.asarray(vectors, np.float32) @ matrix.astype(np.float32)
 
 
-def greedy_k_center(
-    vectors: np.ndarray,
-    count: int,
-    first: int = 0,
-    on_progress: Progress = silent,
-) -> np.ndarray:
+def greedy_k_center(vectors: np.ndarray, count: int, first: int = 0) -> np.ndarray:
     """Chooses vectors one by one, each the farthest from those chosen before.
 
     The choice is that of the plain loop, found with fewer passes over memory: distances from
@@ -46,7 +39,6 @@ def greedy_k_center(
         vectors: (N, D) float32 or float64.
         count: How many to choose, 1 to N.
         first: Index of the first choice.
-        on_progress: Called with (chosen, count).
 
     Returns:
         (count,) int64 indices in the order of choice; equal distances go to the lower index.
@@ -80,7 +72,6 @@ def greedy_k_center(
         # Never again, also where rounding leaves a distance to itself or all are duplicates.
         nearest[pick] = -1
         chosen[number] = pick
-        on_progress(number + 1, count)
     return chosen
 
 

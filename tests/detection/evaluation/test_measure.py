@@ -16,10 +16,13 @@ from benchmarks.evaluate_5000 import CLASSES, simulate
 from detection.evaluation.measure import (
     choose_operating_point,
     evaluate_detections,
-    print_evaluation,
-    write_evaluation,
 )
-from detection.evaluation.report import worst_false_alarms, worst_misses
+from detection.evaluation.report import (
+    print_evaluation,
+    worst_false_alarms,
+    worst_misses,
+    write_report,
+)
 from inspection.data.boxes import ImageLabels
 from inspection.decisions.operating_point import OperatingPoint, choose_threshold, fixed_threshold
 from inspection.decisions.rates import Rate
@@ -184,7 +187,7 @@ def read_grey(name):
 
 def test_written_files(tmp_path):
     folder = tmp_path / "평가"
-    report = write_evaluation(evaluated(prevalence=0.01), folder, read_grey, settings={"size": 900})
+    report = write_report(evaluated(prevalence=0.01), folder, read_grey, settings={"size": 900})
     assert report == folder / "evaluation.html"
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -209,7 +212,7 @@ def test_written_files(tmp_path):
 def test_report_stands_alone_and_escapes(tmp_path):
     evaluation = evaluated()
     settings = {"title": "<i>Run</i>", "anchors": {"sizes": [24, 48]}, "seed": None}
-    page = write_evaluation(evaluation, tmp_path, read_grey, settings=settings)
+    page = write_report(evaluation, tmp_path, read_grey, settings=settings)
     page = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "http" not in re.sub(r"data:[^\"]*", "", page)
@@ -228,7 +231,7 @@ def test_unreadable_image_does_not_cost_the_report(tmp_path):
     def fails(name):
         raise InputError(f"{name}: the file is gone.")
 
-    page = write_evaluation(evaluated(), tmp_path, fails).read_text(encoding="utf-8")
+    page = write_report(evaluated(), tmp_path, fails).read_text(encoding="utf-8")
     assert "불량/escape.png: the file is gone." in page
 
 
@@ -236,14 +239,14 @@ def test_report_of_nothing_wrong_and_of_nothing_at_all(tmp_path):
     labels = [ImageLabels("a.png", [A], ("dust",)), ImageLabels("b.png", [], ())]
     found = [Detections([A], [0.9], ("dust",)), Detections([], [], ())]
     point = choose_threshold([0.1, 0.9], [False, True], "review-band")
-    page = write_evaluation(
+    page = write_report(
         evaluate_detections(labels, found, ("dust",), point), tmp_path / "right", read_grey
     ).read_text(encoding="utf-8")
     assert "No box was missed" in page
     assert "There was no false alarm" in page
     empty = evaluate_detections([], [], ("dust",))
     assert "mAP: not measurable (no boxes)" in printed(empty)
-    page = write_evaluation(empty, tmp_path / "empty", read_grey).read_text(encoding="utf-8")
+    page = write_report(empty, tmp_path / "empty", read_grey).read_text(encoding="utf-8")
     assert "not measurable" in page
 
 
@@ -255,5 +258,5 @@ def test_many_faults_are_limited(tmp_path):
     def read(name):
         return np.full((900, 900, 3), 128, np.uint8)
 
-    page = write_evaluation(evaluation, tmp_path, read).read_text(encoding="utf-8")
+    page = write_report(evaluation, tmp_path, read).read_text(encoding="utf-8")
     assert page.count('<article class="card">') == 48

@@ -18,11 +18,12 @@ from detection.models.snapshots import run_folder, snapshot_card
 from detection.settings import TrainSettings
 from detection.training import loop as training
 from detection.training import setup as training_setup
-from detection.training.loop import TrainingStopped, train
+from detection.training.loop import train
 from inspection.data.split import load_split
 from inspection.data.voc import write_voc
 from inspection.errors import InputError
 from inspection.files.locks import locked
+from inspection.training.loop import TrainingStopped
 from inspection.training.run import RUN_LOCK
 from tests.conftest import CLASSES, SmallSet, write_small_set
 from tests.detection.small_runs import (

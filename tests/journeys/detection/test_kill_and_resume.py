@@ -20,10 +20,11 @@ import pytest
 from detection.models.detector import Detector
 from detection.models.snapshots import run_folder
 from detection.training.log import TrainingLog
-from detection.training.loop import TrainingStopped, train
+from detection.training.loop import train
 from inspection.data.images import write_image
 from inspection.data.voc import write_voc
 from inspection.errors import InputError
+from inspection.training.loop import TrainingStopped
 from tests.conftest import CLASSES, SmallSet
 from tests.detection.small_runs import (
     EPOCHS,
