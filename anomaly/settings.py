@@ -1,4 +1,4 @@
-"""What a run can be told, from flags or from a YAML file."""
+"""What a run can be given, from flags or from a YAML file."""
 
 from __future__ import annotations
 

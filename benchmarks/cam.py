@@ -196,7 +196,7 @@ def gradcam(options: argparse.Namespace) -> None:
     maps = {name: np.array(one.result.get("maps", [])) for name, one in figures.items()}
     apart = float(np.abs(maps["ours"] - maps["plain loop"]).max())
     if maps["tf-keras-vis"].size and not maps["tf-keras-vis"].any():
-        print("tf-keras-vis gives empty maps under this Keras; its time is told all the same.")
+        print("tf-keras-vis gives empty maps under this Keras; its time is reported all the same.")
     for one in figures.values():
         one.result = {}
     peers = ["plain loop", *([] if figures["tf-keras-vis"].absent else ["tf-keras-vis"])]

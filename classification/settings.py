@@ -1,4 +1,4 @@
-"""What a training can be told, from flags or from a YAML file."""
+"""What a training can be given, from flags or from a YAML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run can be told, from flags or from a YAML file."""
+"""What a training run can be given, from flags or from a YAML file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrainSettings(BaseModel):
         Literal["auto", "batch", "frozen", "group"],
         Flag(
             MODEL,
-            "Normalisation; auto: frozen when pretrained, else batch, of small batches group.",
+            "Normalisation; auto: frozen when pretrained, else batch, or group for small batches.",
         ),
     ] = "auto"
     channels: Annotated[
@@ -120,10 +120,10 @@ class TrainSettings(BaseModel):
     seed: Seed = 0
     keep: Keep = None
     val_every: Annotated[
-        Positive, Flag(TRAINING, "Validate after every so many epochs, and the last.")
+        Positive, Flag(TRAINING, "Validate after every Nth epoch, and after the last.")
     ] = 1
     val_images: Annotated[
-        Positive | None, Flag(TRAINING, "Validate on at most so many images of val.", "all")
+        Positive | None, Flag(TRAINING, "Validate on at most this many images of val.", "all")
     ] = None
 
     fractions: Fractions = (0.7, 0.15, 0.15)

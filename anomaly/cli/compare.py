@@ -35,7 +35,9 @@ def compare(
     ] = None,
     target_ms: Annotated[
         float | None,
-        typer.Option(help="Longest p95, file to decision.", rich_help_panel=DECISION),
+        typer.Option(
+            help="Longest time from file to decision (p95), in ms.", rich_help_panel=DECISION
+        ),
     ] = None,
     config: Config = None,
 ) -> None:

@@ -18,7 +18,10 @@ from inspection.settings import read_settings
 def plan(
     given: dict[str, Any],
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="A run whose test is looked at.")
+        Path | None,
+        typer.Argument(
+            metavar="RUN", help="A run whose measured rates are compared with the targets."
+        ),
     ] = None,
 ) -> None:
     """How many images it takes to show a target, and how many are missing."""

@@ -32,7 +32,7 @@ def simulate(
     if watch is not None and not watch.is_dir():
         raise InputError(f"--watch {watch}: there is no such folder; make it, or correct the path")
     if not scores_file(run).is_file():
-        say("The run has not been measured: that comes first.")
+        say("The run has not been evaluated yet: evaluating it first.")
         evaluate(run)
     page = Path(__file__).parents[1] / "simulator" / "page.py"
     serve(page, [str(run), *([str(watch)] if watch else [])], port, address, browser)

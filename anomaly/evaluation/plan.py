@@ -38,8 +38,8 @@ def plan_lines(
     ):
         needed = ", ".join(f"{images_needed(target, errors)} with {errors}" for errors in _ERRORS)
         lines.append(
-            f"To show {name} <= {percent(target)} at 95 % confidence the test needs so many {of}, "
-            f"by how many are decided wrongly: {needed}."
+            f"To show {name} <= {percent(target)} at 95 % confidence the test needs this many "
+            f"{of}: {needed} decided wrongly."
         )
         if rate is None:
             continue

@@ -23,7 +23,7 @@ _STEEP = 80.0  # beyond it exp overflows in float32, and the weight is 1 long be
 
 
 class PatchCore(FeatureMethod):
-    """PatchCore with bounded memory: images are taken in by blocks, each merged and reduced.
+    """PatchCore with bounded memory: images are added in blocks, each merged and reduced.
 
     An image's score is its largest distance, times a weight that falls where the nearest patch has
     near neighbours in the bank itself (section 3.3, equation 7, b = 9).

@@ -185,8 +185,8 @@ class IsolationForest(PooledMethod):
 
     def rate_graph(self, vectors: Any) -> Any:
         raise InputError(
-            "isolation-forest: cannot be exported, its trees have no form as a network; use its "
-            ".anomaly file, or oc-svm"
+            "isolation-forest: cannot be exported, since trees cannot be written as a network; "
+            "use its .anomaly file, or oc-svm"
         )
 
 

@@ -151,7 +151,7 @@ class VAE(ImageMethod):
 
 
 class DenoisingVAE(VAE):
-    """The same with noise on the input unless told otherwise."""
+    """The same with noise on the input unless set otherwise."""
 
     name = "vae-denoising"
 

@@ -182,7 +182,7 @@ def relabel_csv(scored: Scored, numbers: Sequence[int], labels: Sequence[str]) -
 
 
 class FolderWatch:
-    """New images of a folder, each told once it is whole.
+    """New images of a folder, each reported once it is whole.
 
     A file is whole when its size and time have not changed between looks and it can be read.
 

@@ -10,7 +10,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From a class per image to a classifier that can be seen through.",
+    help="From a class per image to a classifier that shows where it looks.",
 )
 for verb in (
     train.train,

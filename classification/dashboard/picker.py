@@ -29,7 +29,7 @@ def pick_image(run: Run, model: Classifier, found: Scored) -> int | None:
     def text(number: int) -> str:
         mark = "✗" if decision[number] != truth[number] else "✓"
         return (
-            f"{mark} {found.items[number].image} – is {names[truth[number]]}, told "
+            f"{mark} {found.items[number].image} – is {names[truth[number]]}, predicted "
             f"{names[decision[number]]} ({percent(found.probability[number, decision[number]])})"
         )
 

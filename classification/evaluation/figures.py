@@ -27,7 +27,7 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is told.
+    """How well one class is recognised.
 
     Args:
         label: Its name.
@@ -57,7 +57,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Measures:
-    """What is told of a classifier on a set of images.
+    """What is reported of a classifier on a set of images.
 
     Args:
         classes: Figures of each class.

@@ -63,7 +63,7 @@ def find_layer(model: keras.Model, name: str | None) -> tuple[str, keras.Layer]:
     layers = map_layers(model)
     if not layers:
         raise InputError(
-            f"the model {model.name} has no layer that holds a map, so no place can be told; CAMs "
+            f"the model {model.name} has no layer that holds a map, so no place can be shown; CAMs "
             "need a convolutional network or a transformer on patches"
         )
     if name is None:

@@ -31,7 +31,7 @@ def weighted(prior: np.ndarray) -> Loss:
 
 
 def focal(gamma: float) -> Loss:
-    """Cross-entropy that fades where the class is already told rightly.
+    """Cross-entropy that fades where the class is already predicted rightly.
 
     Args:
         gamma: 0 is cross-entropy.

@@ -188,7 +188,7 @@ def check(
     if problems:
         console.print(table)
     repaired = len(problems) - errors
-    told = "; those marked repaired are put right whenever the files are read" if repaired else ""
+    told = "; those marked repaired are corrected whenever the files are read" if repaired else ""
     say(f"{counted(errors, 'problem')} to fix, {repaired} repaired{told}.")
     if errors:
         raise typer.Exit(2)

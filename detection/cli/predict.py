@@ -22,7 +22,7 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Names the model instead; all else are then images.",
+            help="The model; all paths are then images.",
             show_default="snapshots/best.keras if no model is typed",
         ),
     ] = None,

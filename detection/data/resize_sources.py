@@ -39,8 +39,8 @@ def describe_sources(
     if 0 < len(drawn) <= len(sources) / 2:
         lines.append(
             f"Warning: {len(drawn)} of them have a palette or transparency, as charts and "
-            f"screenshots do and cameras' images do not ({_names(src, drawn)}); if they are none "
-            f"of yours, remove them from {src} and from the results."
+            f"screenshots do and cameras' images do not ({_names(src, drawn)}); if they do not "
+            f"belong here, remove them from {src} and from the results."
         )
     if note := bits_note(sources, bits):
         lines.append(f"Warning: {note}.")

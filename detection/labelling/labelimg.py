@@ -225,7 +225,7 @@ def _mend_main_window(labelimg: ModuleType) -> None:
             try:
                 load(self, path, *more)
             except Exception as error:
-                self.status(f"{path} was passed over: {error}")
+                self.status(f"{path} was skipped: {error}")
 
         return call
 

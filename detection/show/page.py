@@ -37,7 +37,7 @@ def show(
     output: str | Path,
     limit: int = 12,
 ) -> Path:
-    """Draws what a training would be told, before hours are spent on it.
+    """Draws what a training would learn from, before hours are spent on it.
 
     Args:
         labels: The labelled images.

@@ -239,7 +239,7 @@ def _filled(settings: TrainSettings) -> TrainSettings:
     if not whole and update.get("norm", settings.norm) == "group":
         raise InputError(
             f"--norm group with --crop {settings.crop}: GroupNorm takes its statistics over the "
-            "whole map, so what is learnt on windows comes out otherwise on whole images. Give "
+            "whole map, so what is learnt on windows turns out differently on whole images. Give "
             "--norm batch (and no --weights of a run with group), or leave out --crop."
         )
     return settings.model_copy(update=update)
@@ -355,7 +355,7 @@ def _announce(run: Run) -> None:
         log.say(line)
     if ahead.validates_long:
         log.say("Validation takes much of that: --val-every and --val-images make it shorter.")
-    log.say(f"{run.folder.path / SAMPLES} shows what training shows.")
+    log.say(f"{run.folder.path / SAMPLES} shows what the network will be trained on.")
 
 
 def _seconds_per_step(run: Run) -> float:

@@ -93,7 +93,7 @@ def _lines(error: BaseException) -> tuple[str, ...]:
     if isinstance(error, OSError) and error.filename is not None:
         text = (
             f"{_printable(error.filename)}: cannot be read or written "
-            f"({error.strerror or error}); check its place, permissions and the room left."
+            f"({error.strerror or error}); check the path, permissions and free disk space."
         )
         return (one_line(text),)
     what = f"{type(error).__name__}: {first_line(error)[:_LONGEST]}"
@@ -105,9 +105,9 @@ def _lines(error: BaseException) -> tuple[str, ...]:
     elif type(error).__name__ in _OUT_OF_MEMORY:
         text = "out of memory; give a smaller --size, --crop or --batch-size, or fewer images."
     elif isinstance(error, OSError):
-        text = f"the system refused ({what}); check permissions and the room left."
+        text = f"the system refused ({what}); check permissions and free disk space."
     else:
-        text = f"something unforeseen happened ({what}); please report it with the details."
+        text = f"an unexpected error occurred ({what}); please report it with the details."
     return (f"{text} Details: {_written(error)}",)
 
 

@@ -20,7 +20,7 @@ from inspection.settings import read_settings
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a run.")]
 Output = Annotated[Path, typer.Option(help="Folder of the results.")]
 Beside = Annotated[
     Path | None,
@@ -49,11 +49,14 @@ Exported = Annotated[
 ]
 Compared = Annotated[
     Path | None,
-    typer.Option(help="Images to compare on instead.", show_default="the run's test part"),
+    typer.Option(help="Other images to compare on.", show_default="the run's test part"),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")]
 Address = Annotated[
-    str, typer.Option(help="Who may open the page; 0.0.0.0 lets the whole network, and save.")
+    str,
+    typer.Option(
+        help="Who may open the page; 0.0.0.0 lets everyone on the network open it and save."
+    ),
 ]
 Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 

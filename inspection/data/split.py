@@ -173,7 +173,7 @@ def extend_split(
         sides[split.groups[image]].setdefault(part, image)
     torn = [
         f"the group {group!r} already stands in {' and '.join(sorted(found))} "
-        f"({few(sorted(found.values()), 3)}), so {image} has no honest place; make a new split "
+        f"({few(sorted(found.values()), 3)}), so {image} cannot be placed; make a new split "
         "with this grouping"
         for image in sorted(new)
         if len(found := sides.get(group := current[image], {})) > 1

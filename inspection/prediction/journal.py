@@ -43,8 +43,8 @@ class Owner(BaseModel):
 
     Args:
         room: `detection`, `classification` or `anomaly`.
-        model_hash: SHA-256 of the model's files; empty where it is not known, and then the folder
-            is nobody's to go on with.
+        model_hash: SHA-256 of the model's files; empty where it is not known; the folder cannot be
+            continued then.
         run: Name of the run, for people.
         settings: What decides besides the model, such as a threshold that was typed.
         version: `VERSION` of the program that began the folder.
@@ -268,7 +268,7 @@ def _record(folder: Path) -> Owner | None:
         return None
     except (ValueError, TypeError, RecursionError) as error:  # ValidationError is a ValueError
         raise InputError(
-            f"{path}: is damaged, so nobody can tell whose results these are; give another "
+            f"{path}: is damaged, so it is not known whose results these are; give another "
             "--output, or move them away"
         ) from error
 

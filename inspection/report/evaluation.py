@@ -66,7 +66,7 @@ def forget_evaluations(run: Path, earlier: Sequence[str] = ()) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What is told alike of a model in every room.
+    """What is reported alike of a model in every room.
 
     Args:
         room: The package whose model it is.

@@ -148,9 +148,11 @@ def choose_part(
         place != item.image and item.image in split.assignments
         for item, place in zip(items, places, strict=True)
     ):
-        names = _verb(renamed, "has a name", "have names")
-        other = _verb(renamed, "another content", "other contents")
-        notes.append(f"{counted(renamed, 'image')} {names} of the run's but {other}.")
+        names = _verb(renamed, "has the name", "have the names")
+        others = _verb(renamed, "an image", "images")
+        notes.append(
+            f"{counted(renamed, 'image')} {names} of {others} of the run but different content."
+        )
     if part == ALL or not known:
         if not known:
             _refuse_others(part, where, flag, count)

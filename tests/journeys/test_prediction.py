@@ -379,7 +379,18 @@ def test_results_without_a_record_are_nobodys(place):
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_every_room_takes_the_same_options(room):
+@pytest.mark.parametrize(
+    ("verb", "same"),
+    [
+        ("train", {"--config", "--resume", "--run", "--name", "--runs", "--snapshots", "--seed"}),
+        ("train", {"--size", "--fit", "--bits", "--weights", "--fractions", "--group-by"}),
+        ("train", {"--target-miss"}),
+        ("evaluate", {"--split", "--output"}),
+        ("predict", {"--output", "--restart", "--batch-size"}),
+        ("export", {"--format", "--images", "--output"}),
+    ],
+)
+def test_every_room_takes_the_same_options(room, verb, same):
     app = importlib.import_module(f"{room}.cli").app
-    options = {name for one in get_command(app).commands["predict"].params for name in one.opts}
-    assert {"--output", "--restart", "--batch-size"} <= options
+    options = {name for one in get_command(app).commands[verb].params for name in one.opts}
+    assert same <= options

@@ -87,7 +87,7 @@ def test_other_images_are_all_measured_and_it_is_said(run, tmp_path):
     found = chosen(run, tmp_path / "x", items)
     assert (found.part, names(found)) == ("all", ["a/0.png", "b/9.png"])
     assert "None of the 2 images is the run's: all are measured." in found.notes
-    assert "1 image has a name of the run's but another content." in found.notes
+    assert "1 image has the name of an image of the run but different content." in found.notes
     with pytest.raises(InputError, match=r"--split test: none of the 2 images .* leave --split"):
         chosen(run, tmp_path / "x", items, "test")
 
