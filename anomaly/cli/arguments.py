@@ -21,7 +21,7 @@ from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
 from inspection.training.run_images import EVERY_PART, Chosen
 
-_PLACES = ("data",)
+_PLACES = ("data", "roi_mask", "group_by", "generated", "weights")
 WEIGHTS = ("auto", "imagenet", "self", "none")
 
 
@@ -35,12 +35,11 @@ def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
     Raises:
         InputError: With every wrong name; or with what is wrong about files or images.
     """
-    problems = weights_problems(settings.weights, WEIGHTS)
-    if settings.generated is not None:
-        problems += path_problems([settings.generated])
     if resume:
-        problems += place_problems(settings, _PLACES)
+        problems = place_problems(settings, _PLACES)
     else:
+        problems = weights_problems(settings.weights, WEIGHTS)
+        problems += path_problems([settings.generated] if settings.generated else [])
         problems += taken_problems(settings.runs, settings.run)
     refuse(problems)
     _ = settings.preparation  # reads the mask

@@ -20,7 +20,7 @@ from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import place_problems, resumed_settings, taken_problems
 from inspection.training.run_images import EVERY_PART, Chosen
 
-_PLACES = ("data",)
+_PLACES = ("data", "group_by")
 
 
 def check_settings(settings: ClassificationSettings, resume: bool) -> None:
@@ -33,10 +33,10 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     Raises:
         InputError: With every wrong name; or with what is wrong about files or images.
     """
-    _ = settings.preparation  # reads the mask
     if resume:
         refuse(place_problems(settings, _PLACES))
     else:
+        _ = settings.preparation  # reads the mask, which a resumed run has in its snapshots
         refuse(
             weights_problems(settings.weights, ("auto", "imagenet", "none"))
             + taken_problems(settings.runs, settings.name)
@@ -47,7 +47,7 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
 
 def resume_settings(settings: ClassificationSettings) -> ClassificationSettings:
     """The stored settings of the run to go on with; see `inspection.training.run`."""
-    return resumed_settings(settings, _PLACES, name="name", also=("wandb",))
+    return resumed_settings(settings, _PLACES, name="name", also=("wandb",), resolved=("weights",))
 
 
 def check_evaluation(

@@ -100,11 +100,12 @@ def prepare(
         say(f"Warning: {note}.")
     items = data.part("train")
     _check_paste(settings, data)
-    check_sizes(data.images, settings.preparation)
+    record = read_record(path) if resume else RunRecord(id=uuid.uuid4().hex)
+    folder, state, settings, model, card = _model(settings, data, record, resume, path, say)
     classes = data.images.classes
     normal = data.images.normal
     labels = [classes.index(item.kind) for item in items]
-    views = Views(items, settings.preparation)
+    views = Views(items, card.preparation)
     batches = Batches(
         views,
         labels,
@@ -118,8 +119,6 @@ def prepare(
         settings.mix_alpha,
         settings.seed,
     )
-    record = read_record(path) if resume else RunRecord(id=uuid.uuid4().hex)
-    folder, state, settings, model, card = _model(settings, data, record, resume, path, say)
     settings = settings.model_copy(update={"steps": settings.steps or batches.steps})
     loss = make_loss(settings.loss, batches.prior, settings.focal_gamma)
     if state.plan_rate(settings.steps, settings.epochs, record):
@@ -127,7 +126,7 @@ def prepare(
         say(describe_change(schedule, state.plan, settings.steps))
     _compile(model, settings, loss, state.plan)
     take_up(model, folder, state, log, resume)
-    validation = Views(data.part(CALIBRATION), settings.preparation)
+    validation = Views(data.part(CALIBRATION), card.preparation)
     # Runs before there was an id went to Weights & Biases by their path.
     run_id = record.id or hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     run = Run(run_id, settings, data, model, card, batches, validation, folder, state, log)
@@ -166,6 +165,7 @@ def _model(
     if resume:
         state = folder.load_state()
         stored = Classifier.load(path / state.snapshot)
+        check_sizes(data.images, stored.card.preparation)  # the file of its mask may be gone
         if stored.classes != classes:
             raise InputError(
                 f"{path}: was started with the classes {', '.join(stored.classes)}, now there are "
@@ -176,6 +176,8 @@ def _model(
         stored.card.provenance.data = str(settings.data.resolve())  # it may have been moved since
         folder.card = stored.card
         return folder, state, settings, stored.model, stored.card
+    preparation = settings.preparation
+    check_sizes(data.images, preparation)
     weights = resolve_weights(settings.model, settings.weights, ARCHITECTURES, say)
     snapshot = weights if weights.endswith(".keras") else None
     model = build_model(
@@ -191,7 +193,7 @@ def _model(
         architecture=settings.model,
         classes=classes,
         normal=data.images.normal,
-        preparation=settings.preparation,
+        preparation=preparation,
         provenance=trained_on(
             (item.path for item in data.part("train")),
             run=settings.name,

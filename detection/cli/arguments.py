@@ -19,7 +19,7 @@ from inspection.prediction.journal import Owner, refuse_others
 from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
 from inspection.training.run_images import EVERY_PART
 
-_PLACES = ("annotations", "images")
+_PLACES = ("annotations", "images", "group_by")
 
 
 def check_settings(settings: TrainSettings, resume: bool) -> None:
@@ -108,4 +108,4 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
 
 def resume_settings(settings: TrainSettings) -> TrainSettings:
     """The stored settings of the run to go on with; see `inspection.training.run`."""
-    return resumed_settings(settings, _PLACES, runs="snapshots")
+    return resumed_settings(settings, _PLACES, runs="snapshots", resolved=("weights", "norm"))

@@ -42,6 +42,8 @@ RUN_LOCK = "run.lock"
 _KEPT = (STATE, BEST, MODEL)
 # Beside what a room names: how long the run is, and which snapshots stay.
 _CHANGED = ("epochs", "keep")
+# By which a text is known to name a file: a table of groups, weights.
+_FILES = (".csv", ".h5", ".keras")
 
 _Item = TypeVar("_Item", bound=Labelled)
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -259,6 +261,7 @@ def resumed_settings(
     name: str = "run",
     runs: str = "runs",
     also: Sequence[str] = (),
+    resolved: Sequence[str] = (),
     in_epochs: bool = True,
 ) -> _Settings:
     """The stored settings of the run to go on with, and of what was typed what may change.
@@ -266,10 +269,13 @@ def resumed_settings(
     Args:
         typed: The settings as typed; they name the folder of the runs and maybe the run. What
             is not among its `model_fields_set`, or is None, is no wish.
-        places: The settings that say where the data are: they may have been moved since.
+        places: The settings that say where the data and other files are; what the run has of
+            them may have been moved since.
         name: The setting of the run's name; without it the newest run is meant.
         runs: The setting of the folder of the runs.
         also: Further settings that may be changed.
+        resolved: The settings that are stored as what their `auto` came to, so that a typed
+            `auto` changes nothing.
         in_epochs: Whether a run has a state, without which there is nothing to go on with.
 
     Raises:
@@ -289,19 +295,20 @@ def resumed_settings(
         )
     stored = read_settings(type(typed), folder / SETTINGS, {})
     changed = [key for key in (*_CHANGED, *also) if key in type(typed).model_fields]
-    free = {*changed, *places}
     flags = ", ".join(f"--{key}" for key in changed)
     what = f"{flags} and where data and runs are" if flags else "where data and runs are"
     # In the settings' own order: a set has another in every process.
     typed_keys = [key for key in type(typed).model_fields if key in typed.model_fields_set]
     given = {key: value for key in typed_keys if (value := getattr(typed, key)) is not None}
+    moved = [key for key in places if _is_file(getattr(stored, key)) and _is_file(given.get(key))]
+    free = {*changed, *moved}
     problems = [
         f"--{key.replace('_', '-')} {value}: this run was started "
         f"{_with(getattr(stored, key))}, and --resume changes only {what}; leave it out, "
         "or start a new run"
         for key, value in given.items()
-        if value != "auto"  # stored is what it came to
-        and key not in {name, runs, *free}
+        if key not in {name, runs, *free}
+        and not (key in resolved and value == "auto")
         and value != getattr(stored, key)
     ]
     if problems:
@@ -311,7 +318,7 @@ def resumed_settings(
 
 
 def place_problems(settings: BaseModel, places: Sequence[str]) -> list[str]:
-    """A sentence for each place where the data of a run to go on with are not any more.
+    """A sentence for each file or folder of a run to go on with that is not there any more.
 
     Args:
         settings: As `resumed_settings` gives them.
@@ -319,11 +326,16 @@ def place_problems(settings: BaseModel, places: Sequence[str]) -> list[str]:
     """
     fields = type(settings).model_fields
     return [
-        f"{path}: there is nothing here any more; if the data have been moved, give their place "
-        f"now by {key.upper() if fields[key].is_required() else f'--{key}'}"
+        f"{path}: there is nothing here any more; if it has been moved, give its place now by "
+        f"{key.upper() if fields[key].is_required() else '--' + key.replace('_', '-')}"
         for key in places
-        if not (path := getattr(settings, key)).exists()
+        if _is_file(path := getattr(settings, key)) and not Path(path).exists()
     ]
+
+
+def _is_file(value: Any) -> bool:
+    """Whether a setting names a file or folder: it is no word and no expression."""
+    return isinstance(value, Path) or str(value).lower().endswith(_FILES)
 
 
 def _newest(runs: Path, in_epochs: bool) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 import classification
-from classification.cli.arguments import resume_settings
+from classification.cli.arguments import check_settings, resume_settings
 from classification.settings import ClassificationSettings
 from classification.training.loop import seed_dropout, train
 from classification.training.wandb_log import WandbLog
@@ -107,11 +107,15 @@ def test_a_resume_takes_wandb_as_typed(run):
         assert resume_settings(settings).wandb is wandb
 
 
-def test_a_run_goes_on_to_more_epochs_without_a_jump_of_its_rate(run):
+def test_a_run_goes_on_to_more_epochs_without_a_jump_of_its_rate(run, tmp_path):
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))
     said: list[str] = []
     typed = ClassificationSettings(runs=run.parent, name="run", epochs=9)
-    train(resume_settings(typed), resume=True, say=said.append)
+    settings = resume_settings(typed)
+    # Its mask is in the snapshots, wherever the file is now.
+    settings = settings.model_copy(update={"roi_mask": tmp_path / "gone.png"})
+    check_settings(settings, resume=True)
+    train(settings, resume=True, say=said.append)
     assert any("8 epochs were planned, now 9. It stays at 2.0e-05" in line for line in said)
     log = pd.read_csv(run / "log.csv")
     assert log["epoch"].tolist() == list(range(1, 10))

@@ -60,6 +60,9 @@ class Settings(BaseModel):
     epochs: int = 30
     lr: float | None = None
     weights: str = "auto"
+    aggregation: str = "auto"
+    roi_mask: Path | None = None
+    group_by: str | None = None
 
 
 @pytest.fixture
@@ -73,7 +76,8 @@ def stored(tmp_path) -> Settings:
 
 def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
     def resumed(**typed) -> Settings:
-        return resumed_settings(Settings(runs=tmp_path, **typed), ("data",))
+        typed = Settings(runs=tmp_path, **typed)
+        return resumed_settings(typed, ("data",), resolved=("weights",))
 
     assert resumed() == resumed(run="밤") == stored
     assert resumed(weights="auto", lr=0.1) == stored, "the same command with --resume"
@@ -88,6 +92,11 @@ def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
         "--weights imagenet: this run was started with none",
     ]
     assert "--resume changes only --epochs and where data and runs are" in str(caught.value)
+    # Of a setting that is stored as it was typed, auto is a choice like any other.
+    assert resumed(aggregation="auto") == stored
+    save_settings(stored.model_copy(update={"aggregation": "max"}), tmp_path / "밤/settings.yaml")
+    with pytest.raises(InputError, match="--aggregation auto: this run was started with max"):
+        resumed(aggregation="auto")
     with pytest.raises(InputError, match="absent: there is no such run to resume"):
         resumed(run="absent")
     with pytest.raises(InputError, match="empty: holds no run to resume"):
@@ -103,7 +112,7 @@ def test_a_resume_takes_what_is_stored_and_what_may_change(stored, tmp_path):
         resumed_settings(Settings(runs=tmp_path, run="other"), ("data",))
     assert len(caught.value.problems) == 1
     (tmp_path / "밤/state.json").unlink()
-    assert resumed_settings(typed, ("data",), in_epochs=False) == stored
+    assert resumed_settings(typed, ("data",), in_epochs=False).lr == stored.lr
     with pytest.raises(InputError, match="no finished epoch to resume from; start it without"):
         resumed_settings(typed, ("data",))
 
@@ -116,9 +125,36 @@ def test_a_resume_finds_its_run_where_the_folder_of_the_runs_is_now(stored, tmp_
     assert (settings.runs, settings.run) == (moved, "낮")
     (problem,) = place_problems(settings, ("data",))
     assert problem.startswith(f"{tmp_path / 'data'}: there is nothing here any more")
-    assert problem.endswith("give their place now by --data")
+    assert problem.endswith("give its place now by --data")
     (tmp_path / "data").mkdir()
     assert not place_problems(settings, ("data",))
+
+
+def test_a_resume_takes_the_place_that_a_file_of_the_run_has_now(stored, tmp_path):
+    places = ("roi_mask", "group_by", "weights")
+
+    def resumed(**typed) -> Settings:
+        return resumed_settings(Settings(runs=tmp_path, **typed), places)
+
+    for name, was, now in (
+        ("roi_mask", tmp_path / "a.png", tmp_path / "옮김.png"),
+        ("group_by", str(tmp_path / "a.csv"), str(tmp_path / "옮김.CSV")),
+        ("weights", str(tmp_path / "a.keras"), str(tmp_path / "옮김.h5")),
+    ):
+        save_settings(stored.model_copy(update={name: was}), tmp_path / "밤/settings.yaml")
+        (problem,) = place_problems(resumed(), places)
+        assert problem.startswith(f"{was}: there is nothing here any more")
+        assert problem.endswith(f"by --{name.replace('_', '-')}")
+        Path(now).touch()
+        moved = resumed(**{name: now})
+        assert getattr(moved, name) == now
+        assert not place_problems(moved, places)
+    # A file where there was none, or something else in a file's place, is another run.
+    for typed in ({"roi_mask": Path("a.png")}, {"group_by": "a.csv"}, {"weights": "auto"}):
+        with pytest.raises(InputError, match="this run was started with"):
+            resumed(**typed)
+    save_settings(stored.model_copy(update={"group_by": "(.+)_"}), tmp_path / "밤/settings.yaml")
+    assert not place_problems(resumed(), places), "an expression is nowhere"
 
 
 def test_the_command_that_goes_on_names_the_runs_only_where_it_must():
