@@ -104,7 +104,9 @@ class AnomalySettings(BaseModel):
     crops: Annotated[
         int, Field(ge=0, le=20), Flag(TRAINING, "Random cuts of each normal image.")
     ] = 0
-    grid: Annotated[int, Field(ge=0, le=8), Flag(TRAINING, "Regular cuts, so many a side.")] = 0
+    grid: Annotated[
+        int, Field(ge=0, le=8), Flag(TRAINING, "Regular cuts: a grid of so many rows and columns.")
+    ] = 0
     crop_share: Annotated[
         float, Field(gt=0, le=1), Flag(TRAINING, "Side of a cut, as a share of the image's.")
     ] = 0.8

@@ -207,6 +207,7 @@ def _write(
         data_hash=hashes["data_hash"],
         packages=_PACKAGES,
         files={item.image: item.path for item in data.images.items},
+        hashes=data.images.contents,
         more=more,
     )
     model.save(folder / MODEL)

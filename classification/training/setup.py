@@ -227,6 +227,7 @@ def _write_record(run: Run) -> None:
         data_hash=run.data.images.hash,
         packages=_PACKAGES,
         files={item.image: item.path for item in run.data.images.items},
+        hashes=run.data.images.contents,
         more={"classes": run.card.classes},
     )
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -91,13 +92,19 @@ class LabelledImages:
         """Class names: the normal one first, the others sorted."""
         return tuple(sorted(self.kinds, key=lambda name: (name != self.normal, name)))
 
-    @property
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of every image's file, which is read once."""
+        return {item.image: file_hash(item.path) for item in self.items}
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 over names, classes and contents, masks included."""
         digest = hashlib.sha256()
         for item in self.items:
             mask = file_hash(item.mask) if item.mask else ""
-            digest.update(f"{item.image}\0{item.kind}\0{file_hash(item.path)}\0{mask}\n".encode())
+            line = f"{item.image}\0{item.kind}\0{self.contents[item.image]}\0{mask}\n"
+            digest.update(line.encode())
         return digest.hexdigest()
 
 

@@ -18,6 +18,7 @@ from inspection.data.letterbox import PAD_VALUE, Fit, FitMode, Image8, fit_for
 from inspection.data.masks import check_encoded, decode_mask
 from inspection.errors import InputError
 
+# Added since features were first stored; what was stored before is still found.
 _LATER = ("background", "clahe", "flatten")
 Region = tuple[int, int, int, int]
 """xyxy in whole pixels of an image."""
@@ -171,7 +172,7 @@ class Preparation:
         return x1, y1, x2, y2
 
     def __repr__(self) -> str:
-        """As it was before there were the last steps: features and backbones are kept by it."""
+        """Without the steps of `_LATER` that are off: it is part of the keys of stored features."""
         values = (f"{k}={v!r}" for k, v in asdict(self).items() if v or k not in _LATER)
         return f"Preparation({', '.join(values)})"
 

@@ -158,7 +158,7 @@ class ModelCard(_Checked):
     def _normal_is_a_class(self) -> ModelCard:
         least = {"detection": 1, "classification": 2, "anomaly": 0}[self.room]
         if len(self.classes) < least:
-            raise ValueError(f"has {counted(len(self.classes), 'class')}, at least {least} must be")
+            raise ValueError(f"has {len(self.classes)} classes and needs at least {least}")
         if self.normal is not None and self.normal not in self.classes:
             raise ValueError("the class of good parts is none of its classes")
         return self

@@ -83,7 +83,7 @@ class Ahead:
         return self.validation_seconds > _LONG_VALIDATION * epoch * self.validate_every
 
     def lines(self) -> Iterator[str]:
-        """What is said of it."""
+        """What the user reads before the first step: length, speed, disk."""
         left = self.epochs - self.done
         epoch = self.steps * self.step_seconds
         validations = sum(
@@ -113,8 +113,8 @@ class Ahead:
 
 
 def all_done(epochs: int) -> str:
-    """What is said in place of it where all epochs are finished."""
-    return f"All {epochs} epochs of this run are done; more with --epochs."
+    """The line in place of `Ahead.lines` where all epochs are finished."""
+    return f"All {epochs} epochs of this run are done; to go on, give a larger --epochs."
 
 
 def _memory() -> str:

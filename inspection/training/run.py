@@ -100,6 +100,7 @@ def write_record(
     data_hash: str,
     packages: Sequence[str],
     files: Mapping[str, Path],
+    hashes: Mapping[str, str] | None = None,
     more: Mapping[str, Any],
 ) -> None:
     """Writes what made a run: settings, its copy of the split, its images' contents, the record.
@@ -113,6 +114,7 @@ def write_record(
         data_hash: Of images and labels.
         packages: Whose versions decide the result.
         files: Every image and its file.
+        hashes: As for `write_contents`.
         more: What the room has to add.
     """
     import keras
@@ -120,7 +122,7 @@ def write_record(
     from inspection.report.page import versions  # which imports NumPy; the command line does not
 
     begin_record(folder, settings, split_path)
-    write_contents(folder, files)
+    write_contents(folder, files, hashes)
     values = settings.model_dump(mode="json")
     record = {
         "id": run_id,
@@ -135,14 +137,18 @@ def write_record(
     write_json_atomic(folder / RECORD, record | dict(more))
 
 
-def write_contents(folder: Path, files: Mapping[str, Path]) -> None:
+def write_contents(
+    folder: Path, files: Mapping[str, Path], hashes: Mapping[str, str] | None = None
+) -> None:
     """Keeps the contents of a run's images, by which they are known under any name.
 
     Args:
         folder: The run's.
         files: Every image and its file.
+        hashes: SHA-256 of images whose files have been read already, so that they are not again.
     """
-    rows = [[image, file_hash(path)] for image, path in sorted(files.items())]
+    hashes = hashes or {}
+    rows = [[image, hashes.get(image) or file_hash(files[image])] for image in sorted(files)]
     write_text_atomic(folder / CONTENTS, sheet_text([CONTENTS_HEADER, *rows]))
 
 
@@ -268,7 +274,7 @@ def resumed_settings(
 
     Args:
         typed: The settings as typed; they name the folder of the runs and maybe the run. What
-            is not among its `model_fields_set`, or is None, is no wish.
+            is not among its `model_fields_set`, or is None, is not asked for.
         places: The settings that say where the data and other files are; what the run has of
             them may have been moved since.
         name: The setting of the run's name; without it the newest run is meant.
@@ -322,7 +328,7 @@ def place_problems(settings: BaseModel, places: Sequence[str]) -> list[str]:
 
     Args:
         settings: As `resumed_settings` gives them.
-        places: As for it.
+        places: As `resumed_settings` takes them.
     """
     fields = type(settings).model_fields
     return [

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from anomaly.data.images import NORMAL
 from anomaly.data.images import open_images as open_product
 from classification.data.images import open_images as open_classes
+from inspection.data import labelled
 from inspection.data.grouping import grouping_by
 from inspection.data.images import write_image
 from inspection.data.labelled import find_labelled
 from inspection.errors import InputError
 from inspection.files.tables import read_rows
+from inspection.files.writing import file_hash
+from inspection.training.run import write_contents
 
 
 def put(root, *names):
@@ -112,3 +118,20 @@ def test_rows_of_our_own_tables_are_separated_by_commas_only(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a;b\n")
     assert read_rows(path) == [(1, ["a;b"])]
+
+
+def test_every_file_is_read_once_for_hash_and_contents(tmp_path, monkeypatch):
+    for kind in ("normal", "dot"):
+        (tmp_path / kind).mkdir()
+        write_image(tmp_path / kind / "a.png", np.full((4, 4, 3), len(kind), np.uint8))
+    images = find_labelled(tmp_path)
+    read: list[Path] = []
+    monkeypatch.setattr(labelled, "file_hash", lambda path: (read.append(path), file_hash(path))[1])
+    # As records have it since there were runs.
+    lines = (f"{item.image}\0{item.kind}\0{file_hash(item.path)}\0\n" for item in images.items)
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert images.hash == images.hash == digest
+    write_contents(tmp_path / "run", {i.image: i.path for i in images.items}, images.contents)
+    rows = read_rows(tmp_path / "run/contents.csv")[1:]
+    assert [cells for _, cells in rows] == [[i.image, file_hash(i.path)] for i in images.items]
+    assert read == [item.path for item in images.items]
