@@ -159,7 +159,7 @@ def snapshot_file(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where labels and images are, and whether the user named one of them."""
+    """Where labels and images are, and whether one of them may be another than the training's."""
 
     annotations: Path
     images: Path
@@ -183,23 +183,23 @@ def find_folders(
         say: Receives a line about folders that were moved.
     """
 
-    def now(stored: str | None, usual: str) -> Path:
+    def now(stored: str | None, usual: str) -> tuple[Path, bool]:
         place = before = Path(stored or usual)
         run = run_folder_of(snapshot, card.provenance.run)
         if run is not None and (run / SETTINGS).is_file():
             settings = read_settings(TrainSettings, run / SETTINGS, {})
             place = where_now(before, settings.snapshots / str(settings.run), run)
-        if not place.is_dir() and Path(usual).is_dir():
+        guessed = not place.is_dir() and Path(usual).is_dir()
+        if guessed:
             place = Path(usual)
         if place != before:
             say(f"{before}: is gone; taking {place}.")
-        return place
+        return place, guessed
 
-    return Folders(
-        annotations or now(card.provenance.annotations, "annotations"),
-        images or now(card.provenance.data, "images_900"),
-        annotations is not None or images is not None,
-    )
+    origin = card.provenance
+    labels, first = (annotations, True) if annotations else now(origin.annotations, "annotations")
+    shown, second = (images, True) if images else now(origin.data, "images_900")
+    return Folders(labels, shown, first or second)
 
 
 def _choose(

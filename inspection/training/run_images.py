@@ -50,13 +50,14 @@ def where_now(stored: Path, run_before: Path, run: Path) -> Path:
 
     Returns:
         The place that the run's settings name; where that is gone, the one that lies to the run
-        as it did then; if that is gone too, the stored one.
+        as it did then; if that is gone too, the stored one. A relative place of a run that was
+        moved is looked for beside the run first: here it may name other images.
     """
-    if stored.exists():
-        return stored
     way = os.path.relpath(stored.resolve(), run_before.resolve())
     beside = Path(os.path.normpath(run.resolve() / way))
-    return beside if beside.exists() else stored
+    moved = run.resolve() != run_before.resolve()
+    places = [beside, stored] if moved and not stored.is_absolute() else [stored, beside]
+    return next((place for place in places if place.exists()), stored)
 
 
 def still_there(place: Path, run: Path) -> Path:
@@ -127,8 +128,9 @@ def choose_part(
         _refuse_unknown(part, run / RUN_SPLIT if run else where, flag)
         note = f"The run's split is missing: whether it was trained on any of {count} is not known."
         return Chosen(ALL, tuple(items), notes=(note,))
-    contents = read_contents(run) if run and flag else {}
-    places = _places(items, split, path_of, contents)
+    contents = read_contents(run) if run else {}
+    by_content, shared = _by_content(contents, split)
+    places = _places(items, split, path_of, contents, by_content)
     parts = [split.assignments.get(place) if place else None for place in places]
     of_part = Counter(parts)
     known = len(items) - of_part[None]
@@ -152,6 +154,14 @@ def choose_part(
         others = _verb(renamed, "an image", "images")
         notes.append(
             f"{counted(renamed, 'image')} {names} of {others} of the run but different content."
+        )
+    if copies := sum(
+        place in shared and place != item.image for item, place in zip(items, places, strict=True)
+    ):
+        verb = _verb(copies, "is a copy", "are copies")
+        notes.append(
+            f"{counted(copies, 'image')} {verb} of one that stands in several parts of the run; "
+            "train counts before val, val before test."
         )
     if part == ALL or not known:
         if not known:
@@ -188,17 +198,36 @@ def _places(
     split: Split,
     path_of: Callable[[_Item], Path],
     contents: Mapping[str, str],
+    by_content: Mapping[str, str],
 ) -> list[str | None]:
     """The name under which the run knows each image; None of another image."""
     if not contents:
         return [item.image if item.image in split.assignments else None for item in items]
-    names = {digest: image for image, digest in contents.items()}
     found = []
     for item in items:
         digest = file_hash(path_of(item))
         own = contents.get(item.image) == digest
-        found.append(item.image if own else names.get(digest))
+        found.append(item.image if own else by_content.get(digest))
     return found
+
+
+def _by_content(
+    contents: Mapping[str, str], split: Split
+) -> tuple[dict[str, str], frozenset[str]]:
+    """SHA-256 to the image that stands for it, and those that stand for several parts.
+
+    What was learnt is no test, also where the same image stands in the test part, too.
+    """
+    names: dict[str, str] = {}
+    shared = set()
+    for part in (*PARTS, None):
+        for image, digest in contents.items():
+            if split.assignments.get(image) != part:
+                continue
+            first = names.setdefault(digest, image)
+            if split.assignments.get(first) != part:
+                shared.add(first)
+    return names, frozenset(shared)
 
 
 def choose_labelled(

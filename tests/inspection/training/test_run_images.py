@@ -82,6 +82,23 @@ def test_images_under_other_names_are_known_by_their_contents(run, tmp_path):
     assert found.groups["b/last.png"] == "part 3"
 
 
+def test_swapped_contents_are_placed_by_content_at_the_trainings_own_place_too(run, tmp_path):
+    swapped = {name: name for name in SIDES} | {"a/0.png": "a/3.png", "a/3.png": "a/0.png"}
+    items = images(tmp_path / "data", swapped)
+    found = chosen(run, tmp_path / "data", items, flag="")
+    assert names(found) == ["a/0.png"], "what was learnt is no test"
+    assert any("another content" in note or "other contents" in note for note in found.notes)
+
+
+def test_a_copy_of_an_image_of_two_parts_counts_as_learnt(run, tmp_path):
+    paths = images(tmp_path / "twins", {"a/0.png": "same", "a/2.png": "v", "a/3.png": "same"})
+    write_contents(run, {item.image: tmp_path / "twins" / item.image for item in paths})
+    items = images(tmp_path / "x", {"b/new.png": "same", "b/v.png": "v"})
+    found = chosen(run, tmp_path / "x", items, "train")
+    assert names(found) == ["b/new.png"]
+    assert any("several parts of the run; train counts before val" in note for note in found.notes)
+
+
 def test_other_images_are_all_measured_and_it_is_said(run, tmp_path):
     items = images(tmp_path / "x", {"a/0.png": "another", "b/9.png": "new"})
     found = chosen(run, tmp_path / "x", items)
@@ -157,3 +174,14 @@ def test_data_moved_with_their_run_are_found(tmp_path):
         still_there(old / "absent", run)
     (old / "data").mkdir(parents=True)
     assert where_now(old / "data", old / "runs/밤", run) == old / "data", "not moved"
+
+
+def test_a_relative_place_is_looked_for_beside_a_moved_run_first(tmp_path, monkeypatch):
+    for folder in ("a/data", "a/runs/r", "b/data", "b/runs/r"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "b")
+    stored, before = Path("data"), Path("runs/r")
+    assert where_now(stored, before, tmp_path / "a/runs/r") == tmp_path / "a/data"
+    assert where_now(stored, before, Path("runs/r")) == stored
+    (tmp_path / "c/keep/r").mkdir(parents=True)
+    assert where_now(stored, before, tmp_path / "c/keep/r") == stored, "moved alone"
