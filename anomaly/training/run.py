@@ -47,21 +47,22 @@ def data_now(run: Path, settings: AnomalySettings) -> Path:
     return where_now(settings.data, settings.runs / str(settings.run), run)
 
 
-def run_images(run: Path, source: Path | None = None) -> LabelledImages:
+def run_images(run: Path, source: Path | None = None, flag: str = "") -> LabelledImages:
     """The images of a run, wherever they and the run have been moved to.
 
     Args:
         run: Its folder.
         source: Where the images are now; see `data_now` where left out.
+        flag: By which the user says so; for messages.
 
     Raises:
         InputError: The run's settings or the images cannot be read.
     """
-    return open_images(source or still_there(data_now(run, run_settings(run)), run))
+    return open_images(source or still_there(data_now(run, run_settings(run)), run, flag))
 
 
 def run_part(
-    run: Path, part: str | None = None, source: Path | None = None
+    run: Path, part: str | None = None, source: Path | None = None, flag: str = "--data"
 ) -> tuple[LabelledImages, Chosen[LabelledImage]]:
     """The images that an evaluation is of, and what they are a part of.
 
@@ -69,11 +70,12 @@ def run_part(
         run: Its folder.
         part: See `inspection.training.run_images.choose_part`.
         source: Where the images are now, or other images.
+        flag: By which the user says so; for messages.
 
     Raises:
         InputError: Run or images cannot be used, or there is nothing to measure.
     """
-    images, chosen = choose_labelled(run_images(run, source), run, part, source)
+    images, chosen = choose_labelled(run_images(run, source, flag), run, part, source, flag)
     if chosen.part == "train":  # defects of learnt parts are not learnt
         images = replace(images, items=tuple(item for item in images.items if item.is_normal))
         if not images.items:

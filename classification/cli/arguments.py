@@ -103,7 +103,7 @@ def check_export(
     refuse(export_problems(file, ROOM))
     if images is not None:
         return file, list_images(images) if images.is_dir() else [images]
-    return file, [item.path for item in run_part(model, "test")[0].items]
+    return file, [item.path for item in run_part(model, "test", flag="--images")[0].items]
 
 
 def check_maps(method: str, smooth: str) -> None:

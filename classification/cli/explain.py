@@ -49,7 +49,7 @@ def cam(
     if split is not None:
         from classification.evaluation.measure import images_of_part
 
-        images = images_of_part(model, split, images)
+        images = images_of_part(model, split, images, folder)
     from classification.cam.explain import ExplainRequest, explain_folder
     from classification.models.classifier import Classifier
 

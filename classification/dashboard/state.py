@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from classification.cam.maps import Explainer
-from classification.evaluation.measure import run_data
+from classification.evaluation.measure import part_of_run
 from classification.evaluation.scored import Scored, score_images
 from classification.models.classifier import Classifier
 from classification.models.layers import map_layers
@@ -141,7 +141,7 @@ def explainer(model: ModelFile, layer: str) -> Explainer:
 @st.cache_resource(max_entries=4, show_spinner="Reading the images …")
 def part_of(run: Run, part: str) -> list[LabelledImage]:
     """The images of a part of a run's split."""
-    return run_data(run.path, lambda line: None).part(part)
+    return list(part_of_run(run.path, part)[0].items)
 
 
 def scored(model: ModelFile, run: Run, part: str, most: int) -> Scored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,23 @@ from classification.evaluation.figures import Measures, measure
 from classification.evaluation.scored import Scored, score_images
 from classification.models.classifier import Classifier, Prediction, decided, model_file
 from classification.settings import ROOM, ClassificationSettings
-from inspection.data.dataset import Data
+from inspection.cli.arguments import choice_problems, refuse
 from inspection.data.labelled import LabelledImage, LabelledImages
-from inspection.data.split import PARTS
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.models.card import read_card
 from inspection.progress import Progress, silent
 from inspection.report.evaluation import Summary, group_interval
 from inspection.settings import read_settings
-from inspection.training.run import RUN_SPLIT, SETTINGS, run_split
-from inspection.training.run_images import Chosen, choose_labelled, still_there, where_now
+from inspection.training.run import SETTINGS
+from inspection.training.run_images import (
+    EVERY_PART,
+    Chosen,
+    choose_labelled,
+    choose_part,
+    still_there,
+    where_now,
+)
 
 _CALIBRATION = "Val part, on which the threshold was chosen"
 
@@ -63,36 +69,37 @@ def run_settings(model: Path) -> ClassificationSettings:
     return read_settings(ClassificationSettings, path, {})
 
 
-def run_images(run: Path) -> LabelledImages:
+def run_images(run: Path, flag: str = "") -> LabelledImages:
     """The images of a run: where its settings say, or moved together with the run.
+
+    Args:
+        run: Its folder.
+        flag: By which the user says where they are now; for messages.
 
     Raises:
         InputError: The run's settings or the images cannot be read.
     """
     settings = run_settings(run)
     before = settings.runs / str(settings.name)
-    data = still_there(where_now(settings.data, before, run), run)
+    data = still_there(where_now(settings.data, before, run), run, flag)
     return open_images(data, settings.normal)
 
 
-def run_data(run: Path, say: Callable[[str], None]) -> Data:
-    """The images of a run, and the split it was trained with.
+def part_of_run(run: Path, part: str) -> tuple[LabelledImages, Chosen[LabelledImage]]:
+    """The images of a run that stand in a part of its own split, and what is told of them.
 
     Args:
-        run: Its folder; the split is the one kept there, wherever the run has been moved to.
-        say: Receives a line about images that have come since, which are left out.
+        run: Its folder, wherever it has been moved to.
+        part: See `inspection.training.run_images.choose_part`.
 
     Raises:
-        InputError: The run's settings, split or images cannot be read.
+        InputError: The run's settings, split or images cannot be read, or none stands there.
     """
-    images = run_images(run)
-    split = run_split(run, images.items, say)
-    known = tuple(item for item in images.items if item.image in split.assignments)
-    return Data(replace(images, items=known), split, run / RUN_SPLIT)
+    return choose_labelled(run_images(run), run, part, None, "")
 
 
 def run_part(
-    model: Path, part: str | None = None, source: Path | None = None
+    model: Path, part: str | None = None, source: Path | None = None, flag: str = "--data"
 ) -> tuple[LabelledImages, Chosen[LabelledImage]]:
     """The images that an evaluation is of, with what they are a part of.
 
@@ -100,14 +107,15 @@ def run_part(
         model: A `.keras` file, or a run's folder.
         part: See `inspection.training.run_images.choose_part`.
         source: Where the images are now, or other images.
+        flag: By which the user says so; for messages.
 
     Raises:
         InputError: Model or images cannot be used, or there is nothing to measure.
     """
     file = model_file(model)
     card, run = read_card(file, ROOM), file.parent
-    found = open_images(source, card.normal) if source else run_images(run)
-    images, chosen = choose_labelled(found, run, part, source)
+    found = open_images(source, card.normal) if source else run_images(run, flag)
+    images, chosen = choose_labelled(found, run, part, source, flag)
     unknown = sorted(set(images.kinds) - set(card.classes))
     if unknown:
         raise InputError(
@@ -124,29 +132,38 @@ def score_part(
     say: Callable[[str], None],
 ) -> Scored:
     """Looks at a part of a run's split."""
-    data = run_data(settings.runs / str(settings.name), say)
-    return score_images(model, data.part(part))
+    images, chosen = part_of_run(settings.runs / str(settings.name), part)
+    for note in chosen.notes:
+        say(f"Note: {note}")
+    return score_images(model, images.items)
 
 
 def images_of_part(
-    model: Path, part: str, pictures: Sequence[LabelledImage]
+    model: Path, part: str, images: Sequence[LabelledImage], where: Path
 ) -> list[LabelledImage]:
-    """Those that stand in a part of a run's split.
+    """Those that stand in a part of a run's split, under whatever name.
+
+    Args:
+        model: A `.keras` file in its run's folder, or that folder.
+        part: Of the split, or `all`.
+        images: Some images.
+        where: Where they are; for messages.
 
     Raises:
         InputError: There is no such part, or none of them stands there.
     """
-    if part not in PARTS:
-        raise InputError(f"--split {part}: must be one of {', '.join(PARTS)}")
-    data = run_data(model_file(model).parent, lambda line: None)
-    there = {item.path.resolve() for item in data.part(part)}
-    found = [one for one in pictures if one.path.resolve() in there]
-    if not found:
-        raise InputError(
-            f"--split {part}: none of these {len(pictures)} images stands in that part of the "
-            "run's split; give the folder that the model was trained on"
-        )
-    return found
+    refuse(choice_problems("--split", part, EVERY_PART))
+    chosen = choose_part(
+        images,
+        model_file(model).parent,
+        part,
+        where=where,
+        flag="",
+        named=True,
+        path_of=lambda item: item.path,
+        hashed=lambda: "",  # some of the run's images have another hash than all of them
+    )
+    return list(chosen.items)
 
 
 def evaluate(

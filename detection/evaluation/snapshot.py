@@ -15,7 +15,7 @@ from detection.settings import TrainSettings
 from inspection.cli.commands import command_line, flags
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import read_image
-from inspection.data.split import load_split
+from inspection.data.split import Split, load_split
 from inspection.errors import InputError
 from inspection.files.writing import file_hash
 from inspection.models.card import ModelCard
@@ -32,6 +32,9 @@ from inspection.training.run_images import (
 if TYPE_CHECKING:
     from detection.evaluation.measure import Evaluation
     from detection.models.detector import Detector
+
+FLAGS = "--images and --annotations"
+"""By which the user says where a run's images are now."""
 
 
 @dataclass(frozen=True)
@@ -217,16 +220,16 @@ def _choose(
         labels = read_table(request.csv, images_dir=place.images)
     else:
         labels = read_labels(place.annotations, place.images, one_based, unlabelled, say)
-    stored_split = split_path(place.annotations, _snapshots_folder(snapshot, card.provenance.run))
     chosen = choose_part(
         labels,
         run,
         request.split,
         where=request.csv or place.annotations,
-        flag="--annotations" if place.named or request.csv else "",
+        flag=FLAGS,
+        named=place.named or request.csv is not None,
         path_of=lambda item: place.images / item.image,
         hashed=lambda: labels_hash(labels),
-        instead=load_split(stored_split) if run is None and stored_split.is_file() else None,
+        instead=stored_split(snapshot, card.provenance.run, place.annotations),
     )
     return list(chosen.items), chosen
 
@@ -238,9 +241,20 @@ def _command(request: EvaluationRequest, snapshot: Path) -> str:
     return command_line("detection", "evaluate", snapshot, *flags(**given))
 
 
-def _snapshots_folder(snapshot: Path, run: str) -> Path:
+def stored_split(snapshot: Path, run: str, annotations: Path) -> Split | None:
+    """The split stored for a folder of labels, which serves where the run's own is lost.
+
+    Args:
+        snapshot: The file.
+        run: The name of its run.
+        annotations: The folder.
+
+    Raises:
+        InputError: The split is damaged.
+    """
     folder = snapshot.resolve().parent
-    return folder.parent if folder.name == run else folder
+    path = split_path(annotations, folder.parent if folder.name == run else folder)
+    return load_split(path) if path.is_file() else None
 
 
 def run_folder_of(snapshot: Path, run: str) -> Path | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.data.dataset import read_labels, split_path
-from detection.evaluation.snapshot import find_folders, run_folder_of
+from detection.data.dataset import read_labels
+from detection.evaluation.snapshot import find_folders, run_folder_of, stored_split
 from detection.export.exported import ExportedDetector
 from detection.export.parity import check_parity
 from detection.export.quantisation import MAX_LOSS, Int8Change, check_loss, compare_int8, quantise
@@ -23,12 +23,11 @@ from inspection.cli.arguments import refuse
 from inspection.cli.console import counted
 from inspection.data.boxes import ImageLabels
 from inspection.data.images import list_images
-from inspection.data.split import load_split
 from inspection.errors import InputError
 from inspection.export import write as writing
 from inspection.export.runtimes import openvino_core
 from inspection.models.card import ModelCard
-from inspection.training.run import RUN_SPLIT
+from inspection.training.run_images import parts_of
 
 if TYPE_CHECKING:
     from detection.models.detector import Detector
@@ -270,17 +269,17 @@ def export_parts(
     labels = read_labels(
         annotations, images, told.get("one_based", False), told.get("unlabelled", "skip"), say
     )
-    folder = snapshot.resolve().parent
-    # The run's own copy first: the stored split may have grown since.
-    stored_ones = [split_path(annotations, parent) for parent in (folder, folder.parent)]
-    run = run_folder_of(snapshot, origin.run)
-    paths = [*([run / RUN_SPLIT] if run else []), *stored_ones]
-    path = next((one for one in paths if one.is_file()), None)
-    parts = load_split(path).assignments if path else {}
-    chosen = [item for item in labels if parts.get(item.image) == "val"]
-    trained = [item for item in labels if parts.get(item.image) == "train"]
+    parts = parts_of(
+        labels,
+        run_folder_of(snapshot, origin.run),
+        path_of=lambda item: images / item.image,
+        instead=stored_split(snapshot, origin.run, annotations),
+    )
+    placed = list(zip(labels, parts, strict=True))
+    chosen = [item for item, part in placed if part == "val"]
+    trained = [item for item, part in placed if part == "train"]
     if place.named and not chosen:
-        chosen = [item for item in labels if parts.get(item.image) != "train"]
+        chosen = [item for item, part in placed if part != "train"]
     if not chosen:
         raise InputError(
             f"{annotations}: holds no validation part of this model, which an export is compared "

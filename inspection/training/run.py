@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from inspection.cli.commands import command_line
-from inspection.cli.console import counted
-from inspection.data.split import Labelled, Split, load_split
+from inspection.data.split import Split
 from inspection.errors import InputError
 from inspection.files.locks import locked
 from inspection.files.records import Finite, read_json
@@ -45,7 +44,6 @@ _CHANGED = ("epochs", "keep")
 # By which a text is known to name a file: a table of groups, weights.
 _FILES = (".csv", ".h5", ".keras")
 
-_Item = TypeVar("_Item", bound=Labelled)
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -155,38 +153,6 @@ def write_contents(
 def own_split(run: Path) -> Path | None:
     """Where a run keeps its own copy of its split; None where it has none yet."""
     return run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else None
-
-
-def run_split(run: Path, items: Sequence[_Item], say: Callable[[str], None]) -> Split:
-    """The split that a run was trained with: the copy in its folder, wherever that was moved.
-
-    Args:
-        run: The run's folder.
-        items: The images that are there now.
-        say: Receives a line on how many of them came after the training; they stand in no part.
-
-    Raises:
-        InputError: The copy is missing or damaged, or knows none of the images.
-    """
-    path = run / RUN_SPLIT
-    if not path.is_file():
-        raise InputError(
-            f"{path}: is missing, so nobody can tell what the run was trained on; put the copy "
-            "back, or give images that it has not seen by --data"
-        )
-    split = load_split(path)
-    new = [item for item in items if item.image not in split.assignments]
-    if items and len(new) == len(items):
-        raise InputError(
-            f"{path}: knows none of the {counted(len(items), 'image')}; give the images that "
-            "the run was trained on, or measure these by --data"
-        )
-    if new:
-        say(
-            f"Note: {counted(len(new), 'image')} came after the training and stand in no part; "
-            "they are left out."
-        )
-    return split
 
 
 def taken_problems(runs: Path, name: str | None) -> list[str]:

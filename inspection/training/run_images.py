@@ -16,7 +16,7 @@ from inspection.errors import InputError
 from inspection.files.sheets import sheet_cell
 from inspection.files.tables import read_rows
 from inspection.files.writing import file_hash
-from inspection.training.run import CONTENTS, CONTENTS_HEADER, RUN_SPLIT, read_record
+from inspection.training.run import CONTENTS, CONTENTS_HEADER, RUN_SPLIT, own_split, read_record
 
 ALL = "all"
 EVERY_PART = (*PARTS, ALL)
@@ -60,17 +60,19 @@ def where_now(stored: Path, run_before: Path, run: Path) -> Path:
     return next((place for place in places if place.exists()), stored)
 
 
-def still_there(place: Path, run: Path) -> Path:
+def still_there(place: Path, run: Path, flag: str) -> Path:
     """The place of a run's images.
+
+    Args:
+        place: Where they were.
+        run: Its folder.
+        flag: As for `choose_part`.
 
     Raises:
         InputError: Nothing is there any more; names the flag that says where they are now.
     """
     if not place.exists():
-        raise InputError(
-            f"{place}: the images of {run} are not there any more; `evaluate --data` takes the "
-            "place where they are now"
-        )
+        raise InputError(f"{place}: the images of {run} are not there any more; {_way_out(flag)}")
     return place
 
 
@@ -95,7 +97,8 @@ def choose_part(
     part: str | None,
     *,
     where: object,
-    flag: str = "",
+    flag: str,
+    named: bool,
     path_of: Callable[[_Item], Path],
     hashed: Callable[[], str],
     instead: Split | None = None,
@@ -111,7 +114,8 @@ def choose_part(
         part: The part to measure, or `all`; where left out `test`, or `all` if none of the
             images is the run's.
         where: Where the images are, for messages.
-        flag: The flag by which the user named that place; empty where it is the training's own.
+        flag: The flag by which the user names that place; empty where there is none.
+        named: Whether the user did; else it is the training's own place.
         path_of: An image's file.
         hashed: Hash of all that is there now, as the run's record holds that of its images; asked
             only for images that the user named, of a run that holds no contents.
@@ -123,15 +127,12 @@ def choose_part(
     if not items:
         raise InputError(f"{where}: holds no labelled image; check the path and the labels")
     count = counted(len(items), "image")
-    split = _own_split(run) or instead
+    split, places, shared = _placed(items, run, path_of, instead)
     if split is None:
-        _refuse_unknown(part, run / RUN_SPLIT if run else where, flag)
+        _refuse_unknown(part, run / RUN_SPLIT if run else where, named)
         note = f"The run's split is missing: whether it was trained on any of {count} is not known."
         return Chosen(ALL, tuple(items), notes=(note,))
-    contents = read_contents(run) if run else {}
-    by_content, shared = _by_content(contents, split)
-    places = _places(items, split, path_of, contents, by_content)
-    parts = [split.assignments.get(place) if place else None for place in places]
+    parts = _parts(split, places)
     of_part = Counter(parts)
     known = len(items) - of_part[None]
     told = ", ".join(f"{name} {of_part[name]}" for name in PARTS)
@@ -141,7 +142,8 @@ def choose_part(
         if place is not None and place in split.groups
     }
     notes = []
-    if flag and known and not contents and not (run and hashed() == read_record(run).data_hash):
+    by_name = run is None or not (run / CONTENTS).is_file()
+    if named and known and by_name and not (run and hashed() == read_record(run).data_hash):
         notes.append(
             f"The run's images are recognised in {where} by their names alone: it holds no "
             "contents to compare."
@@ -165,7 +167,7 @@ def choose_part(
         )
     if part == ALL or not known:
         if not known:
-            _refuse_others(part, where, flag, count)
+            _refuse_others(part, where, flag, named, count)
             notes.append(f"None of the {count} is the run's: all are measured.")
         else:
             notes.append(
@@ -193,27 +195,57 @@ def choose_part(
     return Chosen(part, chosen, groups, tuple(notes))
 
 
-def _places(
+def parts_of(
     items: Sequence[_Item],
-    split: Split,
+    run: Path | None,
+    *,
     path_of: Callable[[_Item], Path],
-    contents: Mapping[str, str],
-    by_content: Mapping[str, str],
+    instead: Split | None = None,
 ) -> list[str | None]:
-    """The name under which the run knows each image; None of another image."""
+    """The part of a run's own split that each image stands in; None of another image.
+
+    Args:
+        items: The images that are there now.
+        run: As for `choose_part`, like the others.
+        path_of: An image's file.
+        instead: A split that serves where the run's own is lost.
+
+    Raises:
+        InputError: What the run knows of its images is damaged.
+    """
+    split, places, _ = _placed(items, run, path_of, instead)
+    return _parts(split, places)
+
+
+def _parts(split: Split | None, places: Sequence[str | None]) -> list[str | None]:
+    return [split.assignments.get(place) if split and place else None for place in places]
+
+
+def _placed(
+    items: Sequence[_Item],
+    run: Path | None,
+    path_of: Callable[[_Item], Path],
+    instead: Split | None,
+) -> tuple[Split | None, list[str | None], frozenset[str]]:
+    """The run's split; the name by which it knows each image; the names of several parts."""
+    path = own_split(run) if run else None
+    split = load_split(path) if path else instead
+    if split is None:
+        return None, [None] * len(items), frozenset()
+    contents = read_contents(run) if run else {}
     if not contents:
-        return [item.image if item.image in split.assignments else None for item in items]
+        known = [item.image if item.image in split.assignments else None for item in items]
+        return split, known, frozenset()
+    names, shared = _by_content(contents, split)
     found = []
     for item in items:
         digest = file_hash(path_of(item))
         own = contents.get(item.image) == digest
-        found.append(item.image if own else by_content.get(digest))
-    return found
+        found.append(item.image if own else names.get(digest))
+    return split, found, shared
 
 
-def _by_content(
-    contents: Mapping[str, str], split: Split
-) -> tuple[dict[str, str], frozenset[str]]:
+def _by_content(contents: Mapping[str, str], split: Split) -> tuple[dict[str, str], frozenset[str]]:
     """SHA-256 to the image that stands for it, and those that stand for several parts.
 
     What was learnt is no test, also where the same image stands in the test part, too.
@@ -231,7 +263,7 @@ def _by_content(
 
 
 def choose_labelled(
-    images: LabelledImages, run: Path, part: str | None, source: Path | None
+    images: LabelledImages, run: Path, part: str | None, source: Path | None, flag: str
 ) -> tuple[LabelledImages, Chosen[LabelledImage]]:
     """The images of a part as `choose_part` says, and what is told of the choice.
 
@@ -240,6 +272,7 @@ def choose_labelled(
         run: The run's folder.
         part: See `choose_part`.
         source: Where the user says that they are; None where nothing was said.
+        flag: As for `choose_part`.
 
     Raises:
         InputError: See `choose_part`.
@@ -249,24 +282,24 @@ def choose_labelled(
         run,
         part,
         where=source or images.root,
-        flag="--data" if source else "",
+        flag=flag,
+        named=source is not None,
         path_of=lambda item: item.path,
         hashed=lambda: images.hash,
     )
     return replace(images, items=chosen.items), chosen
 
 
-def _own_split(run: Path | None) -> Split | None:
-    path = run / RUN_SPLIT if run else None
-    return load_split(path) if path and path.is_file() else None
-
-
 def _verb(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
-def _refuse_unknown(part: str | None, where: object, flag: str) -> None:
-    if part == ALL or (part is None and flag):
+def _way_out(flag: str) -> str:
+    return f"say by {flag} where these are now" if flag else "put them back"
+
+
+def _refuse_unknown(part: str | None, where: object, named: bool) -> None:
+    if part == ALL or (part is None and named):
         return
     raise InputError(
         f"{where}: is missing, so nobody can tell what the run was trained on; put the run's "
@@ -274,13 +307,10 @@ def _refuse_unknown(part: str | None, where: object, flag: str) -> None:
     )
 
 
-def _refuse_others(part: str | None, where: object, flag: str, count: str) -> None:
-    if not flag:
-        raise InputError(
-            f"{where}: none of the {count} is the run's; say by --data (in detection --images and "
-            "--annotations) where these are now"
-        )
-    if part is not None:
+def _refuse_others(part: str | None, where: object, flag: str, named: bool, count: str) -> None:
+    if not named:
+        raise InputError(f"{where}: none of the {count} is the run's; {_way_out(flag)}")
+    if part not in (None, ALL):
         raise InputError(
             f"--split {part}: none of the {count} of {where} is the run's; leave --split out to "
             "measure all of them"

@@ -13,6 +13,7 @@ from inspection.training.run import write_contents
 from inspection.training.run_images import (
     Chosen,
     choose_part,
+    parts_of,
     read_contents,
     still_there,
     where_now,
@@ -54,7 +55,8 @@ def chosen(
         run,
         part,
         where=root,
-        flag=flag,
+        flag="--data",
+        named=bool(flag),
         path_of=lambda item: root / item.image,
         hashed=lambda: "of what is there",
     )
@@ -158,6 +160,12 @@ def test_what_is_not_the_runs_is_refused_where_the_user_named_nothing(run, tmp_p
         chosen(run, tmp_path / "x", items, flag="")
 
 
+def test_the_part_of_each_image_is_known_by_content_too(run, tmp_path):
+    items = images(tmp_path / "x", {"b/new.png": "a/0.png", "a/3.png": "new", "a/2.png": "a/2.png"})
+    found = parts_of(items, run, path_of=lambda item: tmp_path / "x" / item.image)
+    assert found == ["train", None, "val"]
+
+
 def test_damaged_contents_are_refused(run, tmp_path):
     (run / "contents.csv").write_text("image\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"contents\.csv: is damaged"):
@@ -171,7 +179,7 @@ def test_data_moved_with_their_run_are_found(tmp_path):
     assert where_now(old / "data", old / "runs/밤", run) == tmp_path / "new/data"
     assert where_now(old / "absent", old / "runs/밤", run) == old / "absent"
     with pytest.raises(InputError, match=r"absent: the images of .*밤 are not there .* --data"):
-        still_there(old / "absent", run)
+        still_there(old / "absent", run, "--data")
     (old / "data").mkdir(parents=True)
     assert where_now(old / "data", old / "runs/밤", run) == old / "data", "not moved"
 
