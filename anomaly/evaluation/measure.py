@@ -14,9 +14,9 @@ import numpy as np
 from anomaly.evaluation.pixel_metrics import PixelMetrics
 from anomaly.features.extractor import Source
 from anomaly.models.model import AnomalyModel
-from anomaly.settings import AnomalySettings
+from anomaly.settings import ROOM
 from anomaly.training.calibration import ScoreTable
-from anomaly.training.run import run_settings
+from anomaly.training.run import check_run
 from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.decisions.operating_point import DEFECTIVE, NORMAL
 from inspection.decisions.rates import Rate, auroc
@@ -76,16 +76,6 @@ class Evaluation:
         }
 
 
-def open_run(run: Path) -> tuple[AnomalyModel, AnomalySettings]:
-    """The model and the settings of a run.
-
-    Raises:
-        InputError: There is no such run.
-    """
-    settings = run_settings(run)
-    return AnomalyModel.load(run / MODEL), settings
-
-
 def evaluate(
     run: Path,
     images: LabelledImages,
@@ -103,8 +93,10 @@ def evaluate(
     Raises:
         InputError: The run or an image cannot be used.
     """
-    model, _ = open_run(run)
-    return measure(model, images, chosen, run / MODEL, on_progress)
+    check_run(run)
+    file = run / MODEL
+    digest = file_hash(file)  # of what is loaded: a training may replace it
+    return measure(AnomalyModel.load(file), images, chosen, file, digest, on_progress)
 
 
 def measure(
@@ -112,6 +104,7 @@ def measure(
     images: LabelledImages,
     chosen: Chosen[LabelledImage],
     file: Path,
+    digest: str,
     on_progress: StageProgress = silent,
 ) -> Evaluation:
     """Scores images from their files, without the cache, since the time is measured.
@@ -121,6 +114,7 @@ def measure(
         images: What is measured.
         chosen: What they are a part of.
         file: The model's file.
+        digest: Its SHA-256 when it was loaded.
         on_progress: Called after each image.
     """
     items = images.items
@@ -158,10 +152,10 @@ def measure(
     first = min(1, len(items) - 1)  # slower than the others
     ms = np.quantile(table.seconds[first:] * 1e3, [0.5, 0.95]).tolist()
     summary = Summary(
-        room="anomaly",
-        run=file.resolve().parent.name,
+        room=ROOM,
+        run=model.provenance.run,
         model=file,
-        model_hash=file_hash(file),
+        model_hash=digest,
         part=chosen.part,
         images=len(items),
         miss=miss,
@@ -172,7 +166,7 @@ def measure(
         overkill_by_group=group_interval(rejected, ~is_defect, names, chosen.groups),
         auroc=auroc(score, is_defect),
         operating_point=point,
-        ms=ms[0],
+        ms=float(table.seconds[first:].mean() * 1e3),
         data=str(images.root.resolve()),
         data_hash=images.hash,
         notes=[*chosen.notes, *(f"{_CALIBRATION}: {note}" for note in point.notes)],

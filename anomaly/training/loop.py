@@ -140,9 +140,11 @@ def _train(
             f"{settings.method}: ran out of memory; give a smaller --size, or its own options"
         ) from error
     preparation = replace(preparation, channels=channels_of(data))
+    run_id = uuid.uuid4().hex
     origin = trained_on(
         (item.path for item in data.normals),
         run=folder.name,
+        run_id=run_id,
         data=str(settings.data.resolve()),
         data_hash=data.images.hash,
         split_hash=data.split.hash,
@@ -155,7 +157,7 @@ def _train(
     table = score_images(model, data.part(CALIBRATION), settings, on_progress)
     model, choice = decided(model, table, settings, data.images.hash)
     minutes = (time.perf_counter() - began) / 60
-    _write(folder, settings, data, model, table, choice, minutes, normals, alike)
+    _write(folder, settings, data, model, table, choice, minutes, normals, alike, run_id)
     point = model.operating_point
     say(f"Aggregation: {model.aggregation}. Threshold {point.threshold:g}: {point.rule}.")
     say(f"On calibration: miss {point.miss}; overkill {point.overkill}.")
@@ -179,10 +181,11 @@ def _write(
     minutes: float,
     normals: Source,
     alike: Sequence[tuple[str, str]],
+    run_id: str,
 ) -> None:
     """Writes the run; the model last, by which it is known to be whole."""
     earlier = [f"{part}{suffix}" for part in PARTS for suffix in (".json", ".csv")]
-    forget_evaluations(folder, earlier)
+    forget_evaluations(folder / MODEL, earlier)
     write_text_atomic(folder / "calibration.csv", sheet_text(score_rows(table, model)))
     hashes = contents(data, normals)
     more = {
@@ -203,14 +206,22 @@ def _write(
         settings,
         data.split,
         data.split_path,
-        run_id=uuid.uuid4().hex,
+        run_id=run_id,
         data_hash=hashes["data_hash"],
         packages=_PACKAGES,
-        files={item.image: item.path for item in data.images.items},
+        files=_files(data, normals),
         hashes=data.images.contents,
         more=more,
     )
     model.save(folder / MODEL)
+
+
+def _files(data: Data, normals: Source) -> dict[str, Path]:
+    """Every image by its name, and what was learnt beside them by its place."""
+    files = {item.image: item.path for item in data.images.items}
+    known = set(files.values())
+    more = {str(path.resolve()): path for path in normals.paths if path not in known}
+    return files | more
 
 
 def contents(data: Data, normals: Source) -> dict[str, Any]:

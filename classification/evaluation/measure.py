@@ -214,7 +214,7 @@ def evaluate(
 
     notes = point.notes if point else ()
     summary = Summary(
-        room="classification",
+        room=ROOM,
         run=card.provenance.run,
         model=file,
         model_hash=digest,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from classification.cam.maps import Explainer
 from classification.evaluation.figures import Measures
 from classification.evaluation.measure import Evaluation
-from classification.models.classifier import Prediction
+from classification.models.classifier import Classifier, Prediction
+from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import percent
 from inspection.errors import InputError
 from inspection.report.drawing import heat_overlay, thumbnail
@@ -161,13 +162,6 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
     cards = []
     for number in numbers:
         item, one = found.scored.items[number], found.predictions[number]
-        view = model.prepare(item.path)
-        images = [("image", image_uri(thumbnail(view.rgb, _SIDE)))]
-        for name in (one.label, item.kind) if explainer else ():
-            maps = explainer(view.rgb[None], model.classes.index(name), method)
-            cam = explainer.place(maps.scaled(), view.rgb.shape[:2])[0]
-            shown = thumbnail(heat_overlay(view.rgb, cam), _SIDE)
-            images.append((f"why {name}?", image_uri(shown)))
         normal = model.card.normal
         escape = normal is not None and item.kind != normal and one.label == normal
         line = (
@@ -177,13 +171,32 @@ def _cards(found: Evaluation, numbers: Sequence[int], method: str) -> list[dict[
         cards.append(
             {
                 "file": item.image,
-                "images": images,
                 "captions": True,
                 "tag": "escape" if escape else "",
-                "lines": [line],
+                **_shown(model, item, one, explainer, method, line),
             }
         )
     return cards
+
+
+def _shown(
+    model: Classifier,
+    item: LabelledImage,
+    one: Prediction,
+    explainer: Explainer | None,
+    method: str,
+    line: str,
+) -> dict[str, Any]:
+    try:
+        rgb = model.prepare(item.path).rgb
+    except InputError as error:  # one file that vanished since must not cost the page
+        return {"lines": [line, str(error)]}
+    images = [("image", image_uri(thumbnail(rgb, _SIDE)))]
+    for name in (one.label, item.kind) if explainer else ():
+        maps = explainer(rgb[None], model.classes.index(name), method)
+        cam = explainer.place(maps.scaled(), rgb.shape[:2])[0]
+        images.append((f"why {name}?", image_uri(thumbnail(heat_overlay(rgb, cam), _SIDE))))
+    return {"images": images, "lines": [line]}
 
 
 def _because(found: Evaluation, one: Prediction) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from detection.evaluation.average_precision import AveragePrecisionResult, Matches
 from detection.evaluation.coco import CocoMetrics
+from detection.settings import ROOM
 from inspection.data.boxes import ImageLabels
 from inspection.decisions.operating_point import OperatingPoint
 from inspection.decisions.rates import Rate, auroc
@@ -168,7 +169,7 @@ class Evaluation:
         kinds = [entry for entry in self.images if entry.truth != "difficult"]
         place: dict[str, Any] = {"run": "", "model": Path(), "model_hash": "", "part": ALL}
         return Summary(
-            room="detection",
+            room=ROOM,
             images=len(self.images),
             miss=self.miss,
             overkill=self.overkill,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from detection.data.dataset import read_labels, split_path
 from detection.data.table import read_table
 from detection.models.snapshots import snapshot_card
-from detection.settings import TrainSettings
+from detection.settings import ROOM, TrainSettings
 from inspection.cli.commands import command_line, flags
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import read_image
@@ -238,7 +238,7 @@ def _command(request: EvaluationRequest, snapshot: Path) -> str:
     """What a user types for the same evaluation."""
     names = ("split", "annotations", "images", "csv", "iou", "unlabelled", "one_based")
     given = {name: getattr(request, name) for name in (*names, "prevalence", "output")}
-    return command_line("detection", "evaluate", snapshot, *flags(**given))
+    return command_line(ROOM, "evaluate", snapshot, *flags(**given))
 
 
 def stored_split(snapshot: Path, run: str, annotations: Path) -> Split | None:

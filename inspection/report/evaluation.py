@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inspection.data.split import PARTS
 from inspection.decisions.rates import Rate, grouped_interval, percent
 from inspection.files.sheets import sheet_text
 from inspection.files.writing import write_json_atomic, write_text_atomic
@@ -48,20 +49,20 @@ def evaluation_folder(model: Path, part: str) -> Path:
     return model.parent / f"evaluation_{part}{own}"
 
 
-def forget_evaluations(run: Path, earlier: Sequence[str] = ()) -> None:
-    """Removes what evaluations of a model that stood in a folder before left there.
+def forget_evaluations(model: Path, earlier: Sequence[str] = ()) -> None:
+    """Removes what evaluations of a model that stood in a place before left beside it.
 
     Args:
-        run: The run's folder.
-        earlier: Names of files that an earlier program's evaluations wrote into it.
+        model: The place of the model's file.
+        earlier: Names of files that an earlier program's evaluations wrote beside it.
     """
-    for folder in run.glob("evaluation_*"):
+    for folder in (evaluation_folder(model, part) for part in (*PARTS, "all")):
         for name in (RECORD, IMAGES, PAGE):
             (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds something else
             folder.rmdir()
     for name in earlier:
-        (run / name).unlink(missing_ok=True)
+        model.with_name(name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,8 @@ class Summary:
         overkill_by_group: The same of overkill.
         auroc: Of the images' scores; NaN where there are not both kinds.
         operating_point: Where it was decided; None where the model holds none.
-        ms: Milliseconds for an image, from the file to the decision.
+        ms: Milliseconds for an image, from the file to the decision: the mean over all, at as
+            many images in a pass as the room takes here (detection by its batch size).
         data: Where the images lie.
         data_hash: Of what was measured.
         notes: What a reader must know.
@@ -213,6 +215,7 @@ def write_evaluation(
         **values,
     )
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # an old one would speak for a new table
     write_text_atomic(folder / IMAGES, sheet_text(table))
     write_text_atomic(folder / PAGE, page)
     date = now.isoformat(timespec="seconds")

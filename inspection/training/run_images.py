@@ -218,7 +218,12 @@ def parts_of(
 
 
 def _parts(split: Split | None, places: Sequence[str | None]) -> list[str | None]:
-    return [split.assignments.get(place) if split and place else None for place in places]
+    return [_part(split, place) if split and place else None for place in places]
+
+
+def _part(split: Split, image: str) -> str:
+    """The part of an image of the run; what it holds beside its split it has learnt."""
+    return split.assignments.get(image, "train")
 
 
 def _placed(
@@ -252,12 +257,12 @@ def _by_content(contents: Mapping[str, str], split: Split) -> tuple[dict[str, st
     """
     names: dict[str, str] = {}
     shared = set()
-    for part in (*PARTS, None):
+    for part in PARTS:
         for image, digest in contents.items():
-            if split.assignments.get(image) != part:
+            if _part(split, image) != part:
                 continue
             first = names.setdefault(digest, image)
-            if split.assignments.get(first) != part:
+            if _part(split, first) != part:
                 shared.add(first)
     return names, frozenset(shared)
 

@@ -28,6 +28,7 @@ from inspection.files.writing import (
     sweep_temporary,
     write_json_atomic,
 )
+from inspection.report.evaluation import forget_evaluations
 from inspection.training.run import (
     BEST,
     CURVES,
@@ -278,7 +279,7 @@ class RunFolder:
         Returns:
             The other run whose model stands, or stood, as the best of all runs, if any.
         """
-        _copy_changed(snapshot, self.path / BEST)
+        _replace_best(snapshot, self.path / BEST)
         return None if self._standing is None else self._promote_above()
 
     def promote_anyway(self) -> Rival | None:
@@ -294,11 +295,11 @@ class RunFolder:
             assert self._standing is not None  # else there is nothing to compare
             own, other = self._standing(mine), self._standing(top)
             if own is not None and other is not None and own.is_same_run(other):
-                _copy_changed(mine, top)
+                _replace_best(mine, top)
                 return None
             replaced = anyway or other is None or (own is not None and own.beats(other))
             if replaced:
-                copy_atomic(mine, top)
+                _replace_best(mine, top)
         same = (
             own is not None and other is not None and own.judged_on == other.judged_on is not None
         )
@@ -351,9 +352,11 @@ class RunFolder:
                 path.unlink()
 
 
-def _copy_changed(source: Path, target: Path) -> None:
+def _replace_best(source: Path, target: Path) -> None:
+    """Copies a model where it is another than the one there, whose evaluations are removed."""
     if source == target or (target.is_file() and file_hash(source) == file_hash(target)):
         return
+    forget_evaluations(target)
     copy_atomic(source, target)
 
 

@@ -97,7 +97,7 @@ def test_an_image_is_read_and_prepared_once_for_its_score(runs, shared_product, 
 
     monkeypatch.setattr(Preparation, "__call__", counting)
     items = data.part("val")
-    measure(model, replace(data.images, items=tuple(items)), Chosen("val", ()), file)
+    measure(model, replace(data.images, items=tuple(items)), Chosen("val", ()), file, "")
     assert len(times) == len(items)
 
 

@@ -185,6 +185,18 @@ def read_grey(name):
     return np.full((100, 100, 3), 128, np.uint8)
 
 
+def test_figures_never_stand_beside_another_evaluations_table(tmp_path, monkeypatch):
+    write_evaluation(evaluated(), tmp_path, read_grey, settings={})
+
+    def full(path, text):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("inspection.report.evaluation.write_text_atomic", full)
+    with pytest.raises(OSError, match="no space"):
+        write_evaluation(evaluated(), tmp_path, read_grey, settings={})
+    assert not (tmp_path / "evaluation.json").exists()
+
+
 def test_written_files(tmp_path):
     folder = tmp_path / "평가"
     report = write_report(evaluated(prevalence=0.01), folder, read_grey, settings={"size": 900})

@@ -326,9 +326,16 @@ def test_promote_copies_to_the_run_and_to_the_top(tmp_path):
     for path in (tmp_path / "run_a" / "best.keras", tmp_path / "best.keras"):
         assert path.read_bytes() == snapshot.read_bytes()
         assert not path.is_symlink()
+    measured = [tmp_path / name / "evaluation_test" for name in ("run_a", "")]
+    for place in measured:
+        place.mkdir()
+        (place / "evaluation.json").write_text("{}")
+    assert folder.promote(snapshot) is None
+    assert all(place.is_dir() for place in measured), "of the model that stands there"
     better = fake_snapshot(tmp_path / "run_a" / "epoch_004.keras", "run_a", "better")
     assert folder.promote(better) is None
     assert (tmp_path / "best.keras").read_bytes() == better.read_bytes()
+    assert not any(place.exists() for place in measured), "of a model that is gone"
     assert names(tmp_path) == ["best.keras", "run_a"]
 
 

@@ -101,6 +101,15 @@ def test_a_copy_of_an_image_of_two_parts_counts_as_learnt(run, tmp_path):
     assert any("several parts of the run; train counts before val" in note for note in found.notes)
 
 
+def test_what_was_learnt_beside_the_split_is_no_test(run, tmp_path):
+    items = images(tmp_path / "generated", {"1.png": "made", "2.png": "made, too"})
+    own = {name: tmp_path / "data" / name for name in SIDES}
+    places = [tmp_path / "generated" / item.image for item in items]
+    write_contents(run, own | {str(path): path for path in places})
+    with pytest.raises(InputError, match=r"of 2 images 2 are the run's \(train 2, val 0, test 0"):
+        chosen(run, tmp_path / "generated", items)
+
+
 def test_other_images_are_all_measured_and_it_is_said(run, tmp_path):
     items = images(tmp_path / "x", {"a/0.png": "another", "b/9.png": "new"})
     found = chosen(run, tmp_path / "x", items)
