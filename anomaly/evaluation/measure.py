@@ -211,7 +211,10 @@ def _by_kind(
 def lines(found: Evaluation) -> list[str]:
     """The evaluation in words."""
     summary = found.summary
-    kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in found.auroc_by_kind.items())
+    kinds = ", ".join(
+        f"{kind} {'not measurable' if np.isnan(value) else f'{value:.3f}'}"
+        for kind, value in found.auroc_by_kind.items()
+    )
     pixels = f"pixels {found.pixel_auroc:.4f}, AUPRO {found.aupro:.4f}"
     if np.isnan(found.pixel_auroc):
         pixels = "no pixel figures"

@@ -247,10 +247,10 @@ def lines(found: Evaluation) -> list[str]:
     ]
     for one in measures.classes:
         low, high = one.f1_interval
-        text.append(
-            f"  {one.label}: F1 {one.f1:.3f} ({low:.3f} to {high:.3f}), precision {one.precision}, "
-            f"recall {one.recall}"
-        )
+        figure = f"F1 {one.f1:.3f} ({low:.3f} to {high:.3f})"
+        if np.isnan(one.f1):
+            figure = "not in this part, left out of macro F1"
+        text.append(f"  {one.label}: {figure}, precision {one.precision}, recall {one.recall}")
     text += [f"{name} {value}" for name, value in summary.rate_lines().items()]
     text.append(f"expected calibration error {measures.calibration_error:.3f}")
     return text

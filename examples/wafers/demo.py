@@ -108,11 +108,13 @@ def blob_average_precision(dataset: Dataset, images: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: `python -m examples.wafers.demo [--folder DIR]`."""
+    """Draws sample wafers, trains a detector on them and measures it, beside a blob baseline."""
     from inspection.cli.console import plain_console
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    parser.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="of all that is made (default: demo)"
+    )
     demo(parser.parse_args(arguments).folder, plain_console())
 
 

@@ -186,14 +186,14 @@ def read_grey(name):
 
 
 def test_figures_never_stand_beside_another_evaluations_table(tmp_path, monkeypatch):
-    write_evaluation(evaluated(), tmp_path, read_grey, settings={})
+    write_report(evaluated(), tmp_path, read_grey, settings={})
 
     def full(path, text):
         raise OSError("no space left")
 
     monkeypatch.setattr("inspection.report.evaluation.write_text_atomic", full)
     with pytest.raises(OSError, match="no space"):
-        write_evaluation(evaluated(), tmp_path, read_grey, settings={})
+        write_report(evaluated(), tmp_path, read_grey, settings={})
     assert not (tmp_path / "evaluation.json").exists()
 
 
