@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from anomaly.methods.names import METHODS
 from inspection.fields import (
@@ -16,17 +16,10 @@ from inspection.fields import (
     RUN,
     SIZE,
     TRAINING,
-    Background,
-    Bits,
-    Clahe,
-    Fit,
     Flag,
-    Flatten,
     Fractions,
     GroupBy,
     Positive,
-    Roi,
-    RoiMask,
     RuleName,
     RunName,
     Seed,
@@ -37,16 +30,16 @@ from inspection.fields import (
     runs_folder,
     weights_flag,
 )
+from inspection.training.settings import PreparationSettings
 
 if TYPE_CHECKING:
     from anomaly.features.augment import Augmentation
-    from inspection.data.preparation import Preparation
 
 ROOM = "anomaly"
 """As the files that this room writes name it."""
 
 
-class AnomalySettings(BaseModel):
+class AnomalySettings(PreparationSettings):
     """Complete settings of a run.
 
     Raises:
@@ -67,7 +60,7 @@ class AnomalySettings(BaseModel):
         Literal[METHODS],  # type: ignore[valid-type]
         Flag(MODEL, "How normal is learnt; the guide says what each is."),
     ] = "patchcore"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Of the method, only in a file."""
 
     backbone: Annotated[
@@ -80,13 +73,6 @@ class AnomalySettings(BaseModel):
     pretrain_steps: Annotated[Positive, Flag(MODEL, "Steps of --weights self.")] = 3000
 
     size: Annotated[int, Field(ge=32, multiple_of=32), SIZE] = 256
-    fit: Fit = "stretch"
-    bits: Bits = 16
-    roi: Roi = None
-    roi_mask: RoiMask = None
-    background: Background = False
-    clahe: Clahe = 0.0
-    flatten: Flatten = False
     tile: Annotated[
         Annotated[int, Field(ge=32)] | None,
         Flag(PREPARATION, "Side of overlapping tiles, in pixels.", "none"),
@@ -142,26 +128,6 @@ class AnomalySettings(BaseModel):
     def kept_in(self) -> Path:
         """Where features and backbones are kept."""
         return self.kept or self.runs
-
-    @property
-    def preparation(self) -> Preparation:
-        """How images are cut and scaled."""
-        from inspection.data.masks import encode_mask
-        from inspection.data.preparation import Preparation
-
-        mask = encode_mask(self.roi_mask) if self.roi_mask else None
-        return Preparation(
-            self.size,
-            self.fit,
-            self.bits,
-            self.roi,
-            tile=self.tile,
-            overlap=self.overlap,
-            roi_mask=mask,
-            background=self.background,
-            clahe=self.clahe,
-            flatten=self.flatten,
-        )
 
     @property
     def augmentation(self) -> Augmentation:

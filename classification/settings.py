@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from inspection.fields import (
     BATCH_SIZE,
@@ -16,19 +16,12 @@ from inspection.fields import (
     RUN,
     SIZE,
     TRAINING,
-    Background,
-    Bits,
-    Clahe,
     Epochs,
-    Fit,
     Flag,
-    Flatten,
     Fractions,
     GroupBy,
     Keep,
     Positive,
-    Roi,
-    RoiMask,
     RuleName,
     RunName,
     Seed,
@@ -41,15 +34,13 @@ from inspection.fields import (
     runs_folder,
     weights_flag,
 )
-
-if TYPE_CHECKING:
-    from inspection.data.preparation import Preparation
+from inspection.training.settings import PreparationSettings
 
 ROOM = "classification"
 """As the files that this room writes name it."""
 
 
-class ClassificationSettings(BaseModel):
+class ClassificationSettings(PreparationSettings):
     """Complete settings of a run.
 
     Raises:
@@ -88,13 +79,6 @@ class ClassificationSettings(BaseModel):
     weights: Annotated[str, weights_flag("auto, imagenet, none")] = "auto"
 
     size: Annotated[int, Field(ge=32), SIZE] = 224
-    fit: Fit = "stretch"
-    bits: Bits = 16
-    roi: Roi = None
-    roi_mask: RoiMask = None
-    background: Background = False
-    clahe: Clahe = 0.0
-    flatten: Flatten = False
 
     aug: Annotated[
         Literal["none", "basic", "flip", "noise", "clahe", "heavy", "rotate4"],
@@ -148,20 +132,3 @@ class ClassificationSettings(BaseModel):
             "that of val; for least-cost 0.01",
         ),
     ] = None
-
-    @property
-    def preparation(self) -> Preparation:
-        """How images are brought to the network."""
-        from inspection.data.masks import encode_mask
-        from inspection.data.preparation import Preparation
-
-        return Preparation(
-            self.size,
-            self.fit,
-            self.bits,
-            self.roi,
-            roi_mask=encode_mask(self.roi_mask) if self.roi_mask else None,
-            background=self.background,
-            clahe=self.clahe,
-            flatten=self.flatten,
-        )

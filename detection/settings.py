@@ -36,6 +36,9 @@ from inspection.fields import (
 ROOM = "detection"
 """As the files that this room writes name it."""
 
+LABELS = ("annotations", "images", "unlabelled", "one_based")
+"""The settings that say which labels there are and how they are read."""
+
 Recipe = Literal["none", "flip", "basic", "heavy"]
 
 

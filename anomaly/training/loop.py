@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,7 @@ def train(
     """
     kind = method_class(settings.method)
     check_options(kind, settings.options)
-    usual = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.method}"
-    with held_run(settings.runs, settings.run, usual, resume) as folder:
+    with held_run(settings.runs, settings.run, settings.method, resume) as folder:
         if resume and is_finished(folder):
             return folder
         sweep_temporary(folder, _WRITTEN)

@@ -13,7 +13,7 @@ from classification.evaluation.figures import choose_point, confusion_matrix, ma
 from classification.models.classifier import Classifier, decided
 from classification.settings import ROOM, ClassificationSettings
 from classification.training.batches import Batch
-from classification.training.setup import Run, TrainingLog, prepare, usual_name
+from classification.training.setup import Run, TrainingLog, prepare
 from inspection.decisions.operating_point import prevalence_weights
 from inspection.errors import InputError
 from inspection.training.announcement import Ahead, all_done, seconds_per_step
@@ -47,7 +47,7 @@ def train(
             Ctrl-C at once.
     """
     log = log or TrainingLog()
-    with held_run(settings.runs, settings.name, usual_name(settings), resume) as folder:
+    with held_run(settings.runs, settings.name, settings.model, resume) as folder:
         run = prepare(
             settings.model_copy(update={"name": folder.name}), resume, say or log.say, log
         )

@@ -6,7 +6,6 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -241,8 +240,3 @@ def _show_augmentation(run: Run) -> None:
     chosen = [numbers[0] for _, numbers in sorted(by_class.items())][:_SHOWN]
     sheet = augmentation_sheet([views[i] for i in chosen], run.settings.aug)
     write_image(run.folder.path / SHEET, sheet)
-
-
-def usual_name(settings: ClassificationSettings) -> str:
-    """What a run is called that was given no name."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{settings.model}"

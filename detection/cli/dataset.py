@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from detection.settings import TrainSettings
+from detection.settings import LABELS, TrainSettings
 from inspection.cli.console import console, reports_errors, say
 from inspection.cli.options import Config, takes_settings
 from inspection.errors import InputError
@@ -19,35 +19,22 @@ from inspection.settings import read_settings
 @takes_settings(
     TrainSettings,
     only=(
-        "annotations",
-        "images",
+        *LABELS,
         "snapshots",
         "fractions",
         "group_by",
         "seed",
-        "unlabelled",
-        "one_based",
     ),
 )
 def split(
     given: dict[str, Any],
 ) -> None:
     """Makes the stored split, or lets new images join it; no image ever changes side."""
-    from detection.data.dataset import boxes_per_class, open_dataset
+    from detection.data.dataset import boxes_per_class, dataset_of
     from inspection.data.split import PARTS, leakage
 
     settings = read_settings(TrainSettings, None, given)
-    dataset = open_dataset(
-        settings.annotations,
-        settings.images,
-        settings.snapshots,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        one_based=settings.one_based,
-        unlabelled=settings.unlabelled,
-        say=say,
-    )
+    dataset = dataset_of(settings, say=say)
     table = Table("", *PARTS)
     parts = [dataset.part(part) for part in PARTS]
     counts = [boxes_per_class(labels) for labels in parts]
@@ -67,14 +54,11 @@ def split(
 @takes_settings(
     TrainSettings,
     only=(
-        "annotations",
-        "images",
+        *LABELS,
         "size",
         "fit",
         "crop",
         "augment",
-        "unlabelled",
-        "one_based",
     ),
 )
 def anchors(
@@ -118,8 +102,7 @@ def anchors(
 @takes_settings(
     TrainSettings,
     only=(
-        "annotations",
-        "images",
+        *LABELS,
         "size",
         "fit",
         "bits",
@@ -127,8 +110,6 @@ def anchors(
         "augment",
         "anchors",
         "seed",
-        "unlabelled",
-        "one_based",
     ),
 )
 def show(

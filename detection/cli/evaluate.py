@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from detection.cli.labels import AS_TRAINED
-from detection.settings import TrainSettings
+from detection.settings import LABELS, TrainSettings
 from inspection.cli.console import console, progress, reports_errors, say
 from inspection.cli.options import Beside, Split, takes_settings, typed_settings
 from inspection.fields import BATCH_SIZE
@@ -17,7 +17,7 @@ from inspection.fields import BATCH_SIZE
 @reports_errors
 @takes_settings(
     TrainSettings,
-    only=("annotations", "images", "unlabelled", "one_based"),
+    only=LABELS,
     defaults=AS_TRAINED,
 )
 def evaluate(

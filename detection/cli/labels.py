@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from detection.settings import TrainSettings
+from detection.settings import LABELS, TrainSettings
 from inspection.cli.console import console, counted, progress, reports_errors, say
 from inspection.cli.options import takes_settings
 from inspection.errors import InputError, group_alike, printable
 from inspection.settings import read_settings
 
-AS_TRAINED = dict.fromkeys(
-    ("annotations", "images", "unlabelled", "one_based"), "as in the training"
-)
+AS_TRAINED = dict.fromkeys(LABELS, "as in the training")
 """What a verb that measures a snapshot takes where nothing else is typed."""
 
 
@@ -93,12 +91,7 @@ def resize(
 @reports_errors
 @takes_settings(
     TrainSettings,
-    only=(
-        "annotations",
-        "images",
-        "unlabelled",
-        "one_based",
-    ),
+    only=LABELS,
 )
 def convert(
     given: dict[str, Any],

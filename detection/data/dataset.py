@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from detection.data.table import classes_of, labels_for
-from detection.settings import ROOM
+from detection.settings import ROOM, TrainSettings
 from inspection.cli.commands import command_line
 from inspection.data.boxes import ImageLabels, labels_hash
 from inspection.data.images import image_size
@@ -114,6 +114,29 @@ def open_dataset(
     for line in _gaps(dataset):
         say(line)
     return dataset
+
+
+def dataset_of(
+    settings: TrainSettings,
+    *,
+    to_train: bool = False,
+    own: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """The labels and the split that the settings name; see `open_dataset`."""
+    return open_dataset(
+        settings.annotations,
+        settings.images,
+        settings.snapshots,
+        fractions=settings.fractions,
+        seed=settings.seed,
+        group_by=settings.group_by,
+        one_based=settings.one_based,
+        unlabelled=settings.unlabelled,
+        to_train=to_train,
+        own=own,
+        say=say,
+    )
 
 
 def read_labels(

@@ -14,7 +14,7 @@ from detection.models.snapshots import top_line
 from detection.settings import ROOM, TrainSettings
 from detection.training.batches import Batch
 from detection.training.log import TrainingLog
-from detection.training.setup import Run, prepare, usual_name
+from detection.training.setup import Run, prepare
 from inspection.data.boxes import labels_hash
 from inspection.errors import InputError
 from inspection.training.interrupt import InterruptGuard
@@ -44,9 +44,8 @@ def train(settings: TrainSettings, resume: bool = False, log: TrainingLog | None
     log = log or TrainingLog()
     if settings.precision != "float32":
         keras.config.set_dtype_policy(f"mixed_{settings.precision}")
-    usual = usual_name(settings.backbone)
     try:
-        with held_run(settings.snapshots, settings.run, usual, resume) as folder:
+        with held_run(settings.snapshots, settings.run, settings.backbone, resume) as folder:
             run = prepare(settings.model_copy(update={"run": folder.name}), resume, log)
             try:
                 _fit(run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import keras
@@ -15,8 +14,8 @@ from detection.data.dataset import (
     Dataset,
     boxes_per_class,
     choose_stratified,
+    dataset_of,
     fitted_boxes,
-    open_dataset,
     without_difficult,
 )
 from detection.models.anchors import AnchorSettings, best_ious, best_possible_recall
@@ -85,15 +84,8 @@ def prepare(settings: TrainSettings, resume: bool, log: TrainingLog) -> Run:
         InputError: Labels, images, settings, weights or the run cannot be used.
     """
     keras.utils.set_random_seed(settings.seed)
-    dataset = open_dataset(
-        settings.annotations,
-        settings.images,
-        settings.snapshots,
-        fractions=settings.fractions,
-        seed=settings.seed,
-        group_by=settings.group_by,
-        one_based=settings.one_based,
-        unlabelled=settings.unlabelled,
+    dataset = dataset_of(
+        settings,
         to_train=True,
         own=own_split(settings.snapshots / str(settings.run)) if resume else None,
         say=log.say,
@@ -178,11 +170,6 @@ def _choose_validation(
     known = set(record.validated_on or ())
     kept = [item for item in labels if item.image in known]
     return kept or choose_stratified(labels, settings.val_images, settings.seed)
-
-
-def usual_name(backbone: str) -> str:
-    """What a run is called that was given no name."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{backbone}"
 
 
 def _new_model(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -173,13 +174,13 @@ def taken_problems(runs: Path, name: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def held_run(runs: Path, name: str | None, usual: str, resume: bool) -> Iterator[Path]:
+def held_run(runs: Path, name: str | None, what: str, resume: bool) -> Iterator[Path]:
     """The folder of one training, which nobody else trains into meanwhile.
 
     Args:
         runs: Folder of the runs.
-        name: The run; None makes a new folder of the usual name, with a number where it is taken.
-        usual: That name.
+        name: The run; None makes a new folder of date and `what`, with a number where it is taken.
+        what: Is trained.
         resume: True takes a run that exists.
 
     Yields:
@@ -191,7 +192,7 @@ def held_run(runs: Path, name: str | None, usual: str, resume: bool) -> Iterator
     missing = [path for path in (runs, *runs.parents) if not path.exists()]
     runs.mkdir(parents=True, exist_ok=True)
     if name is None:
-        folder = _new_folder(runs, usual)
+        folder = _new_folder(runs, f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{what}")
         missing.insert(0, folder)
     else:
         folder = runs / name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
 from inspection.errors import InputError
 from inspection.settings import save_settings
+from inspection.training import run
 from inspection.training.announcement import Ahead, duration
 from inspection.training.run import (
     RUN_LOCK,
@@ -20,15 +23,17 @@ from inspection.training.run import (
 
 
 def held(parent: Path, name: str | None = None, resume: bool = False):
-    return held_run(parent, name, "usual", resume)
+    return held_run(parent, name, "resnet50", resume)
 
 
-def test_equal_names_within_a_second_are_two_folders(tmp_path):
+def test_equal_names_within_a_second_are_two_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
     with held(tmp_path) as first, held(tmp_path) as second:
         assert first != second
         (first / "a").touch()
         (second / "a").touch()
-    assert {path.name for path in tmp_path.iterdir()} == {"usual", "usual_1"}
+    name = "2026-01-02_03-04-05_resnet50"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}_1"}
 
 
 def test_a_run_is_trained_once_at_a_time(tmp_path):
