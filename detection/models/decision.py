@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,12 +15,15 @@ from inspection.prediction.detections import Detections, Origin
 Image = str | Path | np.ndarray
 
 
-class Decides(Protocol):
-    """What is asked of a model."""
+class AnyDetector(Protocol):
+    """What is asked of a model, trained or exported."""
 
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     bits: int
     operating_point: OperatingPoint | None
+
+    def predict_batch(self, pictures: Sequence[Any]) -> list[Detections]:
+        """Detections of (H, W, 3) uint8 RGB images of any sizes, in their own pixels."""
 
 
 def image_score(detections: Detections) -> float:
@@ -28,7 +32,7 @@ def image_score(detections: Detections) -> float:
 
 
 def decided(
-    model: Decides, image: Image, found: Detections, min_score: float, max_detections: int
+    model: AnyDetector, image: Image, found: Detections, min_score: float, max_detections: int
 ) -> Detections:
     """Detections as they were asked for, with the decision that rests on all of them.
 

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detection.models.decision import image_score
+from detection.models.decision import AnyDetector, image_score
 from detection.prediction.output import XML, refuse_annotations
 from detection.settings import ROOM
 from inspection.data.images import read_image, write_image
 from inspection.data.letterbox import Image8
-from inspection.decisions.operating_point import OperatingPoint
 from inspection.errors import InputError
 from inspection.files.records import Count, Finite
 from inspection.prediction.detections import (
@@ -31,17 +30,6 @@ from inspection.prediction.journal import NOT_DECIDED, Line
 TABLE, OVERLAYS = "detections.csv", "overlays"
 
 _DEFAULT_THRESHOLD = 0.5
-
-
-class AnyDetector(Protocol):
-    """What is asked of a model, trained or exported."""
-
-    classes: Sequence[str]
-    bits: int
-    operating_point: OperatingPoint | None
-
-    def predict_batch(self, pictures: Sequence[Any]) -> list[Detections]:
-        """Detections of (H, W, 3) uint8 RGB images of any sizes, in their own pixels."""
 
 
 class _Box(BaseModel):
