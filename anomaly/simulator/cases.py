@@ -12,10 +12,10 @@ from anomaly.evaluation.scored import figures_file, measured_root
 from anomaly.settings import AnomalySettings
 from anomaly.simulator.figures import Simulation, relabel_csv
 from anomaly.simulator.watch import pictures, thumb
+from anomaly.training.run import run_settings
 from inspection.cli.pages import Stamp, stamp
 from inspection.errors import InputError
 from inspection.files.writing import write_text_atomic
-from inspection.settings import read_settings
 from inspection.training.run import SETTINGS
 
 _IMAGES = 8
@@ -24,7 +24,7 @@ _ROWS, _ROW_HEIGHT = 50, 64  # of the wrong cases that are listed
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _kept_settings(run: Path, written: Stamp) -> AnomalySettings:
-    return read_settings(AnomalySettings, run / SETTINGS, {})
+    return run_settings(run)
 
 
 def _settings(run: Path) -> AnomalySettings:

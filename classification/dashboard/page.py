@@ -21,7 +21,6 @@ from classification.dashboard.state import (
     explain,
     layer_names,
     load_model,
-    part_of,
     picture,
     runs_below,
     scored,
@@ -88,10 +87,6 @@ def _page(runs: Path, names: list[str]) -> None:
         model = load_model(file)
         part = st.radio("Part", ["test", "val", "train"], horizontal=True, key="part")
         look = _look(run, file, model)
-    items = part_of(run, part)
-    if not items:
-        st.info(f"The {part} part holds no image.")
-        return
     most = st.sidebar.number_input("Images at most", 1, 100_000, 500, key="most")
     found = scored(file, run, part, int(most))
     number = pick_image(run, model, found)

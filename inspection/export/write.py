@@ -214,14 +214,15 @@ def placed_when_done(output: Path) -> Iterator[Path]:
     ) as folder:
         temporary = Path(folder) / output.name
         yield temporary
-        if output.suffix.lower() == ".xml":
-            # OpenVINO's two files cannot be replaced at once. Without its graph the old model is
-            # gone, which is said when it is loaded; with foreign weights it would find nonsense.
-            output.unlink(missing_ok=True)
-        pairs = zip(exported_files(temporary), exported_files(output), strict=True)
-        for source, target in reversed(list(pairs)):  # the graph last
-            with atomic_path(target) as place:
-                shutil.copyfile(source, place)
+        with contextlib.ExitStack() as places:  # taken when all is copied, the graph last
+            pairs = zip(exported_files(temporary), exported_files(output), strict=True)
+            for source, target in pairs:
+                shutil.copyfile(source, places.enter_context(atomic_path(target)))
+            if output.suffix.lower() == ".xml":
+                # OpenVINO's two files cannot be replaced at once. Without its graph the old model
+                # is gone, which is said when it is loaded; with foreign weights it would find
+                # nonsense.
+                output.unlink(missing_ok=True)
 
 
 def export_proved(

@@ -28,6 +28,7 @@ from inspection.data.preparation import Preparation
 from inspection.errors import InputError
 from inspection.files.locks import locked
 from inspection.models import backbones
+from inspection.models.card import read_card
 from inspection.settings import read_settings
 from inspection.training.run import RUN_LOCK
 from inspection.training.run_images import Chosen
@@ -41,6 +42,8 @@ def test_a_run_leaves_what_it_did_and_can_be_measured(runs, method):
         path.name for path in folder.iterdir()
     }
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    card = read_card(folder / "model.anomaly", "anomaly")
+    assert record["id"] == card.provenance.run_id
     assert record["seed"] == 0
     assert record["versions"]["keras"]
     assert record["operating_point"]["data_hash"] == record["data_hash"]

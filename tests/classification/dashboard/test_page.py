@@ -171,10 +171,11 @@ def test_two_runs_of_different_classes_are_switched_between(run, tmp_path):
             (data / "masks" / old).rename(data / "masks" / new)
     loaded = yaml.safe_load(settings) | {"data": str(data), "normal": "ok"}
     (other / "settings.yaml").write_text(yaml.safe_dump(loaded, allow_unicode=True), "utf-8")
-    split = (other / "split.csv").read_text(encoding="utf-8")
-    for old, new in names.items():
-        split = split.replace(f"{old}/", f"{new}/")
-    (other / "split.csv").write_text(split, encoding="utf-8")
+    for table in ("split.csv", "contents.csv"):
+        text = (other / table).read_text(encoding="utf-8")
+        for old, new in names.items():
+            text = text.replace(f"{old}/", f"{new}/")
+        (other / table).write_text(text, encoding="utf-8")
 
     test = page_of(run.parent)
     first = Path(widget(test, "epoch").value).parent

@@ -13,7 +13,13 @@ import tensorflow as tf
 from inspection.errors import InputError
 from inspection.export.parity import Verdict, prove_parity
 from inspection.export.runtimes import open_exported
-from inspection.export.write import export_problems, keras_graph, output_path, write_graph
+from inspection.export.write import (
+    export_problems,
+    keras_graph,
+    output_path,
+    placed_when_done,
+    write_graph,
+)
 from inspection.models.card import read_card
 from tests.cards import classifier_card
 
@@ -69,6 +75,28 @@ def test_a_runtime_that_is_not_installed_is_named(graph, tmp_path, monkeypatch, 
     monkeypatch.setattr(runtimes, "openvino_core", runtimes.openvino_core.__wrapped__)
     with pytest.raises(InputError, match=rf"needs the package {package}; pip install"):
         open_exported(path, "classification")
+
+
+def test_an_export_without_room_leaves_the_old_one_whole(tmp_path, monkeypatch):
+    output = tmp_path / "model.xml"
+    files = [output, output.with_suffix(".bin")]
+    for file in files:
+        file.write_text("old")
+
+    def full(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("inspection.export.write.shutil.copyfile", full)
+    with pytest.raises(OSError, match="no space"), placed_when_done(output) as temporary:
+        for suffix in (".xml", ".bin"):
+            temporary.with_suffix(suffix).write_text("new")
+    assert [file.read_text() for file in files] == ["old", "old"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    monkeypatch.undo()
+    with placed_when_done(output) as temporary:
+        for suffix in (".xml", ".bin"):
+            temporary.with_suffix(suffix).write_text("new")
+    assert [file.read_text() for file in files] == ["new", "new"]
 
 
 def test_the_name_says_the_format_and_nothing_else_is_replaced(tmp_path):
