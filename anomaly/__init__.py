@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspection.files.graphs import is_exported
 from inspection.models.keras_import import register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
@@ -44,14 +43,15 @@ def load(path: str | Path) -> Decider:
     """Loads a model, ready to predict.
 
     Args:
-        path: A `.anomaly` file that training wrote, or an `.onnx` or `.xml` that export wrote.
+        path: A `.anomaly` file that training wrote, or a run's folder; or an `.onnx` or `.xml` file
+            that export wrote, or an earlier export's folder.
 
     Raises:
         InputError: The file is missing or no model of ours.
     """
-    if is_exported(path) or Path(path).is_dir():  # earlier exports are folders
-        from anomaly.export.exported import ExportedModel
+    from anomaly.export.exported import ExportedModel, graph_file
 
+    if graph_file(Path(path)) is not None:
         return ExportedModel.load(path)
     from anomaly.models.model import AnomalyModel
 

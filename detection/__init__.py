@@ -48,7 +48,8 @@ def load(path: str | Path) -> Detector | ExportedDetector:
     """Loads a snapshot, ready to predict.
 
     Args:
-        path: A `.keras` file that training wrote, or an `.onnx` or `.xml` that export wrote.
+        path: A `.keras` file that training wrote, or a run's folder, of which the best is taken; or
+            an `.onnx` or `.xml` file that export wrote.
 
     Returns:
         The detector: `predict(image) -> Detections`, of a list a list.

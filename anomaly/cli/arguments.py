@@ -18,7 +18,14 @@ from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.export.write import export_problems, output_path
 from inspection.models.card import read_card
 from inspection.prediction.journal import Owner, refuse_others
-from inspection.training.run import MODEL, place_problems, resumed_settings, taken_problems
+from inspection.training.run import (
+    MODEL,
+    folder_of,
+    model_file,
+    place_problems,
+    resumed_settings,
+    taken_problems,
+)
 from inspection.training.run_images import EVERY_PART, Chosen
 
 _PLACES = ("data", "roi_mask", "group_by", "generated", "weights")
@@ -68,8 +75,13 @@ def check_evaluation(
     return run_part(run, part, source)
 
 
-def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
-    """Run or exported file, images and output folder of a prediction.
+def model_path(model: Path) -> Path:
+    """The file that decides: a run's model, or the graph of an export."""
+    return graph_file(model) or model_file(model, MODEL)
+
+
+def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:
+    """Model, images and output folder of a prediction.
 
     Returns:
         Whose results they will be.
@@ -77,12 +89,12 @@ def check_prediction(run: Path, paths: Sequence[Path], output: Path, restart: bo
     Raises:
         InputError: One of them cannot be used.
     """
-    graph = graph_file(run)
-    if graph is None:
-        check_run(run)
+    file = model_path(model)
+    exported = graph_file(model) is not None
+    card = read_card(model if exported else file, ROOM)
     refuse(path_problems(paths))
-    name = read_card(run, ROOM).provenance.run if graph else ""
-    owner = Owner.of(ROOM, name or run.resolve().name, graph or run / MODEL)
+    own = model.resolve().name if exported else file.resolve().parent.name
+    owner = Owner.of(ROOM, card.provenance.run or own, file)
     refuse_others(output, owner, restart)
     return owner
 
@@ -123,6 +135,7 @@ def check_export(
     Raises:
         InputError: One of them cannot be used.
     """
+    run = folder_of(run)
     check_run(run)
     file = output_path(output, run / MODEL, format)
     refuse(path_problems([images] if images else []))

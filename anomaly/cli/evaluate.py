@@ -16,8 +16,9 @@ def evaluate(
 ) -> None:
     """Miss, overkill, AUROC, AUPRO, size and speed at the model's own threshold."""
     from anomaly.cli.arguments import check_evaluation
+    from inspection.training.run import MODEL, folder_of
 
-    run = run.parent if run.is_file() else run
+    run = folder_of(run)
     images, chosen = check_evaluation(run, split, data)
     for note in chosen.notes:
         say(f"Note: {note}")
@@ -25,7 +26,6 @@ def evaluate(
     from anomaly.evaluation.measure import lines
     from anomaly.evaluation.report import write_report
     from inspection.report.evaluation import evaluation_folder
-    from inspection.training.run import MODEL
 
     with stages() as on_progress:
         found = measure(run, images, chosen, on_progress)

@@ -19,9 +19,8 @@ def export(
     file, compared = check_export(run, format, output, images)
     import anomaly
     from anomaly.export.write import export as write
-    from inspection.training.run import MODEL
 
     with progress("comparing") as on_progress:
-        report = write(anomaly.load(run / MODEL), file, compared, on_progress)
+        report = write(anomaly.load(run), file, compared, on_progress)
     for line in report.lines():
         say(line)

@@ -13,9 +13,11 @@ from inspection.cli.options import BatchSize, Output, Paths, Restart
 
 @reports_errors
 def predict(
-    run: Annotated[
+    model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A run's folder, or a file that export wrote."),
+        typer.Argument(
+            metavar="MODEL", help="A run's folder, its .anomaly file, or an exported file."
+        ),
     ],
     paths: Paths,
     output: Output = Path("predictions"),
@@ -24,18 +26,15 @@ def predict(
     restart: Restart = False,
 ) -> None:
     """Decides on new images: a table and heat maps."""
-    from anomaly.cli.arguments import check_prediction
+    from anomaly.cli.arguments import check_prediction, model_path
 
-    owner = check_prediction(run, paths, output, restart)
+    owner = check_prediction(model, paths, output, restart)
     import anomaly
-    from anomaly.export.exported import graph_file
     from anomaly.prediction.files import HeatPredictor
     from inspection.prediction.command import predict_and_say
     from inspection.prediction.journal import refuse_replaced
-    from inspection.training.run import MODEL
 
-    graph = graph_file(run)
-    model = anomaly.load(run if graph else run / MODEL)
-    refuse_replaced(graph or run / MODEL, owner)
-    predictor = HeatPredictor(model, heat_maps)
-    predict_and_say(predictor, model.card, paths, output, owner, restart, batch_size)
+    loaded = anomaly.load(model)
+    refuse_replaced(model_path(model), owner)
+    predictor = HeatPredictor(loaded, heat_maps)
+    predict_and_say(predictor, loaded.card, paths, output, owner, restart, batch_size)

@@ -27,7 +27,9 @@ def simulate(
     from anomaly.evaluation.scored import scores_file
     from anomaly.training.run import check_run
     from inspection.cli.pages import serve
+    from inspection.training.run import folder_of
 
+    run = folder_of(run)
     check_run(run)
     if watch is not None and not watch.is_dir():
         raise InputError(f"--watch {watch}: there is no such folder; make it, or correct the path")

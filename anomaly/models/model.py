@@ -35,7 +35,7 @@ from inspection.files.writing import atomic_path
 from inspection.finite import check_weights, names_file
 from inspection.models.card import MEMBER, ModelCard, Provenance, read_card, replace_card
 from inspection.settings import read_settings
-from inspection.training.run import SETTINGS
+from inspection.training.run import MODEL, SETTINGS, model_file
 
 SUFFIX = ".anomaly"
 _INSTEAD = f"give a {SUFFIX} file that `python -m anomaly train` wrote, or train it again"
@@ -119,12 +119,12 @@ class AnomalyModel(Decider):
 
     @classmethod
     def load(cls, path: str | Path) -> AnomalyModel:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, or the model of a run's folder.
 
         Raises:
             InputError: The file is missing, damaged, no model, or of another version.
         """
-        path = Path(path)
+        path = model_file(path, MODEL)
         card = model_card(path)
         with names_file(path), read_safely(path, "cannot be read as a model", _INSTEAD):
             with open_archive(path) as file:

@@ -8,7 +8,6 @@ from pathlib import Path
 from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
 from classification.evaluation.measure import run_part
-from classification.models.classifier import model_file
 from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
@@ -17,7 +16,13 @@ from inspection.data.labelled import LabelledImage, LabelledImages, find_images
 from inspection.export.write import export_problems, output_path
 from inspection.models.card import read_card
 from inspection.prediction.journal import Owner, refuse_others
-from inspection.training.run import place_problems, resumed_settings, taken_problems
+from inspection.training.run import (
+    BEST,
+    model_file,
+    place_problems,
+    resumed_settings,
+    taken_problems,
+)
 from inspection.training.run_images import EVERY_PART, Chosen
 
 _PLACES = ("data", "group_by")
@@ -75,7 +80,7 @@ def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: 
     Raises:
         InputError: One of them cannot be used.
     """
-    file = model_file(model)
+    file = model_file(model, BEST)
     card = read_card(file, ROOM)
     refuse(path_problems(path for path in paths if path.suffix.lower() != ".csv"))
     for path in paths:
@@ -96,7 +101,7 @@ def check_export(
     Raises:
         InputError: One of them cannot be used.
     """
-    source = model_file(model)
+    source = model_file(model, BEST)
     read_card(source, ROOM)
     file = output_path(output, source, format)
     refuse(path_problems([images] if images else []))
@@ -124,4 +129,4 @@ def found_images(model: Path, folder: Path) -> list[LabelledImage]:
     Raises:
         InputError: Model or folder cannot be used.
     """
-    return find_images(folder, read_card(model_file(model), ROOM).classes)
+    return find_images(folder, read_card(model_file(model, BEST), ROOM).classes)

@@ -12,7 +12,7 @@ import numpy as np
 from classification.data.images import open_images
 from classification.evaluation.figures import Measures, measure
 from classification.evaluation.scored import Scored, score_images
-from classification.models.classifier import Classifier, Prediction, decided, model_file
+from classification.models.classifier import Classifier, Prediction, decided
 from classification.settings import ROOM, ClassificationSettings
 from inspection.cli.arguments import choice_problems, refuse
 from inspection.data.labelled import LabelledImage, LabelledImages
@@ -22,7 +22,7 @@ from inspection.models.card import read_card
 from inspection.progress import Progress, silent
 from inspection.report.evaluation import Summary, group_interval
 from inspection.settings import read_settings
-from inspection.training.run import SETTINGS
+from inspection.training.run import BEST, SETTINGS, model_file
 from inspection.training.run_images import (
     EVERY_PART,
     Chosen,
@@ -60,7 +60,7 @@ def run_settings(model: Path) -> ClassificationSettings:
     Raises:
         InputError: There are none beside it.
     """
-    path = model_file(model).parent / SETTINGS
+    path = model_file(model, BEST).parent / SETTINGS
     if not path.is_file():
         raise InputError(
             f"{model}: does not stand in its run's folder, so its images and split are not "
@@ -112,7 +112,7 @@ def run_part(
     Raises:
         InputError: Model or images cannot be used, or there is nothing to measure.
     """
-    file = model_file(model)
+    file = model_file(model, BEST)
     card, run = read_card(file, ROOM), file.parent
     found = open_images(source, card.normal) if source else run_images(run, flag)
     images, chosen = choose_labelled(found, run, part, source, flag)
@@ -155,7 +155,7 @@ def images_of_part(
     refuse(choice_problems("--split", part, EVERY_PART))
     chosen = choose_part(
         images,
-        model_file(model).parent,
+        model_file(model, BEST).parent,
         part,
         where=where,
         flag="",
@@ -183,7 +183,7 @@ def evaluate(
     Raises:
         InputError: The model or an image cannot be used.
     """
-    file = model_file(model_path)
+    file = model_file(model_path, BEST)
     digest = file_hash(file)  # of what is loaded: a training may replace it
     model = Classifier.load(file)
     # The first pass builds the graph.

@@ -19,7 +19,7 @@ from inspection.files.writing import atomic_path
 from inspection.finite import check_finite, check_weights, names_file
 from inspection.models.card import ModelCard, read_card
 from inspection.models.keras_import import without_notices
-from inspection.training.run import BEST
+from inspection.training.run import BEST, model_file
 
 if TYPE_CHECKING:
     import keras
@@ -135,7 +135,7 @@ class Classifier(Decider):
         Raises:
             InputError: The file is missing, no classifier of ours, or an exported one.
         """
-        path = model_file(path)
+        path = model_file(path, BEST)
         card = read_card(path, ROOM)
         if is_exported(path):
             raise InputError(
@@ -161,12 +161,6 @@ class Classifier(Decider):
         with atomic_path(path) as temporary:
             self.model.save(temporary)
             self.card.write_into(temporary)
-
-
-def model_file(path: str | Path) -> Path:
-    """A model's file: itself, or `best.keras` of a run's folder."""
-    path = Path(path)
-    return path / BEST if path.is_dir() else path
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

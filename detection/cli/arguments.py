@@ -13,12 +13,19 @@ from inspection.cli.arguments import choice_problems, refuse, weights_problems
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
 from inspection.errors import InputError
-from inspection.files.graphs import is_exported
+from inspection.files.graphs import SUFFIXES, is_exported
 from inspection.models.card import ModelCard, read_card
 from inspection.prediction.journal import Owner, refuse_others
-from inspection.training.run import BEST, place_problems, resumed_settings, taken_problems
+from inspection.training.run import (
+    BEST,
+    model_file,
+    place_problems,
+    resumed_settings,
+    taken_problems,
+)
 from inspection.training.run_images import EVERY_PART
 
+_MODELS = (".keras", *SUFFIXES.values())
 _PLACES = ("annotations", "images", "group_by")
 
 
@@ -50,7 +57,7 @@ def check_settings(settings: TrainSettings, resume: bool) -> None:
 
 
 def check_model(model: Path, split: str | None = None) -> ModelCard:
-    """A snapshot or an exported model, and the part of a split.
+    """A snapshot, the best one of a run's folder, or an exported model; and the part of a split.
 
     Returns:
         What the model says of itself.
@@ -58,7 +65,7 @@ def check_model(model: Path, split: str | None = None) -> ModelCard:
     Raises:
         InputError: There is no such file or part, or it is no snapshot of ours.
     """
-    problems = []
+    model, problems = model_file(model, BEST), []
     if not model.exists():
         problems.append(
             f"{model}: there is no such snapshot; train one with train_retinanet.py, or give "
@@ -75,18 +82,20 @@ def model_and_paths(model: Path | None, paths: Sequence[Path]) -> tuple[Path, Se
 
     Args:
         model: Of the flag; where it is given, all paths are images.
-        paths: As typed. Of others the model is `snapshots/best.keras`.
+        paths: As typed; a run's folder is a model, too. Of others the model is
+            `snapshots/best.keras`.
 
     Raises:
         InputError: Only a model was typed.
     """
     if model is not None:
-        return model, paths
-    if not (is_exported(paths[0]) or paths[0].suffix.lower() == ".keras"):
+        return model_file(model, BEST), paths
+    file = model_file(paths[0], BEST)
+    if not (file.is_file() if file != paths[0] else file.suffix.lower() in _MODELS):
         return TrainSettings().snapshots / BEST, paths
     if len(paths) == 1:
         raise InputError(f"{paths[0]}: is a model; give the images or their folder after it")
-    return paths[0], paths[1:]
+    return file, paths[1:]
 
 
 def check_prediction(model: Path, paths: Sequence[Path], output: Path, restart: bool) -> Owner:

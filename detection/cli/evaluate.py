@@ -39,9 +39,9 @@ def evaluate(
 ) -> None:
     """Prints AP per class, mAP, miss and overkill rates; writes a report beside the snapshot."""
     from detection.cli.arguments import check_model
-    from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot, snapshot_file
+    from detection.evaluation.snapshot import EvaluationRequest, evaluate_snapshot
 
-    check_model(snapshot_file(snapshot) if snapshot.is_dir() else snapshot, split)
+    check_model(snapshot, split)
     request = EvaluationRequest(
         snapshot=snapshot,
         split=split,

@@ -17,9 +17,9 @@ from inspection.cli.options import Exported, Format, takes_settings
 @takes_settings(TrainSettings, only=("annotations", "images"), defaults=AS_TRAINED)
 def export(
     given: dict[str, Any],
-    snapshot: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file.")] = Path(
-        "snapshots/best.keras"
-    ),
+    snapshot: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .keras file, or a run's folder.")
+    ] = Path("snapshots/best.keras"),
     format: Format = "openvino",
     output: Exported = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; measured on val.")] = False,

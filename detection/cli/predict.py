@@ -14,7 +14,8 @@ from inspection.cli.options import BatchSize, Output, Restart
 @reports_errors
 def predict(
     first: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .keras file or an exported model.")
+        Path,
+        typer.Argument(metavar="MODEL", help="A .keras file, a run's folder, or an exported file."),
     ],
     others: Annotated[
         list[Path] | None, typer.Argument(metavar="PATHS", help="Image files and folders.")

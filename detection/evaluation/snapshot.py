@@ -22,7 +22,7 @@ from inspection.models.card import ModelCard
 from inspection.progress import Progress
 from inspection.report.evaluation import evaluation_folder
 from inspection.settings import read_settings
-from inspection.training.run import BEST, RECORD, RUN_SPLIT, SETTINGS
+from inspection.training.run import BEST, RECORD, RUN_SPLIT, SETTINGS, model_file
 from inspection.training.run_images import (
     Chosen,
     choose_part,
@@ -86,7 +86,7 @@ def evaluate_snapshot(
     Raises:
         InputError: Snapshot, labels, images or split cannot be used.
     """
-    snapshot = snapshot_file(request.snapshot)
+    snapshot = model_file(request.snapshot, BEST)
     card = snapshot_card(snapshot)
     digest = file_hash(snapshot)  # of what is loaded: a training may replace it
     place = find_folders(snapshot, card, request.annotations, request.images, say)
@@ -146,18 +146,6 @@ def evaluate_snapshot(
         },
     )
     return evaluation, report
-
-
-def snapshot_file(path: Path) -> Path:
-    """A snapshot, or the best one of a run's folder.
-
-    Raises:
-        InputError: There is none.
-    """
-    file = path / BEST if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such snapshot; train one with train_retinanet.py.")
-    return file
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from inspection.errors import InputError
 from inspection.export import write as writing
 from inspection.export.runtimes import openvino_core
 from inspection.models.card import ModelCard
+from inspection.training.run import BEST, model_file
 from inspection.training.run_images import parts_of
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def export_snapshot(
     """Exports a snapshot, checked on its validation part; int8 is calibrated on the training part.
 
     Args:
-        snapshot: A `.keras` file.
+        snapshot: A `.keras` file, or a run's folder, whose best it is then.
         output: The file to write; beside the snapshot where left out.
         format: `openvino` or `onnx`.
         int8: Quantise to 8-bit integers.
@@ -199,6 +200,7 @@ def export_snapshot(
     Raises:
         InputError: As `export`, or the images cannot be read.
     """
+    snapshot = model_file(snapshot, BEST)
     name = f"{snapshot.stem}_int8" if int8 else snapshot.stem
     output = writing.output_path(output, snapshot.with_name(f"{name}.keras"), format)
     labels: list[ImageLabels] = []

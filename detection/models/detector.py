@@ -23,6 +23,7 @@ from inspection.files.writing import atomic_path
 from inspection.finite import check_weights, names_file
 from inspection.models.card import ModelCard
 from inspection.prediction.detections import Detections
+from inspection.training.run import BEST, model_file
 
 
 class Detector:
@@ -46,12 +47,13 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path) -> Detector:
-        """Loads a snapshot.
+        """Loads a snapshot, or the best one of a run's folder.
 
         Raises:
             InputError: The file is missing, damaged, or no model of ours.
             NotFinite: It holds a weight that is no finite number.
         """
+        path = model_file(path, BEST)
         card = snapshot_card(path)
         with read_safely(path, "cannot be loaded as a snapshot", "copy it again, or train anew."):
             check_network(path)

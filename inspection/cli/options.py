@@ -18,7 +18,7 @@ from inspection.errors import InputError
 from inspection.fields import HEADINGS, Flag
 from inspection.settings import read_settings
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its model.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a run.")]
 Output = Annotated[Path, typer.Option(help="Folder of the results.")]

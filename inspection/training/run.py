@@ -151,6 +151,22 @@ def write_contents(
     write_text_atomic(folder / CONTENTS, sheet_text([CONTENTS_HEADER, *rows]))
 
 
+def model_file(path: str | Path, name: str) -> Path:
+    """A model's file: the path itself, or that of a run's folder, which may not be there yet.
+
+    Args:
+        path: A file, or a run's folder.
+        name: Of the model in a run's folder: `BEST` or `MODEL`.
+    """
+    path = Path(path)
+    return path / name if path.is_dir() else path
+
+
+def folder_of(run: Path) -> Path:
+    """A run's folder, which may be named by its model."""
+    return run.parent if run.is_file() else run
+
+
 def own_split(run: Path) -> Path | None:
     """Where a run keeps its own copy of its split; None where it has none yet."""
     return run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else None

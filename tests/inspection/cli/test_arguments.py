@@ -49,6 +49,10 @@ CASES = {
         ("predict detector.keras absent", "absent"),
         ("predict detector.keras", "give the images or their folder after it"),
         ("predict good", "snapshots/best.keras"),
+        ("predict snapshots/run", "give the images or their folder after it"),
+        ("predict snapshots/run absent", "absent"),
+        ("predict absent --model snapshots/run", "absent"),
+        ("export snapshots/run --images absent", "absent"),
         ("export absent.keras", "absent.keras"),
         ("export detector.keras --images absent", "absent"),
         ("export detector.keras --annotations absent --images good", "absent"),
@@ -89,6 +93,9 @@ CASES = {
         ("evaluate run", "split.csv"),
         ("predict absent good", "absent"),
         ("predict run absent", "absent"),
+        ("predict run/model.anomaly absent", "absent"),
+        ("export run/model.anomaly --images absent", "absent"),
+        ("simulate run/model.anomaly --watch absent", "absent"),
         ("predict run good --output taken", "taken"),
         ("compare absent", "absent"),
         ("compare good --methods absent", "absent"),
@@ -133,6 +140,8 @@ def answers(tmp_path_factory) -> dict[tuple[str, str], tuple[int, str, list[str]
             write_image(place / f"good/{kind}/{kind}_{number}.png", image)
     write(place / "detector.keras", {"config.json": {"config": DETECTOR}})
     write(place / "card.keras", {"classification.json": CARD})
+    (place / "snapshots/run").mkdir(parents=True)
+    write(place / "snapshots/run/best.keras", {"config.json": {"config": DETECTOR}})
     (place / "run").mkdir()
     write(place / "run/model.anomaly", {"model.json": HEADER})
     (place / "run/settings.yaml").write_text("data: good\n", encoding="utf-8")

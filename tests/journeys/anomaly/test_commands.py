@@ -120,11 +120,11 @@ def test_weights_and_features_that_are_not_finite_are_refused(runs, shared_produ
 @pytest.mark.parametrize(("format", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
 def test_an_exported_model_decides_as_its_run(runs, shared_product, tmp_path, format, suffix):
     output = tmp_path / f"내보내기{suffix}"
-    arguments = ("export", runs / "patchcore", "--format", format, "--output")
+    arguments = ("export", runs / "patchcore/model.anomaly", "--format", format, "--output")
     status, text = typed(*arguments, output.with_suffix(""))
     assert status == 0, text
     assert "every decision is the same" in text
-    model, exported = anomaly.load(runs / "patchcore/model.anomaly"), anomaly.load(output)
+    model, exported = anomaly.load(runs / "patchcore"), anomaly.load(output)
     for path in sorted((shared_product / "얼룩").iterdir())[:3]:
         wanted, found = model.predict(path), exported.predict(path)
         assert found.score == pytest.approx(wanted.score, rel=1e-3)
