@@ -18,6 +18,7 @@ from anomaly.models.model import method_class
 from anomaly.settings import AnomalySettings
 from anomaly.training.loop import contents, train
 from anomaly.training.setup import Say, data_of, normals_of
+from inspection.cli.commands import own_environment
 from inspection.decisions.rates import Rate, more_needed, percent
 from inspection.errors import InputError
 from inspection.files.sheets import sheet_text
@@ -238,7 +239,14 @@ def _taps_of_all(settings: AnomalySettings, methods: Sequence[str]) -> list[str]
 
 def _evaluate_apart(run: Path) -> None:
     command = [sys.executable, "-m", "anomaly", "evaluate", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = subprocess.run(
+        command,
+        env=own_environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     if done.returncode:
         lines = [line.removeprefix("Error: ") for line in done.stderr.strip().splitlines()]
         raise InputError(lines[-3:] or f"{run}: could not be measured")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from detection.labelling.labelimg import CLASSES, LOG, STARTED
 from detection.settings import ROOM
-from inspection.cli.commands import command_line
+from inspection.cli.commands import command_line, own_environment
 from inspection.errors import InputError
 
 _DISPLAY_MEND = (
@@ -191,17 +191,13 @@ def _run(images: Path, annotations: Path, folder: Path, proposals: Path | None) 
 
 def _environment() -> dict[str, str]:
     """This process's environment, without what would keep Qt from opening a window."""
-    environment = dict(os.environ)
+    environment = own_environment()
     for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "QT_PLUGIN_PATH"):
         # OpenCV with a GUI points Qt at its own plugins, which PyQt5 cannot load.
         if "cv2" in environment.get(name, ""):
             del environment[name]
     if environment.get("QT_QPA_PLATFORM", "").partition(":")[0] in ("offscreen", "minimal"):
         del environment["QT_QPA_PLATFORM"]
-    root = Path(__file__).resolve().parents[2]
-    if root.name not in ("site-packages", "dist-packages"):
-        paths = [str(root), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return environment
 
 

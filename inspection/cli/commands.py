@@ -1,9 +1,21 @@
-"""How a user types a verb from where they are."""
+"""How a verb is started from where one is: by a user, and in a process of its own."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment, in which Python finds the rooms from any working directory."""
+    environment = dict(os.environ)
+    if _ROOT.name not in ("site-packages", "dist-packages"):
+        places = [str(_ROOT), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    return environment
 
 
 def command_line(room: str, *arguments: object) -> str:
@@ -16,7 +28,7 @@ def command_line(room: str, *arguments: object) -> str:
         room: The package that is run.
         *arguments: The verb and what follows.
     """
-    place = Path(__file__).resolve().parents[2] / room
+    place = _ROOT / room
     here = Path.cwd() / place.name
     start = ["-m", place.name] if here.is_dir() and here.samefile(place) else [str(place)]
     return shlex.join(["python", *start, *map(str, arguments)])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from inspection.cli.commands import own_environment
 from inspection.cli.console import say
 from inspection.errors import InputError
 
@@ -78,8 +78,6 @@ def serve(
     command += ["--", *arguments]
     say(f"The page is at http://{address}:{port} – Ctrl-C ends it.")
     # The page is a script of its own: what it imports must be found from there.
-    places = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
-    done = subprocess.run(command, env=environment, check=False)
+    done = subprocess.run(command, env=own_environment(), check=False)
     if done.returncode > 0:
         raise InputError(f"--port {port}: the page could not be opened there; give another --port")

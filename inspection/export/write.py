@@ -203,7 +203,8 @@ def size_mb(path: Path) -> float:
 def placed_when_done(output: Path) -> Iterator[Path]:
     """A path of the same name in a folder beside; its files take their places at the end.
 
-    On any exception nothing is left, and what stood at `output` stays.
+    On any exception nothing is left, and what stood at `output` stays: the new files lie beside it,
+    whole, before the first is replaced.
 
     Args:
         output: The file to write, `.xml` or `.onnx`.
@@ -214,10 +215,10 @@ def placed_when_done(output: Path) -> Iterator[Path]:
     ) as folder:
         temporary = Path(folder) / output.name
         yield temporary
-        with contextlib.ExitStack() as places:  # taken when all is copied, the graph last
+        with contextlib.ExitStack() as placed:  # which replaces the last one entered first
             pairs = zip(exported_files(temporary), exported_files(output), strict=True)
-            for source, target in pairs:
-                shutil.copyfile(source, places.enter_context(atomic_path(target)))
+            for source, target in pairs:  # the graph first, so that it is replaced last
+                shutil.copyfile(source, placed.enter_context(atomic_path(target)))
             if output.suffix.lower() == ".xml":
                 # OpenVINO's two files cannot be replaced at once. Without its graph the old model
                 # is gone, which is said when it is loaded; with foreign weights it would find

@@ -132,3 +132,25 @@ def test_scores_and_decisions_must_both_be_the_same(tmp_path):
             proved(*given)
         assert "and 4 more" in str(caught.value)
         assert "Nothing was exported" in str(caught.value)
+
+
+@pytest.mark.parametrize("copied", [0, 1])
+def test_a_full_disk_leaves_the_old_export(tmp_path, monkeypatch, copied):
+    from inspection.export import write as writing
+
+    old = {"model.xml": b"old graph", "model.bin": b"old weights"}
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    copies = []
+
+    def copyfile(source, target):
+        copies.append(target)
+        if len(copies) > copied:
+            raise OSError(28, "No space left on device")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(writing.shutil, "copyfile", copyfile)
+    with pytest.raises(OSError, match="No space"), placed_when_done(tmp_path / "model.xml") as new:
+        new.write_bytes(b"new graph")
+        new.with_suffix(".bin").write_bytes(b"new weights")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import anomaly
-from anomaly.comparison.compare import Row, Targets
+from anomaly.comparison.compare import Row, Targets, _evaluate_apart
 from anomaly.comparison.report import roc
 from anomaly.evaluation.plan import plan_lines
 from anomaly.evaluation.report import trade_off
@@ -256,6 +256,13 @@ def test_compare_writes_table_and_page_and_goes_on_past_a_method_that_fails(
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")}
     typed(*command)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("model.anomaly")} == times
+
+
+def test_a_model_is_measured_apart_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(InputError, match="is no run"):
+        _evaluate_apart(tmp_path)
 
 
 def test_compare_takes_the_backbone_that_stands_there_and_new_images_as_such(
