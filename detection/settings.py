@@ -137,3 +137,14 @@ class TrainSettings(BaseModel):
     ] = "skip"
     one_based: Annotated[bool, Flag(DATA, "XML from a VOC devkit, counted from 1.")] = False
     target_miss: TargetMiss = 0.005
+
+
+def norm_problems(norm: str, crop: int | None, size: int) -> list[str]:
+    """A sentence where a normalisation is not for windows."""
+    if norm != "group" or crop is None or crop >= size:
+        return []
+    return [
+        f"--norm group with --crop {crop}: GroupNorm takes its statistics over the "
+        "whole map, so what is learnt on windows comes out otherwise on whole images. Give "
+        "--norm batch (and no --weights of a run with group), or leave out --crop."
+    ]

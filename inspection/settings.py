@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -168,3 +168,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path}: must hold lines like `seed: 0`, one field each.")
     return {key.replace("-", "_"): value for key, value in content.items()}
+
+
+def choices_of(settings: BaseModel, name: str) -> tuple[str, ...]:
+    """The values that a setting may have.
+
+    Args:
+        settings: Of any room.
+        name: The setting; a `Literal`.
+    """
+    return get_args(type(settings).model_fields[name].annotation)

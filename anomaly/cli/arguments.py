@@ -11,13 +11,15 @@ from anomaly.methods.names import METHODS
 from anomaly.methods.profiles import PROFILES
 from anomaly.settings import ROOM, AnomalySettings
 from anomaly.training.run import check_run, run_part
-from inspection.cli.arguments import choice_problems, refuse, weights_problems
+from inspection.cli.arguments import choice_problems, refuse
 from inspection.data.grouping import grouping_by
-from inspection.data.images import list_images, path_problems
+from inspection.data.images import path_problems
 from inspection.data.labelled import LabelledImage, LabelledImages
-from inspection.export.write import export_problems, output_path
+from inspection.export.write import check_export as checked
 from inspection.models.card import read_card
+from inspection.models.published import weights_problems
 from inspection.prediction.journal import Owner, refuse_others
+from inspection.settings import choices_of
 from inspection.training.run import (
     MODEL,
     folder_of,
@@ -29,7 +31,6 @@ from inspection.training.run import (
 from inspection.training.run_images import EVERY_PART, Chosen
 
 _PLACES = ("data", "roi_mask", "group_by", "generated", "weights")
-WEIGHTS = ("auto", "imagenet", "self", "none")
 
 
 def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
@@ -45,13 +46,20 @@ def check_settings(settings: AnomalySettings, resume: bool = False) -> None:
     if resume:
         problems = place_problems(settings, _PLACES)
     else:
-        problems = weights_problems(settings.weights, WEIGHTS)
+        problems = _weights_problems(settings)
         problems += path_problems([settings.generated] if settings.generated else [])
         problems += taken_problems(settings.runs, settings.run)
     refuse(problems)
     _ = settings.preparation  # reads the mask
     grouping_by(settings.group_by)
     open_images(settings.data)
+
+
+def _weights_problems(settings: AnomalySettings) -> list[str]:
+    if settings.weights == "self" and settings.backbone != "resnet18":
+        return ["--weights self: trains a resnet18; leave --backbone out"]
+    offered = choices_of(settings, "backbone")
+    return weights_problems(settings.weights, ("auto", "self", "none"), settings.backbone, offered)
 
 
 def resume_settings(settings: AnomalySettings) -> AnomalySettings:
@@ -113,7 +121,7 @@ def check_comparison(
         if one not in METHODS
     ]
     problems += choice_problems("--profile", profile, PROFILES)
-    problems += weights_problems(settings.weights, WEIGHTS)
+    problems += _weights_problems(settings)
     problems += [
         f"{source}: there is no such folder or CSV file; give the folder that holds `normal/`"
         for source in sources
@@ -137,9 +145,8 @@ def check_export(
     """
     run = folder_of(run)
     check_run(run)
-    file = output_path(output, run / MODEL, format)
-    refuse(path_problems([images] if images else []))
-    refuse(export_problems(file, ROOM))
-    if images is not None:
-        return file, list_images(images) if images.is_dir() else [images]
-    return file, [item.path for item in run_part(run, "test", flag="--images")[0].items]
+
+    def test_part() -> list[Path]:
+        return [item.path for item in run_part(run, "test", flag="--images")[0].items]
+
+    return checked(run / MODEL, ROOM, format, output, images, test_part)

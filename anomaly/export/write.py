@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
 
 from anomaly.export.exported import ExportedModel
-from anomaly.models.decision import Decider
+from anomaly.models.decision import Finding
 from anomaly.models.model import AnomalyModel
 from anomaly.settings import ROOM
-from inspection.export.parity import Parity, Verdict, prove_parity
-from inspection.export.write import ExportReport, export_proved, keras_graph, write_graph
+from inspection.export.parity import Verdict
+from inspection.export.write import ExportReport, export_decider, keras_graph
 from inspection.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -41,14 +41,9 @@ def export(
         InputError: A method has no such form, or the models differ.
     """
 
-    def prove(path: Path) -> Parity:
-        exported = ExportedModel.load(path)
-        return prove_parity(images, _verdict_of(model), _verdict_of(exported), on_progress)
-
-    def write(path: Path) -> None:
-        write_graph(onnx_graph(model), path, model.card)
-
-    return export_proved(output, ROOM, images, write, prove)
+    return export_decider(
+        model, output, ROOM, images, onnx_graph, ExportedModel.load, _verdict, on_progress
+    )
 
 
 def onnx_graph(model: AnomalyModel) -> onnx.ModelProto:
@@ -70,9 +65,5 @@ def onnx_graph(model: AnomalyModel) -> onnx.ModelProto:
     return keras_graph(outputs, side, model.method.name)
 
 
-def _verdict_of(model: Decider) -> Callable[[Path], Verdict]:
-    def verdict(path: Path) -> Verdict:
-        found = model.predict(path)
-        return Verdict([found.score], found.decision)
-
-    return verdict
+def _verdict(found: Finding) -> Verdict:
+    return Verdict([found.score], found.decision)

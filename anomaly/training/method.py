@@ -16,6 +16,7 @@ from inspection.errors import InputError
 from inspection.files.archives import check_network
 from inspection.files.writing import atomic_path
 from inspection.models import backbones, weights
+from inspection.models.published import PUBLISHED
 from inspection.progress import StageProgress, silent
 
 
@@ -123,7 +124,7 @@ def backbone_for(
 
 
 def _settled(settings: AnomalySettings) -> str:
-    if settings.backbone in weights.PUBLISHED:
+    if settings.backbone in PUBLISHED:
         try:
             weights.fetch_imagenet(settings.backbone, weights.AUTO_SECONDS)
         except InputError as error:

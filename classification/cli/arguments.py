@@ -9,13 +9,15 @@ from classification.cam.methods import METHODS, SMOOTHINGS
 from classification.data.images import open_images
 from classification.evaluation.measure import run_part
 from classification.settings import ROOM, ClassificationSettings
-from inspection.cli.arguments import choice_problems, refuse, weights_problems
+from inspection.cli.arguments import choice_problems, refuse
 from inspection.data.grouping import grouping_by
-from inspection.data.images import list_images, path_problems
+from inspection.data.images import path_problems
 from inspection.data.labelled import LabelledImage, LabelledImages, find_images
-from inspection.export.write import export_problems, output_path
+from inspection.export.write import check_export as checked
 from inspection.models.card import read_card
+from inspection.models.published import weights_problems
 from inspection.prediction.journal import Owner, refuse_others
+from inspection.settings import choices_of
 from inspection.training.run import (
     BEST,
     model_file,
@@ -43,7 +45,9 @@ def check_settings(settings: ClassificationSettings, resume: bool) -> None:
     else:
         _ = settings.preparation  # reads the mask, which a resumed run has in its snapshots
         refuse(
-            weights_problems(settings.weights, ("auto", "imagenet", "none"))
+            weights_problems(
+                settings.weights, ("auto", "none"), settings.model, choices_of(settings, "model")
+            )
             + taken_problems(settings.runs, settings.name)
         )
         grouping_by(settings.group_by)
@@ -103,12 +107,11 @@ def check_export(
     """
     source = model_file(model, BEST)
     read_card(source, ROOM)
-    file = output_path(output, source, format)
-    refuse(path_problems([images] if images else []))
-    refuse(export_problems(file, ROOM))
-    if images is not None:
-        return file, list_images(images) if images.is_dir() else [images]
-    return file, [item.path for item in run_part(model, "test", flag="--images")[0].items]
+
+    def test_part() -> list[Path]:
+        return [item.path for item in run_part(model, "test", flag="--images")[0].items]
+
+    return checked(source, ROOM, format, output, images, test_part)
 
 
 def check_maps(method: str, smooth: str) -> None:

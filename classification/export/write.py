@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classification.export.exported import ExportedClassifier
-from classification.models.classifier import Classifier, Decider
+from classification.models.classifier import Classifier, Prediction
 from classification.settings import ROOM
-from inspection.export.parity import Parity, Verdict, prove_parity
-from inspection.export.write import ExportReport, export_proved, keras_graph, write_graph
+from inspection.export.parity import Verdict
+from inspection.export.write import ExportReport, export_decider, keras_graph
 from inspection.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def export(
@@ -34,24 +38,18 @@ def export(
         InputError: The network has no such form, or the models differ.
     """
 
-    def write(path: Path) -> None:
-        def outputs(views):
-            return {"logits": model.model(views, training=False)}
-
-        graph = keras_graph(outputs, model.card.preparation.size, model.card.architecture)
-        write_graph(graph, path, model.card)
-
-    def prove(path: Path) -> Parity:
-        exported = ExportedClassifier.load(path)
-        return prove_parity(images, _verdict_of(model), _verdict_of(exported), on_progress)
-
-    return export_proved(output, ROOM, images, write, prove)
+    return export_decider(
+        model, output, ROOM, images, _graph, ExportedClassifier.load, _verdict, on_progress
+    )
 
 
-def _verdict_of(model: Decider) -> Callable[[Path], Verdict]:
-    def verdict(path: Path) -> Verdict:
-        found = model.predict(path)
-        said = found.label if found.decision == found.label else f"{found.label}, {found.decision}"
-        return Verdict(list(found.probability.values()), said)
+def _graph(model: Classifier) -> onnx.ModelProto:
+    def outputs(views):
+        return {"logits": model.model(views, training=False)}
 
-    return verdict
+    return keras_graph(outputs, model.card.preparation.size, model.card.architecture)
+
+
+def _verdict(found: Prediction) -> Verdict:
+    said = found.label if found.decision == found.label else f"{found.label}, {found.decision}"
+    return Verdict(list(found.probability.values()), said)

@@ -8,14 +8,16 @@ from pathlib import Path
 from detection.data.dataset import read_labels
 from detection.models.snapshots import snapshot_card
 from detection.prediction.output import refuse_annotations
-from detection.settings import ROOM, TrainSettings
-from inspection.cli.arguments import choice_problems, refuse, weights_problems
+from detection.settings import ROOM, TrainSettings, norm_problems
+from inspection.cli.arguments import choice_problems, refuse
 from inspection.data.grouping import grouping_by
 from inspection.data.images import path_problems
 from inspection.errors import InputError
 from inspection.files.graphs import SUFFIXES, is_exported
 from inspection.models.card import ModelCard, read_card
+from inspection.models.published import weights_problems
 from inspection.prediction.journal import Owner, refuse_others
+from inspection.settings import choices_of
 from inspection.training.run import (
     BEST,
     model_file,
@@ -43,7 +45,13 @@ def check_settings(settings: TrainSettings, resume: bool) -> None:
         refuse(place_problems(settings, _PLACES))
     else:
         refuse(
-            weights_problems(settings.weights, ("auto", "imagenet", "none"))
+            weights_problems(
+                settings.weights,
+                ("auto", "none"),
+                settings.backbone,
+                choices_of(settings, "backbone"),
+            )
+            + norm_problems(settings.norm, settings.crop, settings.size)
             + taken_problems(settings.snapshots, settings.run)
         )
         grouping_by(settings.group_by)

@@ -22,7 +22,7 @@ from detection.settings import ROOM
 from inspection.cli.arguments import refuse
 from inspection.cli.console import counted
 from inspection.data.boxes import ImageLabels
-from inspection.data.images import list_images
+from inspection.data.images import list_images, path_problems
 from inspection.errors import InputError
 from inspection.export import write as writing
 from inspection.export.runtimes import openvino_core
@@ -109,6 +109,12 @@ def export(
     return ExportReport(output, megabytes, parity, change)
 
 
+def _format_problems(output: Path) -> list[str]:
+    if output.suffix.lower() == ".xml":
+        return []
+    return ["int8 is made for --format openvino only."]
+
+
 def _int8_problems(
     output: Path,
     calibration: Sequence[Image],
@@ -116,9 +122,7 @@ def _int8_problems(
     labels: Sequence[ImageLabels],
     force: bool,
 ) -> list[str]:
-    problems = []
-    if output.suffix.lower() != ".xml":
-        problems.append("int8 is made for --format openvino only.")
+    problems = _format_problems(output)
     if not len(calibration):
         problems.append("int8 needs calibration images; give images of the training part.")
     if not (len(held_out) and len(labels)) and not force:
@@ -203,6 +207,8 @@ def export_snapshot(
     snapshot = model_file(snapshot, BEST)
     name = f"{snapshot.stem}_int8" if int8 else snapshot.stem
     output = writing.output_path(output, snapshot.with_name(f"{name}.keras"), format)
+    problems = path_problems([images] if images else [])
+    refuse(problems + (_format_problems(output) if int8 else []))
     labels: list[ImageLabels] = []
     calibration: list[Path] = []
     held_out: list[Path] = []
@@ -217,7 +223,10 @@ def export_snapshot(
         has_boxes = [bool(len(item)) for item in labels]
         check = _spread([path for path, has in zip(held_out, has_boxes, strict=True) if has])
         check += [path for path, has in zip(held_out, has_boxes, strict=True) if not has][:1]
-    refuse(writing.export_problems(output, ROOM, *(["nncf"] if int8 else [])))
+    problems = writing.images_problems(check)
+    if int8:
+        problems += _int8_problems(output, calibration, held_out, labels, force)
+    refuse(problems + writing.export_problems(output, ROOM, *(["nncf"] if int8 else [])))
     from detection.models.detector import Detector
 
     detector = Detector.load(snapshot)

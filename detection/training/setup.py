@@ -23,11 +23,12 @@ from detection.models.detector import Detector
 from detection.models.retinanet import RetinaNet
 from detection.models.snapshots import network_settings, run_folder, top_line
 from detection.models.weights import apply_weights
-from detection.settings import ROOM, TrainSettings
+from detection.settings import ROOM, TrainSettings, norm_problems
 from detection.training.batches import Batches, FittedImages
 from detection.training.log import TrainingLog
 from detection.training.samples import write_samples
 from detection.training.shown_boxes import find_shown_boxes
+from inspection.cli.arguments import refuse
 from inspection.data.boxes import ImageLabels
 from inspection.data.preparation import Preparation
 from inspection.errors import InputError
@@ -223,12 +224,7 @@ def _filled(settings: TrainSettings) -> TrainSettings:
         if settings.weights.endswith(".keras"):  # what GroupNorm learnt fits no other norm
             stored = network_settings(settings.weights).get("norm")
             update["norm"] = "group" if stored == "group" else "frozen"
-    if not whole and update.get("norm", settings.norm) == "group":
-        raise InputError(
-            f"--norm group with --crop {settings.crop}: GroupNorm takes its statistics over the "
-            "whole map, so what is learnt on windows turns out differently on whole images. Give "
-            "--norm batch (and no --weights of a run with group), or leave out --crop."
-        )
+    refuse(norm_problems(update.get("norm", settings.norm), settings.crop, settings.size))
     return settings.model_copy(update=update)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from inspection.errors import InputError
 
@@ -25,10 +24,3 @@ def choice_problems(flag: str, value: str, choices: Iterable[str]) -> list[str]:
         return []
     wanted = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
     return [f"{flag} {value}: must be {wanted}"]
-
-
-def weights_problems(choice: str, words: Iterable[str]) -> list[str]:
-    """A sentence where `--weights` is neither a word nor a file."""
-    if choice in words or Path(choice).is_file():
-        return []
-    return [f"--weights {choice}: there is no such file; correct the path"]

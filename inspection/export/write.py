@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspection.cli.arguments import choice_problems, refuse
+from inspection.data.images import list_images, path_problems
 from inspection.errors import InputError, first_line
-from inspection.export.parity import Parity
+from inspection.export.parity import Parity, Verdict, prove_parity
 from inspection.export.runtimes import PACKAGES
 from inspection.files.graphs import CARD_KEY, SUFFIXES, exported_files
 from inspection.files.writing import atomic_path
 from inspection.models.card import ModelCard, Room, read_card
+from inspection.progress import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -199,6 +201,41 @@ def size_mb(path: Path) -> float:
     return sum(file.stat().st_size for file in exported_files(path)) / 1e6
 
 
+def check_export(
+    model: Path,
+    room: Room,
+    format: str,
+    output: Path | None,
+    images: Path | None,
+    test_part: Callable[[], list[Path]],
+) -> tuple[Path, list[Path]]:
+    """Format, file and images of an export, before anything slow is imported.
+
+    Args:
+        model: The model's file.
+        room: Whose export it is.
+        format: `openvino` or `onnx`.
+        output: As `output_path` takes it.
+        images: An image or a folder to compare on.
+        test_part: Gives the images to compare on where none are named.
+
+    Returns:
+        The file to write, and the images to compare on.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    file = output_path(output, model, format)
+    refuse(path_problems([images] if images else []))
+    refuse(export_problems(file, room, "tf2onnx"))
+    if images is not None and images.is_dir():
+        found = list_images(images)
+    else:
+        found = test_part() if images is None else [images]
+    refuse(images_problems(found))
+    return file, found
+
+
 @contextlib.contextmanager
 def placed_when_done(output: Path) -> Iterator[Path]:
     """A path of the same name in a folder beside; its files take their places at the end.
@@ -226,29 +263,43 @@ def placed_when_done(output: Path) -> Iterator[Path]:
                 output.unlink(missing_ok=True)
 
 
-def export_proved(
+def export_decider(
+    model: Any,
     output: Path,
     room: Room,
     images: Sequence[Path],
-    write: Callable[[Path], None],
-    prove: Callable[[Path], Parity],
+    graph: Callable[[Any], onnx.ModelProto],
+    load: Callable[[Path], Any],
+    verdict: Callable[[Any], Verdict],
+    on_progress: Progress = silent,
 ) -> ExportReport:
     """Writes what Keras computes where it is proved to be like its original, else nothing.
 
+    The exported model is loaded again and decides on every image, see `inspection.export.parity`.
+
     Args:
+        model: The original.
         output: The file to write, `.xml` or `.onnx`.
         room: Whose export it is.
         images: What it is compared on.
-        write: Writes the file at the path it is given.
-        prove: Loads it from there and compares it.
+        graph: Makes the original's graph.
+        load: Loads the exported model.
+        verdict: From what either predicts to what must be the same.
+        on_progress: Called with images done and in all.
 
     Raises:
-        InputError: As `export_problems`, or from either, or there is no image.
+        InputError: As `export_problems`, there is no image, or the models differ.
     """
     refuse(export_problems(output, room, "tf2onnx") + images_problems(images))
     with placed_when_done(output) as temporary:
-        write(temporary)
-        parity = prove(temporary)
+        write_graph(graph(model), temporary, model.card)
+        exported = load(temporary)
+        parity = prove_parity(
+            images,
+            lambda image: verdict(model.predict(image)),
+            lambda image: verdict(exported.predict(image)),
+            on_progress,
+        )
         megabytes = size_mb(temporary)
     return ExportReport(output, megabytes, parity)
 

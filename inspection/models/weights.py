@@ -1,7 +1,4 @@
-"""`--weights`: published ImageNet weights, a file, another run's snapshot, or none; in every room.
-
-A new architecture with published weights needs one line in `PUBLISHED`.
-"""
+"""`--weights`: published ImageNet weights, a file, another run's snapshot, or none."""
 
 from __future__ import annotations
 
@@ -10,53 +7,20 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from inspection.cli.arguments import refuse
 from inspection.errors import InputError, first_line
 from inspection.files.archives import check_hdf5
+from inspection.models.published import PUBLISHED, file_problems, weights_problems
 
 _IMAGENET_RGB_STDDEV = (0.229, 0.224, 0.225)
 AUTO_SECONDS = 8.0
 """How long `auto` waits for a download."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """ImageNet weights of keras.applications, without the classifier.
-
-    Args:
-        module: Of `keras.src.applications`.
-        file: Its name, by which Keras keeps it in its cache, too.
-        hashed: Its key among the module's hashes; None where it has none.
-    """
-
-    module: str
-    file: str
-    hashed: str | None
-
-
-PUBLISHED: dict[str, Published] = {
-    **{
-        name: Published("resnet", f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5", name)
-        for name in ("resnet50", "resnet101", "resnet152")
-    },
-    "mobilenetv2": Published(
-        "mobilenet_v2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", None
-    ),
-    "mobilenetv3": Published(
-        "mobilenet_v3",
-        "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
-        "large_224_1.0_float",
-    ),
-    "efficientnet": Published("efficientnet", "efficientnetb0_notop.h5", "b0"),
-    "efficientnet-b5": Published("efficientnet", "efficientnetb5_notop.h5", "b5"),
-    "convnext": Published("convnext", "convnext_tiny_notop.h5", "convnext_tiny"),
-}
 
 
 def resolve_weights(
@@ -78,12 +42,9 @@ def resolve_weights(
     Raises:
         InputError: `imagenet` for an architecture without published weights, or a missing file.
     """
-    if choice == "imagenet":
-        check_published(name, offered)
-    elif choice == "auto":
-        try:
-            check_published(name, offered)
-        except InputError:
+    refuse(weights_problems(choice, ("auto", "none"), name, offered))
+    if choice == "auto":
+        if name not in PUBLISHED:
             say(f"TRAINING FROM SCRATCH: {name} has no published ImageNet weights.")
             return "none"
         try:
@@ -92,27 +53,7 @@ def resolve_weights(
             say(f"TRAINING FROM SCRATCH: {error}")
             return "none"
         return "imagenet"
-    elif choice != "none" and not Path(choice).is_file():
-        raise InputError(f"--weights {choice}: there is no such file; correct the path")
     return choice
-
-
-def check_published(name: str, offered: Iterable[str] = PUBLISHED) -> None:
-    """Refuses ImageNet weights for an architecture that has none.
-
-    Args:
-        name: Of the architecture.
-        offered: Names of the architectures that there are to choose from.
-
-    Raises:
-        InputError: Names those that have some.
-    """
-    if name not in PUBLISHED:
-        having = ", ".join(one for one in offered if one in PUBLISHED)
-        raise InputError(
-            f"--weights imagenet: {name} has no published Keras weights; take none, a snapshot, or "
-            f"one of {having}"
-        )
 
 
 def fetch_imagenet(name: str, timeout: float | None = None) -> Path:
@@ -128,7 +69,7 @@ def fetch_imagenet(name: str, timeout: float | None = None) -> Path:
     Raises:
         InputError: The architecture has no published weights, or they cannot be reached.
     """
-    check_published(name)
+    refuse(weights_problems("imagenet", (), name))
     outcome: list[Path | Exception] = []
 
     def fetch() -> None:
@@ -190,8 +131,7 @@ def load_weights_file(model: keras.Model, path: str | Path, name: str | None = N
     path, name = Path(path), name or model.name
     published = PUBLISHED.get(name)
     wanted = published.file if published else "of the same architecture"
-    if not path.is_file():
-        raise InputError(f"--weights {path}: there is no such file; correct the path")
+    refuse(file_problems(path))
     try:
         with warnings.catch_warnings():
             # Keras warns, and goes on with random weights, where a file holds other layers.

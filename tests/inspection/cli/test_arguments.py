@@ -35,6 +35,11 @@ CASES = {
         ("train good absent", "absent"),
         ("train --annotations absent --images good", "absent"),
         ("train --weights absent.h5 --images good", "absent.h5"),
+        (
+            "train --weights imagenet --backbone resnet18 --images good",
+            "one of resnet50",
+        ),
+        ("train --norm group --crop 320 --images good", "--norm group with --crop 320"),
         ("train --run absent --resume", "absent"),
         ("train --config absent.yaml", "absent.yaml"),
         ("evaluate absent.keras", "absent.keras"),
@@ -57,12 +62,15 @@ CASES = {
         ("export detector.keras --images absent", "absent"),
         ("export detector.keras --annotations absent --images good", "absent"),
         ("export detector.keras --format absent", "absent"),
+        ("export detector.keras --images empty", "empty: holds no"),
+        ("export detector.keras --format onnx --int8 --images good", "openvino only"),
         ("export detector.keras --output absent.onnx", "absent.onnx"),
     ],
     "classification": [
         ("train --data absent", "absent"),
         ("train absent", "absent"),
         ("train --data good --weights absent.h5", "absent.h5"),
+        ("train good --model resnet18 --weights imagenet", "one of resnet50, mobilenetv2"),
         ("train --name absent --resume", "absent"),
         ("train --data good --group-by absent.csv", "absent.csv"),
         ("show absent", "absent"),
@@ -76,6 +84,7 @@ CASES = {
         ("export absent.keras", "absent.keras"),
         ("export card.keras --format absent", "absent"),
         ("export card.keras --images absent", "absent"),
+        ("export card.keras --images empty", "empty: holds no"),
         ("predict absent.onnx good", "absent.onnx"),
         ("submit card.keras --sample absent.csv --images good", "absent.csv"),
         ("cam card.keras absent", "absent"),
@@ -86,6 +95,11 @@ CASES = {
         ("train absent", "absent"),
         ("train good --method absent", "absent"),
         ("train good --weights absent.h5", "absent.h5"),
+        ("train good --weights self --backbone resnet50", "leave --backbone out"),
+        (
+            "train good --weights imagenet",
+            "resnet152, efficientnet-b5",
+        ),
         ("train good --roi-mask absent.png", "absent.png"),
         ("train good --generated absent", "absent"),
         ("evaluate absent", "absent"),
@@ -103,6 +117,7 @@ CASES = {
         ("export absent", "absent"),
         ("export run --format absent", "absent"),
         ("export run --images absent", "absent"),
+        ("export run --images empty", "empty: holds no"),
         ("export run --output absent.onnx", "absent.onnx"),
         ("generate absent --output new", "absent"),
         ("plan absent", "absent"),
@@ -145,6 +160,7 @@ def answers(tmp_path_factory) -> dict[tuple[str, str], tuple[int, str, list[str]
     (place / "run").mkdir()
     write(place / "run/model.anomaly", {"model.json": HEADER})
     (place / "run/settings.yaml").write_text("data: good\n", encoding="utf-8")
+    (place / "empty").mkdir()
     (place / "taken").mkdir()
     (place / "taken/prediction.json").write_text('{"room": "elsewhere"}', encoding="utf-8")
     done = subprocess.run(
