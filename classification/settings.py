@@ -38,6 +38,8 @@ from inspection.training.settings import PreparationSettings
 
 ROOM = "classification"
 """As the files that this room writes name it."""
+DECIDED_AT_ONCE = 16
+"""Images per forward pass where nobody says how many."""
 
 
 class ClassificationSettings(PreparationSettings):

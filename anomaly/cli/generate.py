@@ -20,7 +20,8 @@ from inspection.settings import read_settings
     positional=("data",),
     only=(
         *("runs", "kept", "seed", "fractions", "group_by"),
-        *("size", "fit", "bits", "roi", "background", "clahe", "flatten"),
+        *("size", "fit", "bits", "roi", "roi_mask", "background", "clahe", "flatten"),
+        *("tile", "overlap"),
         *("backbone", "weights", "pretrain_steps"),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from classification.cli.shared import AnyModel
+from classification.settings import DECIDED_AT_ONCE
 from inspection.cli.console import reports_errors
 from inspection.cli.options import BatchSize, Output, Paths, Restart
 
@@ -14,7 +15,7 @@ def predict(
     model: AnyModel,
     paths: Paths,
     output: Output = Path("predictions"),
-    batch_size: BatchSize = 16,
+    batch_size: BatchSize = DECIDED_AT_ONCE,
     restart: Restart = False,
 ) -> None:
     """Decides on new images: a table."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from classification.models.classifier import Classifier
+from classification.settings import DECIDED_AT_ONCE
 from inspection.data.labelled import LabelledImage
 from inspection.decisions.rates import auroc
 from inspection.progress import Progress, silent
-
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ def score_images(
         InputError: An image cannot be read.
     """
     found = [np.zeros((0, len(model.classes)))]
-    for start in range(0, len(items), _BATCH):
-        part = items[start : start + _BATCH]
+    for start in range(0, len(items), DECIDED_AT_ONCE):
+        part = items[start : start + DECIDED_AT_ONCE]
         views = np.stack([model.prepare(item.path).rgb for item in part])
         found.append(model.probabilities(views))
         on_progress(start + len(part), len(items))

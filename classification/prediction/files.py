@@ -19,9 +19,6 @@ from inspection.prediction.folder import Answer, Predictor, settings_of
 from inspection.prediction.journal import NOT_DECIDED, Line
 from inspection.prediction.sources import Listed, images_of
 
-BATCH = 16
-"""Images that the network looks at together where nothing else is said."""
-
 
 class LabelLine(Line):
     """An image, its class and the share of each class."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from classification.models.classifier import Decider
-from classification.prediction.files import BATCH, LabelPredictor
+from classification.prediction.files import LabelPredictor
+from classification.settings import DECIDED_AT_ONCE
 from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage, find_images
 from inspection.errors import InputError, few
@@ -127,7 +128,7 @@ def submit(
         )
     words = _words(model, sample, answers)
     labels, problems = [], []
-    found = decide_images(LabelPredictor(model), [one.path for one in pictures], BATCH)
+    found = decide_images(LabelPredictor(model), [one.path for one in pictures], DECIDED_AT_ONCE)
     for count, (_, _, answer) in enumerate(found, 1):
         if answer.problem:
             problems.append(answer.problem)

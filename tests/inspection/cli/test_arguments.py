@@ -120,6 +120,7 @@ CASES = {
         ("export run --images empty", "empty: holds no"),
         ("export run --output absent.onnx", "absent.onnx"),
         ("generate absent --output new", "absent"),
+        ("generate good --tile 64 --overlap 0.5 --roi-mask absent.png --output new", "absent.png"),
         ("plan absent", "absent"),
     ],
 }
