@@ -9,12 +9,10 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inspection.models.keras_import import register_with_keras, without_retracing_notices
+from inspection.models.keras_import import lazy, register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
     from anomaly.models.decision import Decider, Finding
@@ -22,19 +20,17 @@ if TYPE_CHECKING:
     from anomaly.settings import AnomalySettings
     from anomaly.training.loop import train
 
-# Read by TensorFlow once, when it is imported; as in `detection`.
-# What its C++ calls errors here are optimisations it did without.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 without_retracing_notices()
 
-_MODULES = {
-    "AnomalyModel": "anomaly.models.model",
-    "AnomalySettings": "anomaly.settings",
-    "Finding": "anomaly.models.decision",
-    "train": "anomaly.training.loop",
-}
+__getattr__ = lazy(
+    "anomaly",
+    {
+        "AnomalyModel": "anomaly.models.model",
+        "AnomalySettings": "anomaly.settings",
+        "Finding": "anomaly.models.decision",
+        "train": "anomaly.training.loop",
+    },
+)
 
 __all__ = ["AnomalyModel", "AnomalySettings", "Finding", "load", "train"]
 
@@ -56,12 +52,6 @@ def load(path: str | Path) -> Decider:
     from anomaly.models.model import AnomalyModel
 
     return AnomalyModel.load(path)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
 
 
 register_with_keras("inspection.models.layers")

@@ -9,13 +9,11 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inspection.files.graphs import is_exported
-from inspection.models.keras_import import register_with_keras, without_retracing_notices
+from inspection.models.keras_import import lazy, register_with_keras, without_retracing_notices
 
 if TYPE_CHECKING:
     from classification.cam.maps import Explainer
@@ -23,18 +21,18 @@ if TYPE_CHECKING:
     from classification.settings import ClassificationSettings
     from classification.training.loop import train
 
-# Read by TensorFlow once, when it is imported; as in `detection`.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 without_retracing_notices()
 
-_MODULES = {
-    "ClassificationSettings": "classification.settings",
-    "Classifier": "classification.models.classifier",
-    "Explainer": "classification.cam.maps",
-    "Prediction": "classification.models.classifier",
-    "train": "classification.training.loop",
-}
+__getattr__ = lazy(
+    "classification",
+    {
+        "ClassificationSettings": "classification.settings",
+        "Classifier": "classification.models.classifier",
+        "Explainer": "classification.cam.maps",
+        "Prediction": "classification.models.classifier",
+        "train": "classification.training.loop",
+    },
+)
 
 __all__ = ["ClassificationSettings", "Classifier", "Explainer", "Prediction", "load", "train"]
 
@@ -56,12 +54,6 @@ def load(path: str | Path) -> Decider:
     from classification.models.classifier import Classifier
 
     return Classifier.load(path)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'classification' has no attribute {name!r}")
 
 
 register_with_keras("inspection.models.layers")

@@ -9,13 +9,11 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inspection.files.graphs import is_exported
-from inspection.models.keras_import import register_with_keras
+from inspection.models.keras_import import lazy, register_with_keras
 
 if TYPE_CHECKING:
     from detection.export.exported import ExportedDetector
@@ -25,21 +23,16 @@ if TYPE_CHECKING:
     from inspection.data.boxes import ImageLabels
     from inspection.prediction.detections import Detections
 
-# Read by TensorFlow once, when it is imported. What its C++ calls errors here are a missing
-# graphics card and optimisations it did without. It turns its faster CPU kernels on by itself only
-# on processors with VNNI, and a snapshot should give the same digits on all of a shop's PCs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-# Nothing is imported before it is asked for: reading labels needs no TensorFlow, and
-# `python -m detection --help` answers at once.
-_MODULES = {
-    "Detections": "inspection.prediction.detections",
-    "Detector": "detection.models.detector",
-    "ImageLabels": "inspection.data.boxes",
-    "TrainSettings": "detection.settings",
-    "train": "detection.training.loop",
-}
+__getattr__ = lazy(
+    "detection",
+    {
+        "Detections": "inspection.prediction.detections",
+        "Detector": "detection.models.detector",
+        "ImageLabels": "inspection.data.boxes",
+        "TrainSettings": "detection.settings",
+        "train": "detection.training.loop",
+    },
+)
 
 __all__ = ["Detections", "Detector", "ImageLabels", "TrainSettings", "load", "train"]
 
@@ -64,12 +57,6 @@ def load(path: str | Path) -> Detector | ExportedDetector:
     from detection.models.detector import Detector
 
     return Detector.load(path)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'detection' has no attribute {name!r}")
 
 
 register_with_keras("detection.models.retinanet")

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import typer
-
 from anomaly.cli import compare, evaluate, export, generate, plan, predict, simulate, train
+from inspection.cli import commands
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From normal images to a score, a heat map and a decision.",
+app = commands.app(
+    "From normal images to a score, a heat map and a decision.",
+    (
+        train.train,
+        evaluate.evaluate,
+        predict.predict,
+        compare.compare,
+        simulate.simulate,
+        export.export,
+        generate.generate,
+        plan.plan,
+    ),
 )
-for verb in (
-    train.train,
-    evaluate.evaluate,
-    predict.predict,
-    compare.compare,
-    simulate.simulate,
-    export.export,
-    generate.generate,
-    plan.plan,
-):
-    app.command()(verb)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import typer
-
 from classification.cli import dashboard, evaluate, explain, export, predict, show, submit, train
+from inspection.cli import commands
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From a class per image to a classifier that shows where it looks.",
+app = commands.app(
+    "From a class per image to a classifier that shows where it looks.",
+    (
+        train.train,
+        show.show,
+        evaluate.evaluate,
+        predict.predict,
+        export.export,
+        submit.submit,
+        explain.cam,
+        explain.boxes,
+        dashboard.dashboard,
+    ),
 )
-for verb in (
-    train.train,
-    show.show,
-    evaluate.evaluate,
-    predict.predict,
-    export.export,
-    submit.submit,
-    explain.cam,
-    explain.boxes,
-    dashboard.dashboard,
-):
-    app.command()(verb)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import typer
-
 from detection.cli import dataset, evaluate, export, labels, predict, train
+from inspection.cli import commands
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From labelImg boxes to a RetinaNet and the numbers it can be trusted by.",
+app = commands.app(
+    "From labelImg boxes to a RetinaNet and the numbers it can be trusted by.",
+    (
+        labels.label,
+        labels.resize,
+        labels.convert,
+        labels.check,
+        dataset.split,
+        dataset.anchors,
+        dataset.show,
+        train.train,
+        evaluate.evaluate,
+        predict.predict,
+        export.export,
+    ),
 )
-for verb in (
-    labels.label,
-    labels.resize,
-    labels.convert,
-    labels.check,
-    dataset.split,
-    dataset.anchors,
-    dataset.show,
-    train.train,
-    evaluate.evaluate,
-    predict.predict,
-    export.export,
-):
-    app.command()(verb)

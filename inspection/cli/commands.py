@@ -1,10 +1,13 @@
-"""How a verb is started from where one is: by a user, and in a process of its own."""
+"""A room's verbs: as one command line, as a user types them, and in a process of their own."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import typer
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,6 +19,21 @@ def own_environment() -> dict[str, str]:
         places = [str(_ROOT), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     return environment
+
+
+def app(help: str, verbs: Iterable[Callable[..., None]]) -> typer.Typer:
+    """The command line of a room.
+
+    Args:
+        help: What the room is for.
+        verbs: In the order in which they are listed.
+    """
+    made = typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=help
+    )
+    for verb in verbs:
+        made.command()(verb)
+    return made
 
 
 def command_line(room: str, *arguments: object) -> str:

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,30 @@ _NOTICES = (
     "computation placer already registered",
     "TF-TRT Warning: Could not find TensorRT",
 )
+
+
+def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's `__getattr__`, which imports nothing before it is asked for.
+
+    Reading labels needs no TensorFlow, and `python -m detection --help` answers at once. Also sets
+    what TensorFlow reads once, when it is imported.
+
+    Args:
+        package: Its name.
+        modules: What it offers, and the module of each.
+    """
+    # What its C++ calls errors here are a missing graphics card and optimisations it did without.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It turns its faster CPU kernels on by itself only on processors with VNNI, and a snapshot
+    # should give the same digits on all of a shop's PCs.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+    def attribute(name: str) -> Any:
+        if name in modules:
+            return getattr(importlib.import_module(modules[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return attribute
 
 
 @contextmanager
