@@ -140,7 +140,7 @@ def find_labelled(source: str | Path, problems: list[str] | None = None) -> Labe
             f"{source}: there is no such folder or CSV file; give the folder that holds a folder "
             "for each class, such as `normal/`"
         )
-    list_images(source)  # refuses names that are not UTF-8, those of all folders at once
+    list_images(source)  # refuses names that no table holds, those of all folders at once
     notes: list[str] = []
     problems = [] if problems is None else problems
     if (source / "train" / NORMAL_FOLDER).is_dir():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from inspection.errors import InputError, few, one_line
+
+# A lone "\r" in a CSV, say, is the end of a line for whoever reads it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def list_files(
@@ -23,10 +27,10 @@ def list_files(
         folder: Where to look.
         suffixes: In lower case, with the dot.
         holds: What the folder holds, for the message.
-        problems: Takes a sentence about names that are not UTF-8, whose files are then left out.
+        problems: Takes what `name_problems` finds, and such files are then left out.
 
     Raises:
-        InputError: The folder does not exist; or, without `problems`, names are not UTF-8.
+        InputError: The folder does not exist; or, without `problems`, no table holds some names.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -43,35 +47,50 @@ def list_files(
         if problems is None:
             raise InputError(unreadable)
         problems += unreadable
-        found = [path for path in found if _is_utf8(path)]
+        found = [path for path in found if _is_utf8(path) and not _has_control(path)]
     return found
 
 
 def name_problems(paths: Iterable[Path], folder: Path | None = None) -> list[str]:
-    """A sentence where names, or those of the folders above them, are not UTF-8; else none.
+    """What keeps names, or those of the folders above them, out of tables; none where nothing does.
 
-    Linux keeps any bytes, and a zip made by a Korean Windows leaves such; but no CSV, JSON, XML or
-    page can hold them.
+    Linux keeps any bytes, and a zip made by a Korean Windows leaves such that are not UTF-8; but no
+    CSV, JSON, XML or page can hold them, nor control characters.
 
     Args:
         paths: Files.
         folder: What they lie in.
     """
-    wrong = [path for path in paths if not _is_utf8(path)]
-    if not wrong:
-        return []
-    if folder is None or not _is_utf8(folder):
-        names, place = list(map(str, wrong)), wrong[0].parent if folder is None else folder
-    else:
-        names, place = [path.relative_to(folder).as_posix() for path in wrong], folder
-    count = "1 name is" if len(wrong) == 1 else f"{len(wrong)} names are"
-    return [
-        one_line(
-            f"{place}: {count} not UTF-8 ({few(names, 3)}), so no table holds them; unpack their "
+    paths = list(paths)
+    problems = []
+    if wrong := [path for path in paths if not _is_utf8(path)]:
+        count = "1 name is" if len(wrong) == 1 else f"{len(wrong)} names are"
+        place, names = _named(wrong, folder)
+        problems.append(
+            f"{place}: {count} not UTF-8 ({names}), so no table holds them; unpack their "
             "zip again by `unzip -O cp949` (Korean Windows), or rename them by `convmv -r --notest "
             "-f cp949 -t utf8 FOLDER`"
         )
-    ]
+    if wrong := [path for path in paths if _has_control(path)]:
+        count = "1 name holds" if len(wrong) == 1 else f"{len(wrong)} names hold"
+        place, names = _named(wrong, folder)
+        problems.append(
+            f"{place}: {count} control characters, such as the end of a line ({names}), so no "
+            "table holds them; rename them"
+        )
+    return [one_line(problem) for problem in problems]
+
+
+def _named(wrong: list[Path], folder: Path | None) -> tuple[Path, str]:
+    if folder is None or not _is_utf8(folder) or _has_control(folder):
+        names, place = list(map(str, wrong)), wrong[0].parent if folder is None else folder
+    else:
+        names, place = [path.relative_to(folder).as_posix() for path in wrong], folder
+    return place, few(names, 3)
+
+
+def _has_control(path: Path) -> bool:
+    return bool(_CONTROL.search(os.path.abspath(path)))  # noqa: PTH100  resolve() would follow links
 
 
 def _is_utf8(path: Path) -> bool:

@@ -220,3 +220,18 @@ def test_names_that_are_not_utf8_are_named_at_once(tmp_path):
     problems = []
     assert list_images(tmp_path, problems) == [tmp_path / "good.png"]
     assert problems == list(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "c\n/b.png", "a\x1fb.png", "a\x7f.png"])
+def test_a_name_that_ends_a_line_in_a_table_is_refused(tmp_path, name):
+    for one in (name, "good.png"):
+        (tmp_path / one).parent.mkdir(exist_ok=True)
+        (tmp_path / one).touch()
+    with pytest.raises(InputError) as caught:
+        list_images(tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path}: 1 name holds control characters")
+    assert problem.endswith("rename them")
+    problems = []
+    assert list_images(tmp_path, problems) == [tmp_path / "good.png"]
+    assert problems == [problem]
