@@ -26,6 +26,11 @@ class LabelLine(Line):
     label: str = NOT_DECIDED
     probability: dict[str, Finite] = Field(default_factory=dict)
 
+    def is_possible(self) -> bool:
+        """As of any line; or the class is the decision, where none is of good parts."""
+        is_class = self.score is None and self.decision == self.label in self.probability
+        return is_class or super().is_possible()
+
 
 class LabelPredictor(Predictor[Prepared, LabelLine]):
     """What classification adds to `predict_folder`.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, Self, TextIO, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from inspection.errors import InputError, few
 from inspection.files.locks import locked
@@ -103,6 +104,20 @@ class Line(BaseModel):
     state: list[int]
     done: bool = True
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.is_possible():
+            raise ValueError(f"no image is {self.decision} with this score")
+        return self
+
+    def is_possible(self) -> bool:
+        """Whether decision, score and `done` go together; OK without a score never does."""
+        if self.decision == NOT_DECIDED:
+            return not self.done
+        if self.score is None:  # a good image without a finite answer
+            return self.decision == "NG" and not self.done
+        return self.decision in ("OK", "review", "NG")
+
 
 AnyLine = TypeVar("AnyLine", bound=Line)
 
@@ -128,6 +143,14 @@ class Journal(Generic[AnyLine]):
                 with contextlib.suppress(ValidationError):
                     line = kind.model_validate_json(text)
                     self.lines[line.file] = line
+            images = Counter(line.image for line in self.lines.values())
+            stems = Counter(line.stem for line in self.lines.values())
+            # Nor does it give two images one name: neither line can be believed.
+            self.lines = {
+                file: line
+                for file, line in self.lines.items()
+                if images[line.image] == stems[line.stem] == 1
+            }
 
     def known(self, path: Path) -> AnyLine | None:
         """What an earlier call found of an image that has not changed since."""
