@@ -153,6 +153,8 @@ class OperatingPoint:
         for limit in (point.threshold, point.review_threshold):
             if limit is not None and not math.isfinite(limit):
                 raise InputError("Operating point: the stored threshold is not a finite number.")
+        if point.review_threshold is not None and point.review_threshold > point.threshold:
+            raise InputError("Operating point: the stored review threshold is over the threshold.")
         return point
 
 

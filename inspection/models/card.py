@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -55,6 +56,10 @@ VERSION = 1
 Room = Literal["detection", "classification", "anomaly"]
 SCORES = {"detection": "val mAP", "classification": "val macro F1"}
 """What the epochs of a room's training are ranked by."""
+
+_SHARES = ("detection", "classification")
+"""Rooms whose scores lie within 0 and 1."""
+_OVER_ALL_SHARES = float(np.nextafter(np.float32(1), np.float32(2)))
 
 _KINDS: dict[str, tuple[str, str]] = {
     "detection": ("snapshot", "a .keras file that train_retinanet.py wrote"),
@@ -309,6 +314,13 @@ def _card_of(values: dict[str, Any]) -> ModelCard:
         raise Hostile(f"its card is of version {str(version)[:20]}")
     try:
         # From text: a tuple of values comes as a list, and nothing else is taken for another type.
-        return ModelCard.model_validate_json(json.dumps(values))
+        card = ModelCard.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise Hostile(first_problem(error)) from error
+    point = card.operating_point
+    # A training that must let a good part of score 1 pass chooses the next number over it.
+    if card.room in _SHARES and point and point.threshold > _OVER_ALL_SHARES:
+        raise Hostile(
+            f"its threshold is {point.threshold:g} and scores end at 1, so every part would be OK"
+        )
+    return card

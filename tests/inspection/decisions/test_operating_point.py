@@ -161,6 +161,13 @@ def test_a_review_band_that_is_not_finite_is_refused():
         OperatingPoint.from_dict(stored)
 
 
+def test_a_review_band_over_the_threshold_is_refused():
+    stored = fixed_threshold(0.5).to_dict()
+    with pytest.raises(InputError, match="review threshold is over"):
+        OperatingPoint.from_dict(stored | {"review_threshold": 0.6})
+    assert OperatingPoint.from_dict(stored | {"review_threshold": 0.5}).decide(0.5) == "NG"
+
+
 def test_fixed_threshold_says_that_nobody_calibrated_it():
     point = fixed_threshold(0.7)
     assert "not calibrated" in point.rule

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inspection.data.images import write_image
-from inspection.decisions.operating_point import fixed_threshold
+from inspection.decisions.operating_point import choose_threshold, fixed_threshold
 from inspection.errors import InputError
 from inspection.models.card import (
     MEMBER,
@@ -97,6 +97,29 @@ def test_another_rooms_model_and_no_model_are_refused(tmp_path):
     assert "there is no such model" in problem(tmp_path / "absent.keras")
     (tmp_path / "empty").mkdir()
     assert "is a folder; give" in problem(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "card", [detector_card(), classifier_card(("ok", "dot"), "ok", 32)], ids=lambda card: card.room
+)
+def test_a_threshold_over_every_score_is_refused(tmp_path, card):
+    stored = fixed_threshold(0.5).to_dict()
+    path = write(tmp_path / "a.keras", card, operating_point=stored | {"threshold": 5})
+    assert "its threshold is 5 and scores end at 1" in problem(path, card.room)
+    path = write(tmp_path / "a.keras", card, operating_point=stored | {"review_threshold": 0.6})
+    assert "review threshold is over" in problem(path, card.room)
+    # Where good parts score 1, a training may choose to let all of them pass.
+    chosen = choose_threshold([0.5, 1.0], [1, 0], "normal-quantile", target=0.0)
+    assert chosen.threshold > 1
+    write(path, card, operating_point=chosen.to_dict())
+    assert read_card(path, card.room).operating_point == chosen
+
+
+def test_an_anomaly_score_has_no_end(tmp_path):
+    card = ModelCard(room="anomaly", architecture="glance", preparation=detector_card().preparation)
+    point = fixed_threshold(5).to_dict()
+    path = write(tmp_path / "a.anomaly", card, operating_point=point)
+    assert read_card(path, "anomaly").operating_point.threshold == 5
 
 
 def test_an_assignment_is_checked():
