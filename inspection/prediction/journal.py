@@ -23,8 +23,11 @@ from inspection.files.writing import file_hash, sweep_temporary, write_text_atom
 
 RECORD, JOURNAL, LOCK = "prediction.json", "predictions.jsonl", "prediction.lock"
 TABLE, PROBLEMS = "predictions.csv", "problems.txt"
+DRAWN = ("heat_maps", "overlays")
+"""Folders of images that predictions of any room draw."""
+
 RESULTS = (
-    *(TABLE, JOURNAL, PROBLEMS, "heat_maps", "overlays", "xml"),
+    *(TABLE, JOURNAL, PROBLEMS, *DRAWN, "xml"),
     *("detections.csv", "detections.jsonl"),
 )
 """What predictions of any room leave, by which a folder without a record shows to be taken."""

@@ -14,7 +14,7 @@ from inspection.data.images import list_images
 from inspection.data.labelled import is_mask
 from inspection.errors import InputError
 from inspection.files.listing import name_problems
-from inspection.prediction.journal import Line
+from inspection.prediction.journal import DRAWN, RECORD, Line
 
 Listed = tuple[Path, str]
 """An image's absolute path, and its name below what was given."""
@@ -35,13 +35,13 @@ def list_given(
     notes: list[str],
     find: Callable[[Path, list[str]], list[Listed]],
 ) -> list[Listed]:
-    """Every image once, in the order given; results of an earlier call and masks are none.
+    """Every image once, in the order given; what predictions drew and masks are none.
 
     Args:
         paths: Image files, and folders that are searched recursively.
-        own: Folders of what was drawn.
+        own: Folders of what this prediction draws.
         problems: Takes a sentence for each path that is not there or holds no image.
-        notes: Takes a sentence where masks were left out.
+        notes: Takes a sentence where masks, or what other predictions drew, were left out.
         find: As `images_of`, the images of a path that is there.
 
     Raises:
@@ -51,28 +51,33 @@ def list_given(
     names: list[str] = []
     drawn = {folder.resolve() for folder in own}
     masks: set[Path] = set()
+    others: set[Path] = set()
     for given in paths:
         path = Path(os.path.abspath(given))  # noqa: PTH100  resolve() would follow links
         if not path.exists():
             problems.append(f"{given}: there is no such file or folder; correct the path")
             continue
         found = find(path, names)
-        if path.is_dir():
-            left_out = {image for image, name in found if is_mask(PurePosixPath(name))}
-            found = [one for one in found if one[0] not in left_out]
-            masks |= left_out
         folders = {image.parent for image, _ in found}
         if path.is_dir():
             folders -= {one for one in folders if not drawn.isdisjoint(_with_parents(one))}
+            results = {one for one in folders if _is_drawn(one, path)}
+            others |= {image for image, _ in found if image.parent in results}
+            folders -= results
+            found = [one for one in found if one[0].parent in folders]
+            left_out = {image for image, name in found if is_mask(PurePosixPath(name))}
+            found = [one for one in found if one[0] not in left_out]
+            masks |= left_out
         for image, name in found:
-            if image.parent in folders:
-                listed.setdefault(image, name)
-        if not folders and not names:
+            listed.setdefault(image, name)
+        if not found and not names:
             problems.append(f"{given}: holds no PNG, JPEG, BMP or TIFF image; give another folder")
     if names := [*names, *name_problems(listed)]:
         raise InputError(names)
     if masks := masks - listed.keys():
         notes.append(f"Note: {counted(len(masks), 'image')} in folders of masks left out.")
+    if others := others - listed.keys():
+        notes.append(f"Note: {counted(len(others), 'image')} that predictions drew left out.")
     return list(listed.items())
 
 
@@ -86,6 +91,15 @@ def images_of(path: Path, names: list[str]) -> list[Listed]:
 def _with_parents(folder: Path) -> list[Path]:
     folder = folder.resolve()
     return [folder, *folder.parents]
+
+
+def _is_drawn(folder: Path, below: Path) -> bool:
+    """Whether a prediction drew what lies in a folder; unless just that folder was given."""
+    inside = folder.relative_to(below)
+    return any(
+        one.name in DRAWN and (below / one.parent / RECORD).is_file()
+        for one in (inside, *inside.parents)
+    )
 
 
 def place_images(listed: Sequence[Listed], lines: Iterable[Line]) -> dict[Path, Place]:
