@@ -81,12 +81,13 @@ def export_problems(output: Path, room: Room, *packages: str) -> list[str]:
     """
     if output.suffix.lower() not in PACKAGES:
         return [f"{output}: an exported model ends in .xml (OpenVINO) or .onnx"]
-    if output.exists():
+    there = next((file for file in exported_files(output) if file.exists()), None)
+    if there:
         try:
             read_card(output, room)
-        except InputError:  # an .xml may be somebody's labels
+        except InputError:  # an .xml may be somebody's labels, a .bin without one anything
             return [
-                f"{output}: is there already and is no export of this room; give another --output, "
+                f"{there}: is there already and is no export of this room; give another --output, "
                 "or remove it"
             ]
     return [

@@ -111,6 +111,11 @@ def test_the_name_says_the_format_and_nothing_else_is_replaced(tmp_path):
     label.write_text("<annotation/>")
     assert "is there already" in export_problems(label, "detection")[0]
     assert export_problems(tmp_path / "new.xml", "detection") == []
+    data = tmp_path / "new.bin"
+    data.write_bytes(b"of somebody else")
+    (problem,) = export_problems(tmp_path / "new.xml", "detection")
+    assert problem.startswith(f"{data}: is there already")
+    assert export_problems(tmp_path / "new.onnx", "detection") == []
 
 
 def test_scores_and_decisions_must_both_be_the_same(tmp_path):
