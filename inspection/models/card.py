@@ -160,10 +160,12 @@ class ModelCard(_Checked):
     extra: dict[str, Any] = {}
 
     @model_validator(mode="after")
-    def _normal_is_a_class(self) -> ModelCard:
+    def _check_classes(self) -> ModelCard:
         least = {"detection": 1, "classification": 2, "anomaly": 0}[self.room]
         if len(self.classes) < least:
             raise ValueError(f"has {len(self.classes)} classes and needs at least {least}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("has a class twice")
         if self.normal is not None and self.normal not in self.classes:
             raise ValueError("the class of good parts is none of its classes")
         return self

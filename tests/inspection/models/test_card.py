@@ -115,6 +115,12 @@ def test_a_threshold_over_every_score_is_refused(tmp_path, card):
     assert read_card(path, card.room).operating_point == chosen
 
 
+@pytest.mark.parametrize("room", ["detection", "classification", "anomaly"])
+def test_a_class_that_is_there_twice_is_refused(tmp_path, room):
+    path = write(tmp_path / "a.keras", detector_card(), room=room, classes=["dot", "긁힘", "dot"])
+    assert "has a class twice" in problem(path, room)
+
+
 def test_an_anomaly_score_has_no_end(tmp_path):
     card = ModelCard(room="anomaly", architecture="glance", preparation=detector_card().preparation)
     point = fixed_threshold(5).to_dict()
