@@ -40,8 +40,8 @@ from inspection.models.card import trained_on
 from inspection.progress import StageProgress, silent
 from inspection.report.evaluation import forget_evaluations
 from inspection.report.page import versions
+from inspection.training.contents import CONTENTS
 from inspection.training.run import (
-    CONTENTS,
     MODEL,
     RECORD,
     RUN_SPLIT,
@@ -122,7 +122,8 @@ def _train(
     alike = data.near_duplicates(stored.with_suffix(".small.npz"))
     if alike:
         say(warning(alike, data.split.assignments))
-    begin_record(folder, settings, data.split_path)
+    (folder / RECORD).unlink(missing_ok=True)  # of a start that came to no model
+    begin_record(folder, settings, data.split, data.split_path)
     began = time.perf_counter()
     keras.utils.set_random_seed(settings.seed)
     normals = normals_of(data, settings, say)

@@ -108,6 +108,7 @@ def open_dataset(
         group_by=group_by,
         elsewhere=_outside(annotations, snapshots),
         judge=Judge(lambda split: _problem(annotations, labels, split)) if to_train else None,
+        of_run=own is not None,
         say=say,
     )
     dataset = Dataset(tuple(labels), classes_of(labels), split, path)

@@ -89,6 +89,7 @@ def open_split(
         before=before,
         judge=Judge(problem, "--runs"),
         called=called,
+        of_run=own is not None,
         say=say,
     )
 

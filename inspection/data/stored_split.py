@@ -98,6 +98,7 @@ def stored_split(
     before: Path | None = None,
     judge: Judge | None = None,
     called: Mapping[str, str] | None = None,
+    of_run: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Split, Path]:
     """The split of a file, extended by what is new; a new one where there is no file.
@@ -115,6 +116,7 @@ def stored_split(
         before: A split that serves in place of a new one if the judge has nothing against it.
         judge: Of what the split is for; nothing is refused where left out.
         called: Part to what it is called in a line; `train`, `val` and `test` where left out.
+        of_run: The file is a run's own: what joins is stored with the run's record, not here.
         say: Receives lines about what was made.
 
     Returns:
@@ -152,7 +154,7 @@ def stored_split(
     judge.refuse(split, source)
     if new and elsewhere is not None and not may_write(path.parent):
         path = elsewhere
-    if new or source != path:
+    if (new or source != path) and not of_run:
         save_split(split, path)
     if new:
         joined = counted(len(new), "new image")

@@ -15,13 +15,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from inspection.cli.commands import command_line
-from inspection.data.split import Split
+from inspection.data.split import Split, load_split, save_split
 from inspection.errors import InputError
 from inspection.files.locks import locked
 from inspection.files.records import Finite, read_json
-from inspection.files.sheets import sheet_text
-from inspection.files.writing import copy_atomic, file_hash, write_json_atomic, write_text_atomic
+from inspection.files.writing import copy_atomic, write_json_atomic
 from inspection.settings import read_settings, read_yaml, save_settings
+from inspection.training.contents import write_contents
 
 SETTINGS = "settings.yaml"
 """The complete settings, from which a run is gone on with."""
@@ -29,8 +29,6 @@ RECORD = "record.json"
 """What made the run: settings, versions, hashes of data and split."""
 RUN_SPLIT = "split.csv"
 """The run's own copy of the split that it was trained with."""
-CONTENTS, CONTENTS_HEADER = "contents.csv", ["image", "sha256"]
-"""The contents of the images that a run was given, by which they are known under any name."""
 STATE, BEST = "state.json", "best.keras"
 """How far a training in epochs has come, and the model of its best epoch."""
 MODEL = "model.anomaly"
@@ -56,6 +54,7 @@ class RunRecord(BaseModel):
         settings: The run's complete settings.
         data_hash: Of what it was trained on.
         split_hash: Of the split.
+        split_before: Of the split that it takes the place of, should its writing be cut short.
         validated_on: The images that epochs were measured on, where they are part of val.
         minutes: That training took, where it is told.
     """
@@ -66,6 +65,7 @@ class RunRecord(BaseModel):
     settings: dict[str, Any] = {}
     data_hash: str | None = None
     split_hash: str | None = None
+    split_before: str | None = None
     validated_on: list[str] | None = None
     minutes: Finite | None = None
 
@@ -82,11 +82,14 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord()
 
 
-def begin_record(folder: Path, settings: BaseModel, split_path: Path) -> None:
+def begin_record(folder: Path, settings: BaseModel, split: Split, split_path: Path) -> None:
     """Writes what a run can be gone on with from its start: its settings and its own split."""
     save_settings(settings, folder / SETTINGS)
-    if split_path != folder / RUN_SPLIT:
-        copy_atomic(split_path, folder / RUN_SPLIT)
+    path = folder / RUN_SPLIT
+    if split_path != path:
+        copy_atomic(split_path, path)
+    elif load_split(path).hash != split.hash:  # images have joined
+        save_split(split, path)
 
 
 def write_record(
@@ -104,24 +107,30 @@ def write_record(
 ) -> None:
     """Writes what made a run: settings, its copy of the split, its images' contents, the record.
 
+    Of a run that goes on, the contents that it has learnt stay.
+
     Args:
         folder: The run's.
         settings: Complete.
         split: Which image stands in which part.
-        split_path: Where it is stored.
+        split_path: Where it is stored; the run's own, which it may extend, where a run goes on.
         run_id: Of this run alone.
         data_hash: Of images and labels.
         packages: Whose versions decide the result.
         files: Every image and its file.
         hashes: As for `write_contents`.
         more: What the room has to add.
+
+    Raises:
+        InputError: What the run knows of its images is damaged.
     """
     import keras
 
     from inspection.report.page import versions  # which imports NumPy; the command line does not
 
-    begin_record(folder, settings, split_path)
-    write_contents(folder, files, hashes)
+    learnt = is_taken(folder)
+    write_contents(folder, files, hashes, split if learnt else None)
+    before = load_split(folder / RUN_SPLIT).hash if learnt and own_split(folder) else None
     values = settings.model_dump(mode="json")
     record = {
         "id": run_id,
@@ -130,25 +139,12 @@ def write_record(
         "backend": keras.backend.backend(),
         "data_hash": data_hash,
         "split_hash": split.hash,
+        "split_before": before if before != split.hash else None,
         "images": split.parts,
         "seed": values["seed"],
     }
     write_json_atomic(folder / RECORD, record | dict(more))
-
-
-def write_contents(
-    folder: Path, files: Mapping[str, Path], hashes: Mapping[str, str] | None = None
-) -> None:
-    """Keeps the contents of a run's images, by which they are known under any name.
-
-    Args:
-        folder: The run's.
-        files: Every image and its file.
-        hashes: SHA-256 of images whose files have been read already, so that they are not again.
-    """
-    hashes = hashes or {}
-    rows = [[image, hashes.get(image) or file_hash(files[image])] for image in sorted(files)]
-    write_text_atomic(folder / CONTENTS, sheet_text([CONTENTS_HEADER, *rows]))
+    begin_record(folder, settings, split, split_path)
 
 
 def model_file(path: str | Path, name: str) -> Path:
@@ -168,8 +164,26 @@ def folder_of(run: Path) -> Path:
 
 
 def own_split(run: Path) -> Path | None:
-    """Where a run keeps its own copy of its split; None where it has none yet."""
-    return run / RUN_SPLIT if (run / RUN_SPLIT).is_file() else None
+    """Where a run keeps its own copy of its split; None where it has none yet.
+
+    Raises:
+        InputError: It is not the split that the run was trained with, or damaged.
+    """
+    path = run / RUN_SPLIT
+    if not path.is_file():
+        return None
+    record = read_record(run)
+    if record.split_hash and load_split(path).hash not in (record.split_hash, record.split_before):
+        raise InputError(
+            f"{path}: has changed since the run was trained, so that nobody can tell what it has "
+            f"learnt; bring back the {RUN_SPLIT} of the training"
+        )
+    return path
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether a training has saved anything in a folder yet."""
+    return any((folder / kept).exists() for kept in _KEPT)
 
 
 def taken_problems(runs: Path, name: str | None) -> list[str]:
@@ -181,7 +195,7 @@ def taken_problems(runs: Path, name: str | None) -> list[str]:
         runs: Folder of the runs.
         name: None where the name is not chosen by the user.
     """
-    if name is None or not any((runs / name / kept).exists() for kept in _KEPT):
+    if name is None or not is_taken(runs / name):
         return []
     return [
         f"{runs / name}: this run exists already; add --resume to go on with it, or give another "

@@ -13,10 +13,9 @@ from inspection.cli.console import counted
 from inspection.data.labelled import LabelledImage, LabelledImages
 from inspection.data.split import PARTS, Labelled, Split, load_split
 from inspection.errors import InputError
-from inspection.files.sheets import sheet_cell
-from inspection.files.tables import read_rows
 from inspection.files.writing import file_hash
-from inspection.training.run import CONTENTS, CONTENTS_HEADER, RUN_SPLIT, own_split, read_record
+from inspection.training.contents import CONTENTS, read_contents
+from inspection.training.run import RUN_SPLIT, own_split, read_record
 
 ALL = "all"
 EVERY_PART = (*PARTS, ALL)
@@ -74,21 +73,6 @@ def still_there(place: Path, run: Path, flag: str) -> Path:
     if not place.exists():
         raise InputError(f"{place}: the images of {run} are not there any more; {_way_out(flag)}")
     return place
-
-
-def read_contents(run: Path) -> dict[str, str]:
-    """Image to SHA-256; nothing of a run that holds none.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    path = run / CONTENTS
-    if not path.is_file():
-        return {}
-    rows = read_rows(path)
-    if not rows or rows[0][1] != CONTENTS_HEADER or any(len(cells) != 2 for _, cells in rows):
-        raise InputError(f"{path}: is damaged; remove it, and images are known by name alone")
-    return {sheet_cell(image): digest for _, (image, digest) in rows[1:]}
 
 
 def choose_part(

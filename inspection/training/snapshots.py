@@ -29,6 +29,7 @@ from inspection.files.writing import (
     write_json_atomic,
 )
 from inspection.report.evaluation import forget_evaluations
+from inspection.training.contents import CONTENTS
 from inspection.training.run import (
     BEST,
     CURVES,
@@ -47,7 +48,7 @@ _TOP_LOCK = "best.lock"
 # All that a training writes into its folder.
 _WRITTEN = (
     *("epoch_*.keras", "epoch_*.npz", "interrupted_*.keras", "interrupted_*.npz"),
-    *(BEST, STATE, LOG, CURVES, SETTINGS, RECORD, RUN_SPLIT),
+    *(BEST, STATE, LOG, CURVES, SETTINGS, RECORD, RUN_SPLIT, CONTENTS),
     *("augmentation.png", "samples.jpg"),
 )
 

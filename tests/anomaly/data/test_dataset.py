@@ -121,6 +121,10 @@ def test_a_run_is_measured_on_its_own_copy_of_the_split(runs, tmp_path):
     sides = {name: "test" if name in moved else "train" for name in split.assignments}
     save_split(Split(sides, split.groups), run / "split.csv")
     status, text = typed("evaluate", run)
+    assert status == 2
+    assert "split.csv: has changed since the run was trained" in text
+    (run / "record.json").unlink()  # which some runs of before do not have
+    status, text = typed("evaluate", run)
     assert status == 0, text
     with scores_file(run).open(encoding="utf-8") as file:
         assert sorted(row["image"] for row in csv.DictReader(file)) == moved

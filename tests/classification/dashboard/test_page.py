@@ -176,6 +176,7 @@ def test_two_runs_of_different_classes_are_switched_between(run, tmp_path):
         for old, new in names.items():
             text = text.replace(f"{old}/", f"{new}/")
         (other / table).write_text(text, encoding="utf-8")
+    (other / "record.json").unlink()
 
     test = page_of(run.parent)
     first = Path(widget(test, "epoch").value).parent
@@ -209,6 +210,7 @@ def test_images_and_split_of_a_run_trained_again_are_fresh(run, labelled, monkey
     names = [item.image for item in before.items]
     split = (run / "split.csv").read_text(encoding="utf-8")
     (run / "split.csv").write_text(split.replace(",test", ",train", 1), encoding="utf-8")
+    (run / "record.json").unlink()
     items = part_of(Run.of(run), "test")
     assert len(items) == len(names) - 1
     settings = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from inspection.data.labelled import find_labelled
 from inspection.errors import InputError
 from inspection.files.tables import read_rows
 from inspection.files.writing import file_hash
-from inspection.training.run import write_contents
+from inspection.training.contents import write_contents
 
 
 def put(root, *names):

@@ -302,6 +302,12 @@ def test_a_state_of_earlier_versions_is_gone_on_with(run):
     assert_whole(run)
 
 
+def test_what_a_killed_run_left_in_its_folder_goes_when_it_goes_on(run):
+    (run / ".contents.a1b2c3d4.csv").write_bytes(b"half")
+    fit(run, resume=True)
+    assert not list(run.glob(".contents.*"))
+
+
 def test_what_a_killed_run_left_beside_the_folders_goes_when_another_starts(run):
     (run.parent / ".best.a1b2c3d4.keras").write_bytes(b"half")
     with pytest.raises(ValueError):

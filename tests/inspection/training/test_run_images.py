@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from inspection.data.split import Split, save_split
+from inspection.data.split import Split, load_split, save_split
 from inspection.errors import InputError
-from inspection.training.run import write_contents
+from inspection.training.contents import read_contents, write_contents
+from inspection.training.run import own_split, write_record
 from inspection.training.run_images import (
     Chosen,
     choose_part,
     parts_of,
-    read_contents,
     still_there,
     where_now,
 )
@@ -59,6 +62,27 @@ def chosen(
         named=bool(flag),
         path_of=lambda item: root / item.image,
         hashed=lambda: "of what is there",
+    )
+
+
+class Wanted(BaseModel):
+    """The settings of a run."""
+
+    seed: int = 0
+
+
+def recorded(run: Path, root: Path, sides: dict[str, str] = SIDES) -> None:
+    """As a training does at its start, a resumed one too."""
+    write_record(
+        run,
+        Wanted(),
+        Split(sides, {name: GROUPS.get(name, name) for name in sides}),
+        run / "split.csv",
+        run_id="0" * 32,
+        data_hash="of the data",
+        packages=("numpy",),
+        files={name: root / name for name in sides},
+        more={},
     )
 
 
@@ -108,6 +132,77 @@ def test_what_was_learnt_beside_the_split_is_no_test(run, tmp_path):
     write_contents(run, own | {str(path): path for path in places})
     with pytest.raises(InputError, match=r"of 2 images 2 are the run's \(train 2, val 0, test 0"):
         chosen(run, tmp_path / "generated", items)
+
+
+def test_a_split_other_than_the_trainings_is_refused(run, tmp_path):
+    root = tmp_path / "data"
+    items = [Item(name) for name in SIDES]
+    recorded(run, root)
+    assert names(chosen(run, root, items)) == ["a/3.png"]
+    path = run / "split.csv"
+    whole = path.read_text()
+    cut = "".join(whole.splitlines(keepends=True)[:3])
+    for other in (cut, whole.replace("part 0,train", "part 0,test")):
+        path.write_text(other)
+        for ask in (
+            lambda: own_split(run),
+            lambda: chosen(run, root, items),
+            lambda: parts_of(items, run, path_of=lambda item: root / item.image),
+        ):
+            with pytest.raises(InputError, match=r"split.csv: has changed .* bring back the split"):
+                ask()
+    path.write_text(whole)
+    assert own_split(run) == path
+    path.write_text(cut)
+    (run / "record.json").write_text("{}")
+    assert own_split(run) == path, "an old record may not know the split"
+
+
+def test_a_split_that_grew_serves_wherever_its_writing_was_cut_short(run, tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    images(root, {"b/new.png": "new"})
+    recorded(run, root)
+    (run / "state.json").write_text("{}")
+    real = os.replace
+
+    class Cut(Exception):
+        pass
+
+    for last in ("contents.csv", "record.json", "settings.yaml", "split.csv"):
+
+        def dying(source, target, last=last):
+            real(source, target)
+            if Path(target).name == last:
+                raise Cut
+
+        with monkeypatch.context() as patch, pytest.raises(Cut):
+            patch.setattr(os, "replace", dying)
+            recorded(run, root, SIDES | {"b/new.png": "train"})
+        items = [*map(Item, SIDES), Item("b/new.png")]
+        parts = parts_of(items, run, path_of=lambda item: root / item.image)
+        assert parts == [*SIDES.values(), "train"], last
+    assert load_split(own_split(run)).assignments["b/new.png"] == "train"
+
+
+def test_what_was_learnt_stays_known_when_a_run_goes_on_with_other_contents(run, tmp_path):
+    root = tmp_path / "data"
+    recorded(run, root)
+    (run / "state.json").write_text("{}")
+    items = images(root, {"a/0.png": "a/3.png", "a/3.png": "a/0.png", "a/1.png": "new"})
+    recorded(run, root)
+    kept = read_contents(run)
+    assert {name: kept[name] for name in SIDES} == {
+        name: hashlib.sha256(name.encode()).hexdigest() for name in SIDES
+    }
+    parts = parts_of(items, run, path_of=lambda item: root / item.image)
+    assert parts == ["train"] * 3, "before or from now on"
+    recorded(run, root)
+    assert read_contents(run) == kept
+    # A run that has learnt nothing yet has only what is there.
+    (run / "state.json").unlink()
+    recorded(run, root)
+    assert read_contents(run).keys() == SIDES.keys()
+    assert read_contents(run)["a/1.png"] == hashlib.sha256(b"new").hexdigest()
 
 
 def test_other_images_are_all_measured_and_it_is_said(run, tmp_path):
