@@ -147,7 +147,7 @@ def anomalib_patchcore(path: str, python: str | None) -> Callable[[], Any]:
     return run
 
 
-def fit_patchcore(pictures: int, folder: str) -> Callable[[], Any]:
+def fit_patchcore(images: int, folder: str) -> Callable[[], Any]:
     """Fits on so many images; the same few files again and again, which fits just as well."""
     from anomaly.features.extractor import FeatureExtractor, Source
     from anomaly.methods.patchcore import PatchCore
@@ -157,7 +157,7 @@ def fit_patchcore(pictures: int, folder: str) -> Callable[[], Any]:
     files = sorted(Path(folder).glob("*.png"))
     backbone = backbones.resnet("resnet18", "frozen")
     taps = [backbone.pyramid_level_inputs[level] for level in ("P3", "P4")]
-    source = Source(tuple(files[i % len(files)] for i in range(pictures)), Preparation(64))
+    source = Source(tuple(files[i % len(files)] for i in range(images)), Preparation(64))
     done = []
 
     def run() -> dict[str, Any]:

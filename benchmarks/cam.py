@@ -58,10 +58,10 @@ def tf_keras_vis(name: str, size: int, count: int) -> Callable[[], Any]:
     peer = Gradcam(model, clone=False)
     rng = np.random.default_rng(1)
 
-    def maps(pictures: np.ndarray) -> np.ndarray:
+    def maps(images: np.ndarray) -> np.ndarray:
         return peer(
             CategoricalScore([0] * count),
-            pictures,
+            images,
             penultimate_layer="features",
             expand_cam=False,
             normalize_cam=True,
@@ -85,9 +85,9 @@ def plain_loop(name: str, size: int, count: int) -> Callable[[], Any]:
     cut = keras.Model(model.input, [model.get_layer("features").output, model.output])
     rng = np.random.default_rng(1)
 
-    def maps(pictures: np.ndarray) -> list:
+    def maps(images: np.ndarray) -> list:
         found = []
-        for view in pictures:
+        for view in images:
             with tf.GradientTape() as tape:
                 a, logits = cut(view[None], training=False)
                 score = logits[0, 0]
@@ -130,7 +130,7 @@ def channel_loop(name: str, size: int) -> Callable[[], Any]:
     return run
 
 
-def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[], Any]:
+def our_training(name: str, size: int, images: int, batch: int) -> Callable[[], Any]:
     """Steps as `python -m classification train` takes them, batches made in a thread."""
     from classification.data.images import open_images
     from classification.data.sample import write_sample
@@ -142,26 +142,26 @@ def our_training(name: str, size: int, pictures: int, batch: int) -> Callable[[]
     folder = Path(tempfile.mkdtemp())
     write_sample(folder)
     found = open_images(folder)
-    items = found.items[:pictures]
+    items = found.items[:images]
     labels = [found.classes.index(item.kind) for item in items]
     model = _compiled(name, size)
     sampler = SAMPLERS["plain"](labels, 5, 0)
     batches = Batches(Views(items, Preparation(size)), labels, 5, sampler, batch)
 
     def run() -> dict[str, Any]:
-        for one in ahead(batches, 0, pictures // batch):
+        for one in ahead(batches, 0, images // batch):
             float(model.train_on_batch(one.images, one.targets))
         return {}
 
     return run
 
 
-def plain_fit(name: str, size: int, pictures: int, batch: int) -> Callable[[], Any]:
+def plain_fit(name: str, size: int, images: int, batch: int) -> Callable[[], Any]:
     """`model.fit` on arrays that are in memory."""
     model = _compiled(name, size)
     rng = np.random.default_rng(0)
-    views = rng.uniform(0, 255, (pictures, size, size, 3)).astype(np.float32)
-    targets = np.eye(5, dtype=np.float32)[rng.integers(0, 5, pictures)]
+    views = rng.uniform(0, 255, (images, size, size, 3)).astype(np.float32)
+    targets = np.eye(5, dtype=np.float32)[rng.integers(0, 5, images)]
 
     def run() -> dict[str, Any]:
         model.fit(views, targets, batch_size=batch, epochs=1, verbose=0)

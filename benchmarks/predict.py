@@ -21,30 +21,30 @@ from benchmarks.random_model import CLASSES, save_random_model, write_images
 from benchmarks.side_by_side import Absent, Bar, Subject, compare, report
 
 
-def bare_forward(snapshot: Path, picture: Path) -> Callable[[], Any]:
+def bare_forward(snapshot: Path, image: Path) -> Callable[[], Any]:
     """The network alone, on pixels that are in memory."""
     from detection.models.detector import Detector
     from inspection.data.images import read_image
 
     detector = Detector.load(snapshot)
-    images = read_image(picture)[None].astype(np.float32)
+    images = read_image(image)[None].astype(np.float32)
     return lambda: detector.forward(images) and None
 
 
-def our_predict(snapshot: Path, picture: Path) -> Callable[[], Any]:
+def our_predict(snapshot: Path, image: Path) -> Callable[[], Any]:
     """`Detector.predict` on a file."""
     from detection.models.detector import Detector
 
     detector = Detector.load(snapshot)
-    return lambda: {"boxes": len(detector.predict(picture).score)}
+    return lambda: {"boxes": len(detector.predict(image).score)}
 
 
-def exported_predict(path: Path, picture: Path) -> Callable[[], Any]:
+def exported_predict(path: Path, image: Path) -> Callable[[], Any]:
     """`ExportedDetector.predict` on a file."""
     from detection.export.exported import ExportedDetector
 
     detector = ExportedDetector.load(path)
-    return lambda: {"boxes": len(detector.predict(picture).score)}
+    return lambda: {"boxes": len(detector.predict(image).score)}
 
 
 def keras_cv_predict(picture: Path, size: int, deep: bool) -> Callable[[], Any]:
@@ -80,7 +80,7 @@ def stock_backbone(deep: bool) -> Any:
     )
 
 
-def torchvision_predict(picture: Path, size: int) -> Callable[[], Any]:
+def torchvision_predict(image: Path, size: int) -> Callable[[], Any]:
     """torchvision's RetinaNet with ResNet50, without weights."""
     try:
         import torch
@@ -98,7 +98,7 @@ def torchvision_predict(picture: Path, size: int) -> Callable[[], Any]:
     ).eval()
 
     def call() -> dict[str, Any]:
-        pixels = torch.from_numpy(read_image(picture)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
             return {"boxes": len(model([pixels])[0]["scores"])}
 

@@ -18,7 +18,7 @@ from anomaly.features.extractor import Source
 from anomaly.features.maps import enlarged
 from anomaly.methods.base import State
 from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.methods.pictures import ImageMethod
+from anomaly.methods.pixels import ImageMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
 from inspection.progress import StageProgress, silent
@@ -160,7 +160,7 @@ class OCRGAN(ImageMethod):
         return method
 
 
-def frequencies(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def frequencies(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Low and high frequencies, whose sum is the image.
 
     Args:
@@ -169,9 +169,9 @@ def frequencies(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two arrays of the same shape.
     """
-    side = pictures.shape[1]
-    low = np.stack([cv2.pyrUp(cv2.pyrDown(one), dstsize=(side, side)) for one in pictures])
-    return low, pictures - low
+    side = images.shape[1]
+    low = np.stack([cv2.pyrUp(cv2.pyrDown(one), dstsize=(side, side)) for one in images])
+    return low, images - low
 
 
 def _down(x: Any, channels: int) -> Any:

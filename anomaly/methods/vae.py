@@ -16,7 +16,7 @@ from keras import layers, ops
 from anomaly.features.extractor import Source, graphs
 from anomaly.methods.base import State
 from anomaly.methods.fitting import checkpoint_path, compile_loss, run_epochs, train_step
-from anomaly.methods.pictures import ImageMethod
+from anomaly.methods.pixels import ImageMethod
 from inspection.errors import InputError
 from inspection.models.gradients import compiled_model
 from inspection.progress import StageProgress, silent

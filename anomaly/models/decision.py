@@ -135,7 +135,7 @@ class Decider(ABC):
         """What the aggregation `area` counts cells over."""
         return self.reference.level if self.reference else self.normal[1]
 
-    def predict(self, picture: str | Path | np.ndarray) -> Finding:
+    def predict(self, image: str | Path | np.ndarray) -> Finding:
         """Looks at one image.
 
         Args:
@@ -145,8 +145,8 @@ class Decider(ABC):
             InputError: The file cannot be read or does not fit the preparation.
             NotFinite: The model gives something that is no finite number.
         """
-        prepared = self.preparation(picture)
-        with names_file(picture):
+        prepared = self.preparation(image)
+        with names_file(image):
             return self.decide([prepared])[0]
 
     def decide(self, images: Sequence[Prepared]) -> list[Finding]:

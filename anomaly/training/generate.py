@@ -254,13 +254,13 @@ def _as_images(drawn: np.ndarray) -> np.ndarray:
     return np.clip((drawn + 1) * 127.5, 0, 255).round().astype(np.uint8)
 
 
-def _grid(pictures: np.ndarray) -> np.ndarray:
+def _grid(images: np.ndarray) -> np.ndarray:
     """64 images as 8 x 8."""
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in np.split(pictures, 8)])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in np.split(images, 8)])
 
 
 def _check(
-    pictures: np.ndarray,
+    images: np.ndarray,
     train: Source,
     held_out: Source,
     extractor: FeatureExtractor,
@@ -277,7 +277,7 @@ def _check(
     real = [view for index in range(len(held_out)) for view in _shrunk(held_out, index, side)]
     order = np.random.default_rng(seed).permutation(len(train))[: len(real)]
     learnt = [view for index in order for view in _shrunk(train, int(index), side)]
-    sets = [vectors(views) for views in (real, learnt, list(pictures))]
+    sets = [vectors(views) for views in (real, learnt, list(images))]
     mean, deviation = sets[0].mean(axis=0), sets[0].std(axis=0) + 1e-6
     real, learnt, made = ((one - mean) / deviation for one in sets)
     return {

@@ -43,7 +43,7 @@ class Explained:
     """One image and where the model looked.
 
     Args:
-        image: Its file, class and mask.
+        item: Its file, class and mask.
         prediction: What the model says.
         target: The class that is explained.
         cam: (H, W) float32 from 0 to 1 in the image's own pixels.
@@ -52,7 +52,7 @@ class Explained:
         figures: `pointing`, `energy`, `iou` where there is a mask, `road` where asked for.
     """
 
-    picture: LabelledImage
+    item: LabelledImage
     prediction: Prediction
     target: str
     cam: np.ndarray
@@ -86,7 +86,7 @@ class ExplainRequest:
 
 def explain(
     model: Classifier,
-    pictures: Sequence[LabelledImage],
+    images: Sequence[LabelledImage],
     request: ExplainRequest,
     each: Callable[[Explained], None],
     on_progress: StageProgress = silent,
@@ -112,9 +112,9 @@ def explain(
         )
     explainer = Explainer(model, request.layer)
     problems: list[str] = []
-    for start in range(0, len(pictures), _BATCH):
+    for start in range(0, len(images), _BATCH):
         views, read, masks = [], [], []
-        for one in pictures[start : start + _BATCH]:
+        for one in images[start : start + _BATCH]:
             try:
                 view = model.prepare(one.path)
                 mask = one.read_mask()
@@ -140,13 +140,13 @@ def explain(
             if request.road:
                 figures["road"] = road(model.probabilities, view.rgb, seen[index], numbers[index])
             each(Explained(read[index], told[index], targets[index], cam, top, boxes, figures))
-        on_progress("explaining", min(start + _BATCH, len(pictures)), len(pictures))
+        on_progress("explaining", min(start + _BATCH, len(images)), len(images))
     return problems
 
 
-def _target(wanted: str, picture: LabelledImage, told: Prediction) -> str:
+def _target(wanted: str, image: LabelledImage, told: Prediction) -> str:
     if wanted == "known":
-        return picture.kind or told.label
+        return image.kind or told.label
     return told.label if wanted == "predicted" else wanted
 
 
@@ -170,7 +170,7 @@ def image_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarray
     Returns:
         (h, 2 w, 3) uint8.
     """
-    rgb = read_image(one.picture.path)
+    rgb = read_image(one.item.path)
     true = mask_boxes(mask) if mask is not None and mask.any() else ()
     longest = min(_LONGEST, max(rgb.shape[:2]) * 2)
     views = (
@@ -182,7 +182,7 @@ def image_with_cam(one: Explained, mask: np.ndarray | None = None) -> np.ndarray
 
 def explain_folder(
     model: Classifier,
-    pictures: Sequence[LabelledImage],
+    images: Sequence[LabelledImage],
     output: Path,
     request: ExplainRequest,
     on_progress: StageProgress = silent,
@@ -208,14 +208,14 @@ def explain_folder(
     readable: list[LabelledImage] = []
 
     def keep(one: Explained) -> None:
-        readable.append(one.picture)
-        mask = one.picture.read_mask()
-        place = output / "overlays" / Path(one.picture.image).with_suffix(".png")
+        readable.append(one.item)
+        mask = one.item.read_mask()
+        place = output / "overlays" / Path(one.item.image).with_suffix(".png")
         write_image(place, image_with_cam(one, mask))
         rows.append(
             {
-                "image": one.picture.image,
-                "truth": one.picture.kind or "",
+                "image": one.item.image,
+                "truth": one.item.kind or "",
                 "decision": one.prediction.label,
                 "explained": one.target,
                 "share": one.prediction.probability[one.target],
@@ -227,7 +227,7 @@ def explain_folder(
             boxes.append(one.boxes)
             truths.append(mask_boxes(mask))
 
-    problems = explain(model, pictures, request, keep, on_progress)
+    problems = explain(model, images, request, keep, on_progress)
     summary = {
         "method": request.method,
         "layer": Explainer(model, request.layer).layer,
@@ -275,7 +275,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def propose(
     model: Classifier,
-    pictures: Sequence[LabelledImage],
+    images: Sequence[LabelledImage],
     request: ExplainRequest,
     on_progress: StageProgress = silent,
 ) -> tuple[list[Proposal], list[str]]:
@@ -299,7 +299,7 @@ def propose(
         # A map's own maximum is 1 however faint it is; the class's share says how sure it is.
         share = one.prediction.probability[one.target]
         boxes = Detections(boxes.xyxy, boxes.score * share, boxes.label)
-        found.append(Proposal(one.picture.image, one.picture.path, (width, height), boxes))
+        found.append(Proposal(one.item.image, one.item.path, (width, height), boxes))
 
-    problems = explain(model, pictures, request, keep, on_progress)
+    problems = explain(model, images, request, keep, on_progress)
     return found, problems

@@ -63,9 +63,9 @@ class Decider(ABC):
         """Class names in the order of the logits."""
         return self.card.classes
 
-    def prepare(self, picture: str | Path | np.ndarray) -> Prepared:
+    def prepare(self, image: str | Path | np.ndarray) -> Prepared:
         """What the network sees of an image; raises as `Preparation`."""
-        return self.card.preparation(picture)
+        return self.card.preparation(image)
 
     def probabilities(self, views: np.ndarray) -> np.ndarray:
         """(B, S, S, 3) uint8 views to (B, K) float64 shares.
@@ -101,7 +101,7 @@ class Decider(ABC):
         chosen = decided(probability, self.classes, self.card.normal, threshold)
         return [self.classes[index] for index in chosen]
 
-    def predict(self, picture: str | Path | np.ndarray) -> Prediction:
+    def predict(self, image: str | Path | np.ndarray) -> Prediction:
         """Decides on one image.
 
         Args:
@@ -111,8 +111,8 @@ class Decider(ABC):
             InputError: The image cannot be read.
             NotFinite: The network gives something that is no finite number.
         """
-        view = self.prepare(picture)
-        with names_file(picture):
+        view = self.prepare(image)
+        with names_file(image):
             return self.decide(self.probabilities(view.rgb[None]))[0]
 
 

@@ -50,10 +50,10 @@ class ExportedDetector:
         return cls(*open_exported(path, ROOM, limits=True))
 
     @overload
-    def predict(self, picture: Image, **options: float) -> Detections: ...
+    def predict(self, image: Image, **options: float) -> Detections: ...
     @overload
-    def predict(self, picture: Sequence[Image], **options: float) -> list[Detections]: ...
-    def predict(self, picture, min_score=MIN_SCORE, max_detections=MAX_DETECTIONS):
+    def predict(self, image: Sequence[Image], **options: float) -> list[Detections]: ...
+    def predict(self, image, min_score=MIN_SCORE, max_detections=MAX_DETECTIONS):
         """Finds defects in one image of any size, or in each of a list; as `Detector.predict`.
 
         Args:
@@ -74,22 +74,22 @@ class ExportedDetector:
                 f"an exported model keeps at most {MAX_DETECTIONS} boxes of score {MIN_SCORE} and "
                 f"more; {max_detections} of {min_score:g} and more need the .keras snapshot."
             )
-        if isinstance(picture, list | tuple):
-            return [self.predict(one, min_score, max_detections) for one in picture]
-        if isinstance(picture, np.ndarray):
-            picture = as_rgb(picture, self.bits)
-        seen = self.card.preparation(picture)
+        if isinstance(image, list | tuple):
+            return [self.predict(one, min_score, max_detections) for one in image]
+        if isinstance(image, np.ndarray):
+            image = as_rgb(image, self.bits)
+        seen = self.card.preparation(image)
         outputs = self._run(seen.rgb[None])
         boxes, score, label = (outputs[name] for name in ("boxes", "scores", "labels"))
-        with names_file(picture):
+        with names_file(image):
             check_finite(scores=score, edges=boxes)
         boxes = seen.fit.to_source(boxes)
         # In a letterbox's border there is no image: what lies there alone has no area left.
         real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         names = tuple(self.classes[index] for index in label[real])
         every = Detections(boxes[real], score[real], names)
-        return decided(self, picture, every, min_score, max_detections)
+        return decided(self, image, every, min_score, max_detections)
 
-    def predict_batch(self, pictures: Sequence[Image], **options: float) -> list[Detections]:
+    def predict_batch(self, images: Sequence[Image], **options: float) -> list[Detections]:
         """Finds defects in several images, one after the other; as `predict` for each."""
-        return [self.predict(image, **options) for image in pictures]
+        return [self.predict(image, **options) for image in images]

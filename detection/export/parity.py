@@ -45,7 +45,7 @@ class BoxParity(Parity):
 def check_parity(
     detector: Detector,
     exported: ExportedDetector,
-    pictures: Sequence[Image],
+    images: Sequence[Image],
     force: bool = False,
 ) -> BoxParity:
     """Compares an exported model with its detector, from file to decision.
@@ -61,7 +61,7 @@ def check_parity(
     """
     problems: list[str] = []
     boxes, score_difference, box_difference = 0, 0.0, 0.0
-    for index, image in enumerate(pictures):
+    for index, image in enumerate(images):
         name = f"check image {index + 1}" if isinstance(image, np.ndarray) else str(image)
         fit = exported.card.preparation(image).fit
         reference, found = detector.predict(image), exported.predict(image)
@@ -80,11 +80,11 @@ def check_parity(
     refuse_differences(problems)
     if not boxes and not force:
         raise InputError(
-            f"the detector finds no box of score {MIN_SCORE} or more on the {len(pictures)} check "
+            f"the detector finds no box of score {MIN_SCORE} or more on the {len(images)} check "
             "images, so nothing can be compared: train it longer, name images with defects that it "
             "finds by --images, or export it unproved with --force."
         )
-    return BoxParity(len(pictures), score_difference, boxes, box_difference)
+    return BoxParity(len(images), score_difference, boxes, box_difference)
 
 
 def _fitted(found: Detections, fit: Fit) -> Detections:

@@ -81,7 +81,7 @@ def quantise(model: Any, preparation: Preparation, calibration: Sequence[Image])
         images = [calibration[index] for index in chosen]
         return nncf.quantize(
             model,
-            nncf.Dataset(images, lambda picture: preparation(picture).rgb[None]),
+            nncf.Dataset(images, lambda image: preparation(image).rgb[None]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(
@@ -113,7 +113,7 @@ def check_loss(change: Int8Change, most: float) -> None:
 def compare_int8(
     exported: ExportedDetector,
     quantised: ExportedDetector,
-    pictures: Sequence[Image],
+    images: Sequence[Image],
     labels: Sequence[ImageLabels] = (),
 ) -> Int8Change:
     """Measures what quantisation changed; as `Int8Change` says.
@@ -124,7 +124,7 @@ def compare_int8(
         images: What both look at; none of them may have been calibrated on.
         labels: Their labels in the same order, or none.
     """
-    before, after = exported.predict_batch(pictures), quantised.predict_batch(pictures)
+    before, after = exported.predict_batch(images), quantised.predict_batch(images)
     maps = (float("nan"), float("nan"))
     if labels:
         maps = tuple(
@@ -138,4 +138,4 @@ def compare_int8(
             point.decide(image_score(one)) != point.decide(image_score(two))
             for one, two in zip(before, after, strict=True)
         )
-    return Int8Change(len(pictures), *maps, decisions)
+    return Int8Change(len(images), *maps, decisions)

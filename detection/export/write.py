@@ -144,8 +144,8 @@ def _int8_problems(
     return problems
 
 
-def _identity(picture: Image) -> object:
-    return id(picture) if isinstance(picture, np.ndarray) else Path(picture).absolute()
+def _identity(image: Image) -> object:
+    return id(image) if isinstance(image, np.ndarray) else Path(image).absolute()
 
 
 def exported_card(detector: Detector, precision: str = "float32") -> ModelCard:

@@ -22,7 +22,7 @@ class AnyDetector(Protocol):
     bits: int
     operating_point: OperatingPoint | None
 
-    def predict_batch(self, pictures: Sequence[Any]) -> list[Detections]:
+    def predict_batch(self, images: Sequence[Any]) -> list[Detections]:
         """Detections of (H, W, 3) uint8 RGB images of any sizes, in their own pixels."""
 
 

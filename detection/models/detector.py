@@ -86,10 +86,10 @@ class Detector:
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     @overload
-    def predict(self, picture: Image, **options: float) -> Detections: ...
+    def predict(self, image: Image, **options: float) -> Detections: ...
     @overload
-    def predict(self, picture: Sequence[Image], **options: float) -> list[Detections]: ...
-    def predict(self, picture, **options):
+    def predict(self, image: Sequence[Image], **options: float) -> list[Detections]: ...
+    def predict(self, image, **options):
         """Finds defects in one image of any size, or in each of a list.
 
         Args:
@@ -105,31 +105,29 @@ class Detector:
             InputError: A file cannot be read, or an array is no image.
             NotFinite: The network gives something that is no finite number.
         """
-        if isinstance(picture, list | tuple):
-            return [self.predict(one, **options) for one in picture]
-        return self.predict_batch([picture], **options)[0]
+        if isinstance(image, list | tuple):
+            return [self.predict(one, **options) for one in image]
+        return self.predict_batch([image], **options)[0]
 
     def predict_batch(
         self,
-        pictures: Sequence[Image],
+        images: Sequence[Image],
         min_score: float = MIN_SCORE,
         nms_iou: float = NMS_IOU,
         max_detections: int = MAX_DETECTIONS,
     ) -> list[Detections]:
         """Finds defects in several images in one pass of the network; as `predict` for each."""
-        if not pictures:
+        if not images:
             return []
-        pictures = [
-            as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in pictures
-        ]
+        images = [as_rgb(one, self.bits) if isinstance(one, np.ndarray) else one for one in images]
         fitted, fits = [], []
-        for image in pictures:
+        for image in images:
             seen = self.card.preparation(image)
             fitted.append(seen.rgb)
             fits.append(seen.fit)
         outputs = self.forward(np.stack(fitted))
         found = []
-        for index, (image, fit) in enumerate(zip(pictures, fits, strict=True)):
+        for index, (image, fit) in enumerate(zip(images, fits, strict=True)):
             with names_file(image):
                 every = self.detections(
                     outputs["box"][index],
@@ -181,7 +179,7 @@ class Detector:
 
 def predict_all(
     detector: Detector,
-    pictures: Iterable[tuple[str, Image]],
+    images: Iterable[tuple[str, Image]],
     batch_size: int = 1,
     on_progress: Callable[[int], None] | None = None,
     **options: float,
@@ -209,7 +207,7 @@ def predict_all(
             if on_progress:
                 on_progress(len(found))
 
-    for pair in pictures:
+    for pair in images:
         waiting.append(pair)
         if len(waiting) == batch_size:
             flush()
