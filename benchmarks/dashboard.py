@@ -48,7 +48,7 @@ def write_run(folder: Path) -> Path:
     )
     Classifier(build_model("resnet50", 224, len(classes)), card).save(run / BEST)
     data = open_data(settings.data, settings.runs, say=lambda line: None)
-    begin_record(run, settings, data.split_path)
+    begin_record(run, settings, data.split, data.split_path)
     return folder / "runs"
 
 
@@ -63,7 +63,7 @@ def main() -> None:
         os.chdir(folder)
         test = AppTest.from_function(script, kwargs={"runs": str(runs)}, default_timeout=600).run()
         seconds = []
-        for _ in range(options.pictures):
+        for _ in range(options.images):
             began = time.perf_counter()
             test.button(key="forward").click().run()
             seconds.append(time.perf_counter() - began)

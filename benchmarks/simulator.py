@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=12)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = grown(options.run, Path(folder), options.pictures)
+        run = grown(options.run, Path(folder), options.images)
         test = AppTest.from_function(script, kwargs={"run": str(run)}, default_timeout=120).run()
         slider = test.slider(key="threshold")
         seconds = []
@@ -70,7 +70,7 @@ def main() -> None:
         assert not test.exception, test.exception
     median = statistics.median(seconds)
     print(
-        f"{options.pictures} images: median {median:.3f} s a move (bar <= {_BOUND:g} s, "
+        f"{options.images} images: median {median:.3f} s a move (bar <= {_BOUND:g} s, "
         f"{'met' if median <= _BOUND else 'missed'}), longest {max(seconds):.3f} s"
     )
 

@@ -36,11 +36,13 @@ def write_contents(
     """
     hashes = hashes or {}
     now = {image: hashes.get(image) or file_hash(path) for image, path in files.items()}
-    known = read_contents(folder) if gone_on else {}
-    contents = now | known
-    for image in now.keys() & known.keys():
-        if now[image] != known[image] and gone_on.assignments.get(image) != "test":
-            contents[f"{image} ({now[image]})"] = now[image]
+    contents = dict(now)
+    if gone_on is not None:
+        known = read_contents(folder)
+        contents |= known
+        for image in now.keys() & known.keys():
+            if now[image] != known[image] and gone_on.assignments.get(image) != "test":
+                contents[f"{image} ({now[image]})"] = now[image]
     rows = [[image, contents[image]] for image in sorted(contents)]
     write_text_atomic(folder / CONTENTS, sheet_text([_HEADER, *rows]))
 
